@@ -1,0 +1,10 @@
+from . import metrics as metrics
+from . import simulate as simulate
+from ._version import __version__ as __version__
+from .estimator import IVAE as IVAE
+from .persistence import load as load
+from .persistence import save as save
+from .recording import Recording as Recording
+from .recording import read as read
+from .separation import Separation as Separation
+from .separation import separate as separate

@@ -1,0 +1,1 @@
+"""One module a kind of recording: reads it into a `Recording`, writes a `Separation`."""

@@ -1,0 +1,1 @@
+"""The identifiable VAE: priors, maps and their fit. Knows no file and no MNE."""

@@ -1,0 +1,129 @@
+"""The one idea: a model is a prior p(z|u) and a map, with four verbs.
+
+Everything outside ``ivae/`` (selection, verdict, estimator, persistence, adapters)
+speaks to a model through `Model` alone and never asks which family it is of.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+
+__all__ = ["ELBO", "Array", "Model", "Posterior", "State"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z|x,u): Gaussian, its mean and standard deviation, each (n_components, n_times)."""
+
+    mean: Array
+    scale: Array
+
+
+@dataclass(frozen=True)
+class ELBO:
+    """The two terms of the evidence lower bound, in nats, each of shape (n_times,).
+
+    ``reconstruction`` is E_q[log p(x|z,u)], ``kl`` is KL(q(z|x,u) || p(z|u)).
+    """
+
+    reconstruction: Array
+    kl: Array
+
+    @property
+    def per_sample(self) -> Array:
+        """reconstruction - kl, nats, shape (n_times,)."""
+        return self.reconstruction - self.kl
+
+    @property
+    def mean(self) -> float:
+        """The bound, nats a sample."""
+        return float(self.per_sample.mean())
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a model is: named tensors, and JSON-ready facts that give them meaning."""
+
+    tensors: dict[str, NDArray[Any]]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Model(ABC):
+    """A prior p(z|u) and a map between sources z and observations x.
+
+    Signals have time last: x is (n_channels, n_times), z is (n_components, n_times).
+    Components are ordered by the power they explain, have unit variance over the
+    samples of the fit, and their largest loading is positive.
+    """
+
+    family: ClassVar[str]
+    """The name it goes by in ``mixing=``."""
+    representation: ClassVar[Literal["time", "stft"]]
+    """Where its likelihood lives; likelihoods compare within one representation only."""
+    is_linear: ClassVar[bool]
+    is_invertible: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def n_components(self) -> int:
+        """Number of sources."""
+
+    @property
+    @abstractmethod
+    def n_channels(self) -> int:
+        """Number of channels of x."""
+
+    @property
+    @abstractmethod
+    def is_bound(self) -> bool:
+        """Whether `log_density` is a lower bound rather than the exact value."""
+
+    @abstractmethod
+    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Fit prior and map to x given u; return the model itself."""
+
+    @abstractmethod
+    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
+        """q(z|x,u). Invertible maps need no u: the posterior is then centred on f^-1(x)."""
+
+    @abstractmethod
+    def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
+        """The mean of p(x|z,u), shape (n_channels, n_times)."""
+
+    @abstractmethod
+    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
+        """Both terms of the evidence lower bound for every sample."""
+
+    @abstractmethod
+    def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draw z from p(z|u) and x from p(x|z,u)."""
+
+    def log_density(self, x: Array, u: Auxiliary) -> Array:
+        """log p(x|u) for every sample in nats: exact, or a bound where `is_bound`."""
+        return self.elbo(x, u).per_sample
+
+    @abstractmethod
+    def refit_prior(self, x: Array, u: Auxiliary) -> Self:
+        """Return a model with this map, and the prior that fits x given u best."""
+
+    @abstractmethod
+    def images(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Each source as the channels hear it, (n_components, n_channels, n_times)."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything needed to rebuild the model."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: State) -> Self:
+        """Rebuild a model from `state`."""

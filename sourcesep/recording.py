@@ -1,0 +1,228 @@
+"""`Recording`: what an adapter hands to the rest, and `read`, which finds the adapter."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.exceptions import InputError, SourcesepWarning
+
+__all__ = ["Event", "Kind", "Recording", "adapter_for", "read"]
+
+Kind = Literal["audio", "eeg", "table", "array"]
+
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "audio": (
+        *(".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+        *(".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
+    ),
+    "eeg": (".fif", ".fif.gz", ".edf", ".bdf", ".set", ".vhdr"),
+    "table": (".csv", ".npy", ".parquet"),
+}
+"""Adapter name -> the file suffixes it reads (lower case)."""
+
+CURES = {
+    ".m4a": "convert it first: ffmpeg -i INPUT.m4a OUTPUT.wav",
+    ".aac": "convert it first: ffmpeg -i INPUT.aac OUTPUT.wav",
+    ".wma": "convert it first: ffmpeg -i INPUT.wma OUTPUT.wav",
+    ".mp4": "extract the sound first: ffmpeg -i INPUT.mp4 OUTPUT.wav",
+    ".mat": "save the matrix as .npy (numpy.save) or .csv; EEGLAB's files end in .set",
+    ".xlsx": "save the sheet as .csv",
+    ".eeg": "open the .vhdr header that belongs to it",
+    ".fdt": "open the .set file that belongs to it",
+}
+"""What to do about the files people try most and that no adapter reads."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stretch of time with a name.
+
+    Parameters
+    ----------
+    onset, duration : float
+        In seconds from the first sample of the recording.
+    description : str
+        The label, e.g. ``"sleep stage 2"``.
+    """
+
+    onset: float
+    duration: float
+    description: str
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A multichannel signal and what is known about it.
+
+    Parameters
+    ----------
+    data : ndarray of shape (n_channels, n_times)
+        Samples as float64; audio in [-1, 1], EEG in volts, tables as given.
+    sfreq : float
+        Samples a second (1 for tables: a row is a step).
+    names : tuple of str
+        One name a channel.
+    units : tuple of str
+        One unit a channel (``""`` where unknown).
+    kind : {"audio", "eeg", "table", "array"}
+        Which defaults apply, and which adapter writes the result.
+    events : tuple of Event
+        Annotations, used by ``aux="annotations"``.
+    columns : mapping of str to ndarray of shape (n_times,)
+        Further columns that ``aux="column:NAME"`` may name.
+    path : pathlib.Path or None
+        Where it was read from.
+    origin : object
+        What the adapter needs to write results in the input's own form.
+
+    Raises
+    ------
+    InputError
+        If the samples cannot be separated: not two-dimensional, empty, a single
+        sample, not finite, or silent throughout.
+    """
+
+    data: NDArray[np.float64]
+    sfreq: float
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    kind: Kind
+    events: tuple[Event, ...] = ()
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    path: Path | None = None
+    origin: Any = None
+
+    def __post_init__(self) -> None:
+        where = f"{self.path.name}: " if self.path is not None else ""
+        data = self.data
+        if data.ndim != 2:
+            raise InputError(
+                f"{where}shape={data.shape}: a recording has two axes, (channels, times)"
+            )
+        n_channels, n_times = data.shape
+        if len(self.names) != n_channels or len(self.units) != n_channels:
+            raise InputError(
+                f"{where}{n_channels} channels but {len(self.names)} names and "
+                f"{len(self.units)} units: give one of each a channel"
+            )
+        if not (np.isfinite(self.sfreq) and self.sfreq > 0):
+            raise InputError(f"{where}sfreq={self.sfreq}: the sampling rate must be above 0 Hz")
+        if n_channels == 0 or n_times < 2:
+            raise InputError(
+                f"{where}n_channels={n_channels}, n_times={n_times}: at least one channel "
+                "and two samples are needed; is this the right file?"
+            )
+        bad = [n for n, row in zip(self.names, data, strict=True) if not np.isfinite(row).all()]
+        if bad:
+            raise InputError(
+                f"{where}NaN or infinite samples in channel {', '.join(bad[:5])}"
+                f"{' ...' if len(bad) > 5 else ''}: all must be finite; "
+                "repair or leave out those channels"
+            )
+        if not np.ptp(data, axis=1).any():
+            raise InputError(
+                f"{where}every channel is constant (silent): there is nothing to separate; "
+                "check the recording"
+            )
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return self.data.shape[0]
+
+    @property
+    def n_times(self) -> int:
+        """Number of samples in each channel."""
+        return self.data.shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.n_times / self.sfreq
+
+
+def suffix_of(path: Path) -> str:
+    """Return the lower-case suffix of `path`, counting ``.fif.gz`` as one."""
+    name = path.name.lower()
+    return ".fif.gz" if name.endswith(".fif.gz") else path.suffix.lower()
+
+
+def adapter_for(kind: str) -> ModuleType:
+    """Return the adapter module that reads and writes recordings of `kind`."""
+    return importlib.import_module(f"sourcesep.adapters.{'table' if kind == 'array' else kind}")
+
+
+def read(path: str | Path, **options: Any) -> Recording:
+    """Read a recording, choosing the adapter by the file's suffix.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Audio (everything libsndfile reads), EEG (.fif .edf .bdf .set .vhdr) or a
+        table (.csv .npy .parquet).
+    **options
+        Passed to the adapter: tables take ``columns`` (names of the columns to
+        separate).
+
+    Returns
+    -------
+    Recording
+        The samples in float64 with names, units, events and sampling rate.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of an unknown kind, unreadable, or holds nothing
+        that can be separated.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"input={path}: no such file; check the path")
+    if not path.is_file():
+        raise InputError(f"input={path}: is a directory or no regular file; name a file in it")
+    suffix = suffix_of(path)
+    kind = next((k for k, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+    if kind is None:
+        known = " ".join(s for suffixes in SUFFIXES.values() for s in suffixes)
+        cure = CURES.get(suffix, f"known are {known}")
+        raise InputError(f"input={path}: cannot read {suffix or 'a file without suffix'}; {cure}")
+    if path.stat().st_size == 0:
+        raise InputError(f"input={path}: the file is empty (0 bytes); was it copied completely?")
+    recording: Recording = adapter_for(kind).read(path, **options)
+    _warn_about_channels(recording)
+    return recording
+
+
+def _warn_about_channels(recording: Recording) -> None:
+    """Warn once about constant and once about identical channels; both are handled."""
+    data, names = recording.data, recording.names
+    constant = [n for n, span in zip(names, np.ptp(data, axis=1), strict=True) if span == 0]
+    if constant:
+        warnings.warn(
+            f"channel {', '.join(constant)} is constant (silent): it carries no source and is "
+            "kept as it is in the residual",
+            SourcesepWarning,
+            stacklevel=3,
+        )
+    twins: dict[bytes, list[str]] = {}
+    for name, row in zip(names, data, strict=True):
+        if name not in constant:
+            twins.setdefault(hashlib.blake2b(row).digest(), []).append(name)
+    for same in twins.values():
+        if len(same) > 1:
+            warnings.warn(
+                f"channels {', '.join(same)} are identical: they count as one when sources are "
+                "found",
+                SourcesepWarning,
+                stacklevel=3,
+            )
