@@ -138,12 +138,12 @@ class Recording:
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return self.data.shape[0]
+        return len(self.names)
 
     @property
     def n_times(self) -> int:
         """Number of samples in each channel."""
-        return self.data.shape[1]
+        return int(self.data.shape[1])
 
     @property
     def seconds(self) -> float:
