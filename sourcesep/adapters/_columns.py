@@ -25,7 +25,10 @@ TIMES = CLOCKS | SECONDS | {"dates", "times", "timestamps", "index", "day", "yea
 UNIT = re.compile(r"(?P<base>.*?)[ _]*(?:[\[(](?P<a>.*)[\])]|_(?P<b>s|sec|seconds|ms|us|ns))?")
 
 ROUNDING = 0.05
-"""Share of a step by which a time may be off the grid: it was rounded when written."""
+"""Share by which a step may differ from the others: times are rounded when written."""
+
+EVEN = 0.99
+"""Share of the steps that must be equal for the rows to have a rate."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +71,24 @@ class Column:
             return base in TIMES and bool(np.all(np.diff(self.values.astype(np.float64)) > 0))
         return base in CLOCKS or ((is_first or base in TIMES) and all(map(_is_date, self.cells)))
 
-    def rate(self, name: str) -> float | None:
-        """Return rows a second, if this is a column of seconds in equal steps."""
+    def rate(self, name: str) -> tuple[float, int] | None:
+        """Return rows a second and the number of jumps, if this is a column of seconds.
+
+        Nearly all steps must be equal; where rows are missing time jumps.
+        """
         base, unit = _name_and_unit(name)
         if base not in SECONDS or unit not in SECONDS | {""} or self.is_text:
             return None
-        time = self.values.astype(np.float64)
-        n = len(time)
-        if n < 2:
+        steps = np.diff(self.values.astype(np.float64))
+        if not len(steps):
             return None
-        step = (time[-1] - time[0]) / (n - 1)
-        if not (np.abs(time - time[0] - step * np.arange(n)) <= ROUNDING * step).all():
+        step = np.median(steps)
+        equal = np.abs(steps - step) <= ROUNDING * step
+        if equal.mean() < EVEN:
             return None
-        return float(f"{1 / step:.9g}")  # the last digits are those of the division
+        # The mean undoes the rounding of the steps; the last digits are the division's.
+        rate = float(f"{1 / steps[equal].mean():.9g}")
+        return rate, int(np.count_nonzero(~equal))
 
 
 def from_cells(cells: Sequence[str]) -> Column:

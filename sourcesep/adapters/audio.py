@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.adapters._separated import Separated
+from sourcesep.adapters._wav import BLOCK, Codec, blocks, forget_time, open_wav
 from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
 from sourcesep.recording import Recording
 
@@ -24,17 +24,11 @@ __all__ = ["AudioFormat", "read", "write"]
 
 Array = NDArray[np.float64]
 
-BLOCK = 2**18
-"""Samples (of all channels together) that are read, converted or written at once."""
-
 MAX_SAMPLES = 2**33
 """Largest frames x channels that is read: 64 GiB as float64."""
 
 MAX_SAMPLES_PER_BYTE = 2**15
 """More than any codec packs into a byte: a FLAC block of silence is 65535 x 8 in 26."""
-
-MAX_WAV_BYTES = 2**32 - 2**16
-"""Files whose samples take more are written as RF64; WAV's sizes have 32 bits."""
 
 MP3_SLACK = 2304
 """Frames by which an MP3 may end before its header says: two of the codec's own frames."""
@@ -68,51 +62,6 @@ class AudioFormat:
     bits: int | None
     container: str
     lossy: bool
-
-
-@dataclass(frozen=True)
-class _Codec:
-    """A WAV subtype: the values it can hold, and how they are handed to libsndfile."""
-
-    subtype: str
-
-    @property
-    def bits(self) -> int | None:
-        return int(self.subtype[-2:].lstrip("U")) if self.subtype.startswith("PCM") else None
-
-    @property
-    def name(self) -> str:
-        """The value of ``bit_depth`` that asks for it."""
-        return str(self.bits or self.subtype.lower())
-
-    @property
-    def width(self) -> int:
-        """Bytes a sample."""
-        return self.bits // 8 if self.bits else {"FLOAT": 4, "DOUBLE": 8}[self.subtype]
-
-    def quantise(self, x: Array) -> Array:
-        """Return `x` rounded to this codec's grid, in float64."""
-        if self.bits:
-            scale = 2.0 ** (self.bits - 1)
-            grid: Array = np.rint(x * scale)
-            grid /= scale
-            return grid
-        if self.subtype == "FLOAT":
-            with np.errstate(over="ignore"):  # what becomes infinite does not fit
-                return x.astype(np.float32).astype(np.float64)
-        return x.copy()
-
-    def fits(self, values: Array) -> bool:
-        """Whether the codec holds these values of its grid without clipping."""
-        if self.bits:
-            return bool(values.min() >= -1 and values.max() <= 1 - 2.0 ** (1 - self.bits))
-        return bool(np.isfinite(values).all())
-
-    def encode(self, values: Array) -> NDArray[Any]:
-        """Return values of the grid in the type from which libsndfile writes them exactly."""
-        if self.bits:
-            return (values * 2.0**31).astype(np.int32)
-        return values.astype(np.float32 if self.subtype == "FLOAT" else np.float64)
 
 
 def read(path: Path) -> Recording:
@@ -315,8 +264,8 @@ def write(separation: Separated, folder: Path, *, bit_depth: str | None = None) 
     """
     import soundfile
 
-    asked = _Codec(_subtype_for(separation.recording.origin, bit_depth))
-    wider = [_Codec(s) for s in ("FLOAT", "DOUBLE") if asked.subtype != "DOUBLE"]
+    asked = Codec(_subtype_for(separation.recording.origin, bit_depth))
+    wider = [Codec(s) for s in ("FLOAT", "DOUBLE") if asked.subtype != "DOUBLE"]
     files = _file_names(separation.n_components)
     try:
         used = next((c for c in (asked, *wider) if _write_set(separation, folder, files, c)), None)
@@ -364,60 +313,28 @@ def _file_names(n_components: int) -> list[str]:
     return [*(f"source{k:0{digits}d}.wav" for k in range(n_components)), "residual.wav"]
 
 
-def _write_set(separation: Separated, folder: Path, files: list[str], codec: _Codec) -> bool:
+def _write_set(separation: Separated, folder: Path, files: list[str], codec: Codec) -> bool:
     """Write all files in `codec`; stop and return False at the first that does not fit."""
     data, sfreq = separation.recording.data, separation.recording.sfreq
     residual = codec.quantise(data)
     for k, name in enumerate(files[:-1]):
         image = separation.image(k)
-        with _open(folder / name, image.shape, sfreq, codec) as file:
-            for part in _blocks(image):
+        with open_wav(folder / name, image.shape, sfreq, codec) as file:
+            for part in blocks(image):
                 values = codec.quantise(image[:, part])
                 if not codec.fits(values):
                     return False
                 residual[:, part] -= values
                 file.write(codec.encode(values).T)
-        _forget_time(folder / name)
-    with _open(folder / files[-1], residual.shape, sfreq, codec) as file:
+        forget_time(folder / name)
+    with open_wav(folder / files[-1], residual.shape, sfreq, codec) as file:
         error = 0.0
-        for part in _blocks(residual):
+        for part in blocks(residual):
             values = codec.quantise(residual[:, part])
             if not codec.fits(values):
                 return False
             error += float(np.square(values - residual[:, part]).sum())
             file.write(codec.encode(values).T)
-    _forget_time(folder / files[-1])
+    forget_time(folder / files[-1])
     # Only where large sources cancel do floats round by more than -120 dB of the input.
     return error <= 1e-12 * float(np.square(data).sum())
-
-
-def _blocks(x: Array) -> Iterator[slice]:
-    n_channels, n_times = x.shape
-    step = max(1, BLOCK // n_channels)
-    return (slice(start, start + step) for start in range(0, n_times, step))
-
-
-def _open(path: Path, shape: tuple[int, ...], sfreq: float, codec: _Codec) -> Any:
-    """Open a WAV file, or an RF64 file where WAV's 32-bit sizes do not reach."""
-    import soundfile
-
-    if sfreq != round(sfreq):
-        raise OutputError(
-            f"sfreq={sfreq}: a WAV file holds whole rates; resample the recording to "
-            f"{max(1, round(sfreq))} Hz"
-        )
-    n_channels, n_times = shape
-    container = "RF64" if n_channels * n_times * codec.width > MAX_WAV_BYTES else "WAV"
-    return soundfile.SoundFile(
-        path, "w", round(sfreq), n_channels, subtype=codec.subtype, format=container
-    )
-
-
-def _forget_time(path: Path) -> None:
-    """Zero the time of writing that libsndfile puts in a float file: same input, same bytes."""
-    with path.open("r+b") as file:
-        head = file.read(256)
-        peak, samples = head.find(b"PEAK"), head.find(b"data")
-        if 0 < peak < samples or (peak > 0 and samples < 0):
-            file.seek(peak + 12)  # chunk name, size and version come first
-            file.write(bytes(4))

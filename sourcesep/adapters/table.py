@@ -95,16 +95,18 @@ def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
         _check_numbers(table, chosen)
     except InputError as error:
         raise InputError(f"input={path}: {error}") from error
+    sfreq, jumps = next((r for name in time if (r := table[name].rate(name))), (1.0, 0))
     if time:
+        missing = f"; {jumps} steps are longer or shorter than the rest: are rows missing?" if jumps else ""
         warnings.warn(
             f"{path.name}: {', '.join(time)} kept as time: not separated, written back beside "
-            "the sources; to separate it choose it with --columns",
+            f"the sources; to separate it choose it with --columns{missing}",
             SourcesepWarning,
             stacklevel=3,
         )
     return Recording(
         data=np.array([table[name].values for name in chosen], dtype=np.float64),
-        sfreq=next((rate for name in time if (rate := table[name].rate(name))), 1.0),
+        sfreq=sfreq,
         names=tuple(chosen),
         units=("",) * len(chosen),
         kind="table",
