@@ -19,7 +19,7 @@ DPI = 100
 def draw_maps(separation: Separated, info: Any, path: Path) -> None:
     """Draw the components' maps as a PNG file, without any window.
 
-    Scalp maps where the channels' positions are known and tell them apart, else the
+    Scalp maps where the channels' positions are known and span a surface, else the
     mixing matrix as a heat map.
 
     Parameters
@@ -31,15 +31,17 @@ def draw_maps(separation: Separated, info: Any, path: Path) -> None:
     path : pathlib.Path
         The file to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from scipy.spatial import QhullError
 
     maps = _maps(separation)
-    figure = Figure()
-    FigureCanvasAgg(figure)  # a figure that pyplot does not know opens and keeps nothing
-    if _has_scalp(info):
-        _draw_scalps(figure, maps, info)
-    else:
+    figure = Figure()  # not pyplot's: it opens no window and is freed with this function
+    try:
+        drawn = _has_scalp(info) and _draw_scalps(figure, maps, info)
+    except QhullError:  # few electrodes on one line or circle span no surface
+        drawn = False
+    if not drawn:
+        figure = Figure()
         _draw_matrix(figure, maps, info["ch_names"])
     figure.savefig(path, dpi=DPI, bbox_inches="tight")
 
@@ -66,7 +68,7 @@ def _has_scalp(info: Any) -> bool:
     )
 
 
-def _draw_scalps(figure: Any, maps: NDArray[np.float64], info: Any) -> None:
+def _draw_scalps(figure: Any, maps: NDArray[np.float64], info: Any) -> bool:
     import mne
 
     n = maps.shape[1]
@@ -80,6 +82,7 @@ def _draw_scalps(figure: Any, maps: NDArray[np.float64], info: Any) -> None:
         ax.set_title(component_name(k), fontsize="small")
     for ax in axes[n:]:
         ax.set_axis_off()
+    return True
 
 
 def _draw_matrix(figure: Any, maps: NDArray[np.float64], names: list[str]) -> None:

@@ -42,11 +42,11 @@ class TableOrigin:
 
     Parameters
     ----------
-    time : mapping of str to sequence of str
+    time : mapping of str to tuple of str
         Columns of times or dates, as they were written.
     """
 
-    time: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    time: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
@@ -97,7 +97,11 @@ def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
         raise InputError(f"input={path}: {error}") from error
     sfreq, jumps = next((r for name in time if (r := table[name].rate(name))), (1.0, 0))
     if time:
-        missing = f"; {jumps} steps are longer or shorter than the rest: are rows missing?" if jumps else ""
+        missing = (
+            f"; {jumps} steps are longer or shorter than the rest: are rows missing?"
+            if jumps
+            else ""
+        )
         warnings.warn(
             f"{path.name}: {', '.join(time)} kept as time: not separated, written back beside "
             f"the sources; to separate it choose it with --columns{missing}",
@@ -112,7 +116,7 @@ def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
         kind="table",
         columns={name: column.values for name, column in table.items()},
         path=path,
-        origin=TableOrigin({name: table[name].cells for name in time}),
+        origin=TableOrigin({name: tuple(table[name].cells) for name in time}),
     )
 
 

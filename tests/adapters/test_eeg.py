@@ -364,12 +364,14 @@ def png_size(path):
     return struct.unpack(">II", head[16:])
 
 
-def with_montage():
-    angle = np.linspace(0, 5, 6)
-    places = 0.06 * np.stack([np.cos(angle), np.sin(angle), 1 + 0 * angle], axis=1)
+def with_montage(radii=(6, 5, 6, 4, 5, 1)):
+    angle, radii = np.linspace(0, 5, 6), np.array(radii)
+    places = 0.01 * np.stack([radii * np.cos(angle), radii * np.sin(angle), 9 - radii], axis=1)
     names = [f"E{i}" for i in range(6)]
     info = mne.create_info(names, SFREQ, "eeg", verbose="error")
-    return info.set_montage(mne.channels.make_dig_montage(dict(zip(names, places, strict=True))))
+    return info.set_montage(
+        mne.channels.make_dig_montage(dict(zip(names, places, strict=True)), coord_frame="head")
+    )
 
 
 @pytest.mark.parametrize("linear", [True, False])
@@ -381,8 +383,8 @@ def test_maps_are_drawn_without_pyplot_figures(fake, tmp_path, linear, located):
     info = with_montage()
     if not located:
         info.set_montage(None)
-    names = tuple(f"${i}_^" for i in range(6))  # not mathematics
-    separation = fake(Recording(data, SFREQ, names, ("V",) * 6, "eeg"), 3)
+    info.rename_channels({f"E{i}": f"${i}_^$" for i in range(6)})  # not mathematics
+    separation = fake(Recording(data, SFREQ, ("",) * 6, ("V",) * 6, "eeg"), 3)
     separation.images = np.stack([separation.image(k) for k in range(3)])
     if not linear:
         separation.mixing = None
@@ -392,6 +394,14 @@ def test_maps_are_drawn_without_pyplot_figures(fake, tmp_path, linear, located):
     # Scalps stand in a row, a matrix of six channels and three components is upright.
     assert (width > 2 * height) == located
     assert plt.get_fignums() == []
+
+
+def test_electrodes_on_a_circle_get_a_matrix(fake, tmp_path):
+    data = make_raw(("eeg",) * 6).get_data()
+    separation = fake(Recording(data, SFREQ, ("",) * 6, ("",) * 6, "eeg"), 3)
+    draw_maps(separation, with_montage(radii=[6] * 6), tmp_path / "maps.png")
+    width, height = png_size(tmp_path / "maps.png")
+    assert width < 2 * height
 
 
 def test_maps_of_a_nonlinear_decoder_are_its_regressions(fake):
