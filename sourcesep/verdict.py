@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
+from sourcesep.ivae.contrast import heldout_log_likelihood, innovations, prediction_filter
 from sourcesep.ivae.heldout import excerpt, random_halves
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
@@ -297,31 +297,65 @@ def _standard_errors(gain: Array) -> float:
 
 
 def misfit(z: Array, sfreq: float) -> float:
-    """Largest cross-correlation between two components, in standard errors.
+    """How much one component still says of another, in standard errors.
 
-    Each component is whitened by linear prediction and divided by its envelope first,
-    so that the correlation of independent components is about N(0, 1) at every lag.
-    Lag 0 is left out: a fit makes it 0. The standard error is read off lags so far
-    apart that nothing connects them.
+    Each component is whitened by linear prediction and divided by its envelope, which
+    makes it noise of unit variance. Independent components are then uncorrelated, about
+    N(0, 1) in standard errors, (a) at every lag: a room or any filter that was not fitted
+    shows here; and (b) with the squares and cubes of the others, seen through the same
+    whitening: saturation shows here. Correlation without lag or power is left out, as
+    every fit makes it 0.
 
     Parameters
     ----------
     z : ndarray of shape (n_components, n_times)
-        Components.
+        Components; the strongest first, of which `MOST_PAIRS` pairs are examined.
     sfreq : float
-        Samples a second. Lags up to 50 ms, or 32 samples if that is more.
+        Samples a second. Lags go up to 50 ms, or 32 samples if that is more.
+
+    Returns
+    -------
+    float
+        The largest of all.
     """
-    n_lags = max(32, round(0.05 * sfreq))
-    if z.shape[1] < 64 * n_lags:
-        n_lags = max(4, z.shape[1] // 64)
-    n_fft = 1 << (2 * z.shape[1] - 1).bit_length()
-    flat = np.fft.rfft(
-        _flatten(z[: _strongest(len(z))], max(16, round(0.02 * sfreq))), n_fft, axis=1
-    )
+    n_strongest = int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2)
+    z = z[:n_strongest] - z[:n_strongest].mean(axis=1, keepdims=True)
+    z = z / z.std(axis=1, keepdims=True)
+    flat = [_Flattening(row, max(16, round(0.02 * sfreq))) for row in z]
+    return max(_lagged_dependence(flat, z, sfreq), _power_dependence(flat, z))
+
+
+class _Flattening:
+    """Whitening and division by the envelope, as one component calls for."""
+
+    def __init__(self, y: Array, width: int) -> None:
+        from scipy.ndimage import uniform_filter1d
+
+        self.taps = prediction_filter(y, 32, 1e-4)
+        errors = self._whiten(y)
+        power = uniform_filter1d(errors**2, width, mode="constant")
+        self.envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std()
+
+    def _whiten(self, y: Array) -> Array:
+        from scipy.signal import lfilter
+
+        errors: Array = lfilter(self.taps, [1.0], y)
+        return errors
+
+    def __call__(self, y: Array) -> Array:
+        return self._whiten(y) / self.envelope
+
+
+def _lagged_dependence(flat: list[_Flattening], z: Array, sfreq: float) -> float:
+    n_times = z.shape[1]
+    n_lags = min(max(32, round(0.05 * sfreq)), max(4, n_times // 64))
+    n_fft = 1 << (2 * n_times - 1).bit_length()
+    spectra = [np.fft.rfft(f(row), n_fft) for f, row in zip(flat, z, strict=True)]
     worst = 0.0
-    for a, b in combinations(flat, 2):
+    for a, b in combinations(spectra, 2):
         correlation = np.fft.irfft(a * b.conj(), n_fft)
         near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
+        # the standard error is read off lags so far apart that nothing connects them
         far = np.concatenate(
             [correlation[10 * n_lags : 20 * n_lags], correlation[-20 * n_lags : -10 * n_lags]]
         )
@@ -331,16 +365,15 @@ def misfit(z: Array, sfreq: float) -> float:
     return worst
 
 
-def _strongest(n_components: int) -> int:
-    """How many components give no more than `MOST_PAIRS` pairs."""
-    return min(n_components, int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2))
-
-
-def _flatten(y: Array, width: int) -> Array:
-    """Whiten signals by linear prediction and divide them by their envelopes."""
-    from scipy.ndimage import uniform_filter1d
-
-    errors = innovations(y, 32, 1e-4)
-    power = uniform_filter1d(errors**2, width, axis=1, mode="constant")
-    envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std(axis=1, keepdims=True)
-    return errors / envelope
+def _power_dependence(flat: list[_Flattening], z: Array) -> float:
+    worst = 0.0
+    for j, flatten in enumerate(flat):
+        target = flatten(z[j])
+        target = target / target.std()
+        for i in range(len(z)):
+            if i == j:
+                continue
+            powers = np.stack([flatten(z[i] ** p) for p in (1, 2, 3)], axis=1)
+            basis = np.linalg.qr(powers)[0]
+            worst = max(worst, float(np.abs(basis[:, 1:].T @ target).max()))
+    return worst
