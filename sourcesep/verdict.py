@@ -17,16 +17,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations, prediction_filter
-from sourcesep.ivae.heldout import excerpt, random_halves
+from sourcesep.ivae.heldout import draw_halves, excerpt, random_halves
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
+from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["Label", "Verdict", "agreement", "judge", "misfit", "richness"]
 
@@ -38,14 +39,14 @@ AGREES = 0.95
 """Least correlation between the components of two fits on halves of the data."""
 MISFITS = 12.0
 """Largest cross-correlation of right fits, in standard errors, with room to spare."""
-N_SPLITS = 3
+N_SPLITS = 2
 """Random halves that richness and agreement average over."""
-FEW_SEGMENTS = 8
-"""With fewer segments than this, halves are drawn inside them."""
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
+SHORTEST = 256
+"""Samples; fewer say nothing about misfit."""
 MOST_PAIRS = 28
 """Pairs of components whose misfit is examined; the strongest components come first."""
 
@@ -87,6 +88,18 @@ class Verdict:
             },
         }
 
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Self:
+        """Rebuild what `as_dict` gave."""
+        evidence = facts["evidence"]
+        return cls(
+            facts["verdict"],
+            facts["sentence"],
+            tuple(evidence["richness"]),
+            tuple(evidence["agreement"]),
+            evidence["misfit"],
+        )
+
 
 def _round(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
@@ -118,15 +131,27 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             (1.0,),
             0.0,
         )
+    rank = min(model.n_components, numerical_rank(x))
     keep = excerpt(u)
     x, u = x[:, keep], u.take(keep)
+    halves = [draw_halves(x, u, rank, rng) for _ in range(N_SPLITS)]
+    fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
+    if not fits:
+        nothing = (0.0,) * model.n_components
+        return Verdict(
+            "doubtful",
+            "some components are heard so briefly that halves of the data do not hold them "
+            "all: there is nothing to check them by",
+            nothing,
+            nothing,
+            0.0,
+        )
     z = model.posterior(x, u).mean
-    fits = [cross_fit(model, x, u, rng) for _ in range(N_SPLITS)]
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
     label, sentence = _decide(rich, agree, wrong)
-    return Verdict(label, sentence, tuple(rich), tuple(agree), wrong)
+    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
 def _decide(rich: Array, agree: Array, wrong: float) -> tuple[Label, str]:
@@ -174,18 +199,12 @@ class CrossFit:
     outputs: tuple[Array, Array]
 
 
-def cross_fit(model: Model, x: Array, u: Auxiliary, rng: np.random.Generator) -> CrossFit:
-    """Fit on random halves: of whole segments where u is time, within labels otherwise.
-
-    Neighbouring samples of one segment are not independent, so a segment stays whole.
-    """
+def cross_fit(
+    model: Model, x: Array, u: Auxiliary, half: NDArray[np.int64], rng: np.random.Generator
+) -> CrossFit:
+    """Fit on both halves, and bring their components into the model's order."""
     from scipy.optimize import linear_sum_assignment
 
-    coarse = u.scales[-1]
-    if u.is_time and coarse.n_labels >= FEW_SEGMENTS:
-        half = (rng.permutation(coarse.n_labels) % 2)[coarse.labels]
-    else:
-        half = random_halves(coarse.labels, coarse.n_labels, rng)
     z = model.posterior(x, u).mean
     outputs = []
     for which in (0, 1):
@@ -318,6 +337,8 @@ def misfit(z: Array, sfreq: float) -> float:
     float
         The largest of all.
     """
+    if z.shape[1] < SHORTEST:
+        return 0.0
     n_strongest = int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2)
     z = z[:n_strongest] - z[:n_strongest].mean(axis=1, keepdims=True)
     z = z / z.std(axis=1, keepdims=True)
@@ -343,7 +364,8 @@ class _Flattening:
         return errors
 
     def __call__(self, y: Array) -> Array:
-        return self._whiten(y) / self.envelope
+        flat: Array = self._whiten(y) / self.envelope
+        return flat
 
 
 def _lagged_dependence(flat: list[_Flattening], z: Array, sfreq: float) -> float:

@@ -30,12 +30,16 @@ class Whitening:
     complement : ndarray of shape (rank - n_components, n_channels)
         Onto the coordinates set aside when fewer components than the rank are asked
         for, scaled to what an isotropic Gaussian there makes of variance 1.
+    complement_inverse : ndarray of shape (n_channels, rank - n_components)
+        Back from there, so that ``complement @ complement_inverse`` is the identity and
+        ``matrix @ complement_inverse`` is 0.
     """
 
     mean: Array
     matrix: Array
     inverse: Array
     complement: Array
+    complement_inverse: Array
 
     @property
     def rank(self) -> int:
@@ -112,4 +116,5 @@ def whiten(
         (kept / deviations[:keep]).T / unit,
         kept * deviations[:keep] * unit[:, None],
         (rest / noise).T / unit,
+        rest * noise * unit[:, None],
     )
