@@ -149,8 +149,9 @@ class LinearModel(Model):
         rotation = STARTS[self.start](y, u, rng) if len(y) > 1 else np.eye(1)
         rotation = rotation / np.std(rotation @ y, axis=1, keepdims=True)
         mixing = white.inverse @ np.linalg.inv(rotation)
-        weight = 1 / np.maximum(x.std(axis=1), 1e-300) if self.standardise_channels else 1.0
-        order = np.argsort(-np.square((mixing.T * weight).T).sum(axis=0), kind="stable")
+        weight = white.scale if self.standardise_channels else np.ones(len(x))
+        explained = np.square(mixing / np.where(weight > 0, weight, np.inf)[:, None]).sum(axis=0)
+        order = np.argsort(-explained, kind="stable")
         peak = mixing[np.abs(mixing).argmax(axis=0), np.arange(len(y))]
         sign = np.where(peak < 0, -1.0, 1.0)
         self.mean = white.mean

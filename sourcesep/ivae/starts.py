@@ -84,6 +84,8 @@ def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     from picard import picard
 
     used = y[:, u.used]
+    if used.shape[1] < len(y):
+        return np.eye(len(y))
     with warnings.catch_warnings():
         # an unfinished Picard is one candidate among several, judged by its likelihood
         warnings.filterwarnings("ignore", message="Picard did not converge")

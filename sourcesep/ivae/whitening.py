@@ -23,6 +23,8 @@ class Whitening:
     ----------
     mean : ndarray of shape (n_channels,)
         Removed from x first.
+    scale : ndarray of shape (n_channels,)
+        Standard deviations of the channels, 0 for those that are constant.
     matrix : ndarray of shape (n_components, n_channels)
         Onto the coordinates that are kept.
     inverse : ndarray of shape (n_channels, n_components)
@@ -36,6 +38,7 @@ class Whitening:
     """
 
     mean: Array
+    scale: Array
     matrix: Array
     inverse: Array
     complement: Array
@@ -113,6 +116,7 @@ def whiten(
     noise = np.sqrt(values[keep:].mean()) if keep < rank else 1.0
     return Whitening(
         mean,
+        scale,
         (kept / deviations[:keep]).T / unit,
         kept * deviations[:keep] * unit[:, None],
         (rest / noise).T / unit,
