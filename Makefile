@@ -1,0 +1,55 @@
+# make demo    installs sourcesep into .venv, separates three mixtures, prints the gains
+# make test    installs what the tests need, checks style and types, runs the tests
+# make lint    style and types alone
+# make claims  prints the figures that the documentation quotes (takes long)
+# make clean   removes .venv and everything that was made
+#
+# Another Python:  make demo PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+REQUIRED := pyproject.toml constraints.txt
+
+.PHONY: demo test lint claims clean
+
+demo: .venv/installed
+	$(BIN)/sourcesep demo -o demo_output
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+claims: .venv/installed-bench
+	$(BIN)/python benchmarks/linear.py
+	$(BIN)/python benchmarks/verdict.py --seeds 100
+	$(BIN)/python benchmarks/rooms_against_pyroomacoustics.py
+
+clean:
+	rm -rf .venv build dist *.egg-info demo_output separated
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+# Each stamp below is written when its step has ended well, so that an interrupted step
+# is done again and a finished one is not.
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: sourcesep needs 3.11 or newer; name one, e.g. make demo PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	touch $@
+
+.venv/installed: .venv/made $(REQUIRED)
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/installed-dev: .venv/made $(REQUIRED)
+	$(INSTALL) --editable '.[tables]' --group dev
+	touch $@ .venv/installed
+
+.venv/installed-bench: .venv/made $(REQUIRED)
+	$(INSTALL) --editable '.[tables]' --group bench
+	touch $@ .venv/installed
