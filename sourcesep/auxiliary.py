@@ -1,37 +1,45 @@
-"""The auxiliary variable u: what the prior p(z|u) is conditioned on."""
+"""The auxiliary variable u: what the prior p(z|u) is conditioned on.
+
+`sourcesep.spec` has the grammar by which users ask for it.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEFT_OUT", "Auxiliary", "Scale"]
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.factors import FACTORS, event_span
+from sourcesep.labels import (
+    FEW_SAMPLES,
+    LEFT_OUT,
+    Factor,
+    Scale,
+    combine,
+    from_values,
+    named_columns,
+    renumber,
+)
+from sourcesep.recording import Recording
+from sourcesep.spec import Term, canonical, default_spec, parse
 
-LEFT_OUT = -1
-"""The label of samples that no model may be fitted on."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One labelling of the samples.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (n_times,)
-        ``0 .. n_labels - 1``, or `LEFT_OUT`.
-    names : tuple of str
-        One name a label.
-    """
-
-    labels: NDArray[np.int64]
-    names: tuple[str, ...]
-
-    @property
-    def n_labels(self) -> int:
-        """Number of labels, those without a sample included."""
-        return len(self.names)
+__all__ = [
+    "LEFT_OUT",
+    "Auxiliary",
+    "Scale",
+    "Term",
+    "build",
+    "build_many",
+    "canonical",
+    "check",
+    "default_spec",
+    "from_array",
+    "parse",
+]
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,13 @@ class Auxiliary:
     @property
     def n_times(self) -> int:
         """Number of samples."""
-        return self.labels.shape[0]
+        return len(self.labels)
 
     @property
     def used(self) -> NDArray[np.bool_]:
         """Which samples have a label on every scale, shape (n_times,)."""
-        return np.all([s.labels != LEFT_OUT for s in self.scales], axis=0)
+        used: NDArray[np.bool_] = np.all([s.labels != LEFT_OUT for s in self.scales], axis=0)
+        return used
 
     def take(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Auxiliary:
         """Return u of some of the samples; labels keep their meaning."""
@@ -85,3 +94,155 @@ class Auxiliary:
             self.is_time,
             self.spec,
         )
+
+
+def build(
+    spec: str | None, recording: Recording, *, reject_by_annotation: bool = True
+) -> Auxiliary:
+    """Build u for one recording; see `build_many`."""
+    return build_many(spec, [recording], reject_by_annotation=reject_by_annotation)
+
+
+def build_many(
+    spec: str | None, recordings: Sequence[Recording], *, reject_by_annotation: bool = True
+) -> Auxiliary:
+    """Build u for recordings that are laid end to end.
+
+    Parameters
+    ----------
+    spec : str or None
+        Where u comes from (see `sourcesep.spec`); None: `default_spec` of the first
+        recording's kind and the shortest one's length.
+    recordings : sequence of Recording
+        In the order in which their samples follow each other. Segments never cross from
+        one to the next; values, annotations and columns mean the same in all.
+    reject_by_annotation : bool
+        Whether samples annotated as ``BAD...`` (in any case) are `LEFT_OUT`.
+
+    Returns
+    -------
+    Auxiliary
+        Every label has at least one sample.
+
+    Raises
+    ------
+    SettingsError
+        If the SPEC cannot be read, or asks for what the recordings do not have.
+    InputError
+        If a column, an event or a file that it names cannot be used.
+    """
+    if not recordings:
+        raise SettingsError("recordings=[]: at least one is needed")
+    shortest = min(recordings, key=lambda r: r.n_times)
+    default = default_spec(recordings[0].kind, shortest.n_times, shortest.sfreq)
+    terms = tuple(
+        parse(default)[0] if term == Term("segments") else term
+        for term in parse(default if spec is None else spec)
+    )
+    for term in terms:
+        if term.name in ("recording", "folder") and len(recordings) == 1:
+            raise SettingsError(
+                f"aux={spec!r}: {term.name!r} needs several recordings; "
+                "give more, or use segments instead"
+            )
+    # A segment lies in one recording, and so in one folder: naming these adds nothing.
+    in_time = [term for term in terms if term.name in ("segments", "adaptive")]
+    telling = [t for t in terms if not (in_time and t.name in ("recording", "folder"))]
+    factors = [FACTORS[term.name](term, recordings) for term in telling]
+    used = np.concatenate([_used(r, reject_by_annotation) for r in recordings])
+    covariates = [f.covariates for f in factors if f.covariates is not None]
+    return Auxiliary(
+        scales=_product(factors, used),
+        covariates=np.concatenate(covariates, axis=1) if covariates else None,
+        is_time=len(telling) == len(in_time),
+        spec=canonical(terms),
+    )
+
+
+def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
+    """Build u from an array.
+
+    Parameters
+    ----------
+    u : array_like, shape (n_times,) or (n_times, n_covariates)
+        Whole numbers, text or truth values, one a sample, are labels; the whole number
+        -1 leaves a sample out. Floats are covariates: rows that take at most `MAX_LEVELS`
+        values get a label each, others are cut into at most `MAX_BINS` quantile bins.
+    n_times : int
+        Number of samples that u must describe.
+
+    Raises
+    ------
+    InputError
+        If the shape, type or values cannot be.
+    """
+    values = np.asarray(u)
+    if values.ndim not in (1, 2) or values.shape[0] != n_times or values.size == 0:
+        raise InputError(
+            f"u of shape {values.shape}: must be ({n_times},) for labels or "
+            f"({n_times}, n_covariates) for covariates, a row for each of the {n_times} samples"
+        )
+    factor = from_values(named_columns(values, "u"), are_labels=True)
+    scales = _product([factor], np.ones(n_times, dtype=bool))
+    return Auxiliary(scales, factor.covariates, is_time=False, spec="array")
+
+
+def check(u: Auxiliary, n_components: int | None = None) -> None:
+    """Refuse u that cannot tell sources apart, going by its counts alone.
+
+    Parameters
+    ----------
+    u : Auxiliary
+        What to look at: its finest labels.
+    n_components : int, optional
+        Labels should have as many samples, or their covariances are singular.
+
+    Raises
+    ------
+    SettingsError
+        If fewer than two labels have two samples.
+
+    Warns
+    -----
+    SourcesepWarning
+        If the median label has fewer than `FEW_SAMPLES` or `n_components` samples.
+    """
+    counts = np.bincount(u.labels[u.used], minlength=u.n_labels)
+    counts = counts[counts > 0]
+    n_usable = int((counts >= 2).sum())
+    if n_usable < 2:
+        raise SettingsError(
+            f"aux={u.spec!r}: labels with two samples or more: {n_usable}, and at least 2 are "
+            "needed, for sources are told apart by what changes from label to label; "
+            "choose shorter segments, or another u"
+        )
+    need, median = max(FEW_SAMPLES, n_components or 0), float(np.median(counts))
+    if median < need:
+        warnings.warn(
+            f"aux={u.spec!r}: half of the {len(counts)} labels have {median:g} samples or "
+            f"fewer, and {need} are wanted; longer segments or fewer labels are safer",
+            SourcesepWarning,
+            stacklevel=2,
+        )
+
+
+def _product(factors: Sequence[Factor], used: NDArray[np.bool_]) -> tuple[Scale, ...]:
+    """Combine factors scale by scale; a factor with a single scale is the same on each."""
+    scales = []
+    for i in range(max(len(f.scales) for f in factors)):
+        scale = combine([f.scales[min(i, len(f.scales) - 1)] for f in factors])
+        if not used.all():
+            labels, found = renumber(np.where(used, scale.labels, LEFT_OUT), scale.n_labels)
+            scale = Scale(labels, tuple(scale.names[label] for label in found))
+        scales.append(scale)
+    return tuple(scales)
+
+
+def _used(recording: Recording, reject_by_annotation: bool) -> NDArray[np.bool_]:
+    """Which samples no annotation calls bad."""
+    used = np.ones(recording.n_times, dtype=bool)
+    if reject_by_annotation:
+        for event in recording.events:
+            if event.description.lower().startswith("bad"):
+                used[slice(*event_span(event, recording))] = False
+    return used

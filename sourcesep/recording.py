@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.exceptions import InputError, SourcesepWarning
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 
 __all__ = ["Event", "Kind", "Recording", "adapter_for", "read"]
 
@@ -138,12 +139,12 @@ class Recording:
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return self.data.shape[0]
+        return len(self.names)
 
     @property
     def n_times(self) -> int:
         """Number of samples in each channel."""
-        return self.data.shape[1]
+        return int(self.data.shape[1])
 
     @property
     def seconds(self) -> float:
@@ -184,6 +185,8 @@ def read(path: str | Path, **options: Any) -> Recording:
     InputError
         If the file is missing, of an unknown kind, unreadable, or holds nothing
         that can be separated.
+    SettingsError
+        If an option is not one of this kind of file.
     """
     path = Path(path)
     if not path.exists():
@@ -198,7 +201,11 @@ def read(path: str | Path, **options: Any) -> Recording:
         raise InputError(f"input={path}: cannot read {suffix or 'a file without suffix'}; {cure}")
     if path.stat().st_size == 0:
         raise InputError(f"input={path}: the file is empty (0 bytes); was it copied completely?")
-    recording: Recording = adapter_for(kind).read(path, **options)
+    adapter = adapter_for(kind)
+    for name, value in options.items():
+        if name not in inspect.signature(adapter.read).parameters:
+            raise SettingsError(f"{name}={value}: is no option for {kind} files; leave it out")
+    recording: Recording = adapter.read(path, **options)
     _warn_about_channels(recording)
     return recording
 

@@ -116,8 +116,16 @@ class Model(ABC):
         """Return a model with this map, and the prior that fits x given u best."""
 
     @abstractmethod
+    def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
+        """One source as the channels hear it, shape (n_channels, n_times)."""
+
     def images(self, x: Array, u: Auxiliary | None = None) -> Array:
-        """Each source as the channels hear it, (n_components, n_channels, n_times)."""
+        """Every source as the channels hear it, (n_components, n_channels, n_times)."""
+        return np.stack([self.image(x, k, u) for k in range(self.n_components)])
+
+    @abstractmethod
+    def blank(self) -> Self:
+        """Return an unfitted model with the choices that this one's fit has made."""
 
     @abstractmethod
     def state(self) -> State:

@@ -1,0 +1,44 @@
+"""What every writer knows of a separation: the few attributes it may use."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.recording import Recording
+
+__all__ = ["Separated", "component_name"]
+
+
+class Separated(Protocol):
+    """A separation, as the writers see it."""
+
+    @property
+    def recording(self) -> Recording:
+        """The recording that was separated."""
+
+    @property
+    def sources(self) -> NDArray[np.float64]:
+        """The sources with unit variance, shape (n_components, n_times)."""
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+
+    @property
+    def mixing(self) -> NDArray[np.float64] | None:
+        """Input units per unit of source, (n_channels, n_components); None if not linear."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Lines for the user, to which a writer may append."""
+
+    def image(self, k: int) -> NDArray[np.float64]:
+        """Source `k` as the channels hear it, shape (n_channels, n_times)."""
+
+
+def component_name(k: int) -> str:
+    """Return the name that component `k` goes by in written files."""
+    return f"IVAE{k:03d}"

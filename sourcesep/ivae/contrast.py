@@ -1,0 +1,96 @@
+"""The yardstick for unmixing matrices: how likely their outputs are as separate sources.
+
+One likelihood knows every sign of independence that the starts use: each output is
+predicted from its own past (its spectrum), and what is left is a generalised Gaussian
+(its shape) with a scale a label (its modulation by u).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_toeplitz
+from scipy.signal import lfilter
+
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.priors import SHAPES, LabelPrior
+
+__all__ = ["heldout_log_likelihood", "innovations"]
+
+ORDER = 16
+"""Taps of the linear prediction."""
+RIDGE = 1e-6
+"""White noise assumed in every output, as a share of its power: bounds what a pure tone,
+which its past predicts exactly, can gain."""
+
+
+def innovations(z: Array, order: int = ORDER, ridge: float = RIDGE) -> Array:
+    """Remove from each signal what its own past predicts linearly.
+
+    The map is unit lower triangular, so it keeps densities: log p(z) is the
+    log-likelihood of the innovations.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_signals, n_times)
+        Signals.
+    order : int
+        How many samples of the past are used.
+    ridge : float
+        Share of white noise that the prediction allows for.
+
+    Returns
+    -------
+    ndarray of shape (n_signals, n_times)
+        The prediction errors.
+    """
+    n_times = z.shape[1]
+    order = min(order, n_times // 8)
+    if order == 0:
+        return z
+    centred = z - z.mean(axis=1, keepdims=True)
+    errors = np.empty_like(z)
+    for row, out in zip(centred, errors, strict=True):
+        lags = np.array([row[: n_times - k] @ row[k:] for k in range(order + 1)])
+        if lags[0] <= 0:
+            out[:] = row
+            continue
+        lags[0] *= 1 + ridge
+        predictor = solve_toeplitz(lags[:-1], lags[1:])
+        out[:] = lfilter(np.concatenate([[1.0], -predictor]), [1.0], row)
+    return errors
+
+
+def heldout_log_likelihood(
+    errors: Array,
+    labels: NDArray[np.int64],
+    n_labels: int,
+    held: NDArray[np.bool_],
+    *,
+    with_mean: bool,
+    shapes: tuple[float, ...] = SHAPES,
+) -> Array:
+    """Log-likelihood of held-out innovations under a prior fitted to the others.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (n_signals, n_times)
+        Innovations of the signals.
+    labels : ndarray of int, shape (n_times,)
+        Label of every sample.
+    n_labels : int
+        Number of labels.
+    held : ndarray of bool, shape (n_times,)
+        Which samples are held out.
+    with_mean : bool
+        Whether each label has a mean of its own.
+
+    Returns
+    -------
+    ndarray of shape (n_signals, n_held)
+        Nats.
+    """
+    prior = LabelPrior.fit(
+        errors[:, ~held], labels[~held], n_labels, with_mean=with_mean, shapes=shapes
+    )
+    return prior.log_prob(errors[:, held], labels[held])

@@ -1,0 +1,286 @@
+"""Family ``linear``: one matrix, fitted in closed form."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
+from sourcesep.ivae.heldout import block_folds, excerpt
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
+from sourcesep.ivae.priors import SHAPES, LabelPrior
+from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.whitening import whiten
+
+__all__ = ["SIGMA", "LinearModel"]
+
+SIGMA = 1e-4
+"""Standard deviation of the noise on each source, as a share of the source's own.
+
+In x = f(z + sigma e) sigma and the prior's variance cannot be told apart, so it is fixed
+by rule: at -80 dB it changes no source, and makes the two terms of the ELBO well defined.
+"""
+N_FOLDS = 5
+ENOUGH_HELD_OUT = 50_000
+"""With fewer samples than this the comparison goes through more folds, to be less noisy."""
+NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+
+
+class LinearModel(Model):
+    """x = A (z + sigma e) + mean, with A fitted in closed form.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Number of sources; the numerical rank of x by default. The discarded subspace
+        counts as an isotropic Gaussian, so that likelihoods compare across numbers.
+    starts : sequence of str
+        Which of `STARTS` are tried. The one whose held-out likelihood under one common
+        prior is best is kept, and fitted on all samples.
+    shapes : tuple of float
+        Exponents the prior may take (`LabelPrior`); ``(2.0,)`` keeps it Gaussian.
+    standardise_channels : bool
+        Whether channels of different units count alike (tables) or as they are.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_channels,)
+        The channels' means.
+    unmixing : ndarray of shape (n_components, n_channels)
+        The encoder: sources of unit variance from x - mean.
+    mixing : ndarray of shape (n_channels, n_components)
+        The decoder, in units of x per unit of source.
+    complement : ndarray of shape (rank - n_components, n_channels)
+        Onto what is set aside, of unit variance.
+    prior : LabelPrior
+        p(z|u) on the finest scale of u.
+    start : str
+        Which start was kept.
+    scores : dict of str to float
+        Held-out log-likelihood of every start tried, nats a sample.
+    """
+
+    family: ClassVar[str] = "linear"
+    representation: ClassVar[Literal["time", "stft"]] = "time"
+    is_linear: ClassVar[bool] = True
+    is_invertible: ClassVar[bool] = True
+
+    mean: Array
+    unmixing: Array
+    mixing: Array
+    complement: Array
+    prior: LabelPrior
+    start: str
+    scores: dict[str, float]
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        starts: tuple[str, ...] = tuple(STARTS),
+        shapes: tuple[float, ...] = SHAPES,
+        standardise_channels: bool = False,
+    ) -> None:
+        unknown = [s for s in starts if s not in STARTS]
+        if unknown or not starts:
+            raise SettingsError(f"starts={starts}: allowed are {', '.join(STARTS)}")
+        self.requested = n_components
+        self.starts = tuple(starts)
+        self.shapes = tuple(shapes)
+        self.standardise_channels = standardise_channels
+
+    @property
+    def n_components(self) -> int:
+        """Number of sources."""
+        return len(self.unmixing)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of x."""
+        return len(self.mean)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether `log_density` is a bound: exact only while every shape is Gaussian."""
+        return bool(np.any(self.prior.shape != 2))
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of the data of the fit."""
+        return self.n_components + len(self.complement)
+
+    def blank(self) -> Self:
+        """Return an unfitted model with this one's choices made: same start, same number."""
+        return type(self)(
+            self.n_components,
+            starts=(self.start,),
+            shapes=self.shapes,
+            standardise_channels=self.standardise_channels,
+        )
+
+    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Fit mixing matrix and prior to x given u.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_channels, n_times)
+            Observations.
+        u : Auxiliary
+            Labels of the samples; those left out are not fitted on.
+        rng : numpy.random.Generator
+            For Picard, the only start that draws numbers.
+
+        Raises
+        ------
+        SettingsError
+            If more components are asked for than the rank of x.
+        """
+        if not u.used.all():
+            x, u = x[:, u.used], u.take(u.used)
+        white = whiten(x, self.requested, standardise_channels=self.standardise_channels)
+        y = white.matrix @ (x - white.mean[:, None])
+        self.scores = self._compare(y, u, rng) if len(y) > 1 else {}
+        self.start = max(self.scores, key=self.scores.__getitem__) if self.scores else "segments"
+        rotation = STARTS[self.start](y, u, rng) if len(y) > 1 else np.eye(1)
+        rotation = rotation / np.std(rotation @ y, axis=1, keepdims=True)
+        mixing = white.inverse @ np.linalg.inv(rotation)
+        weight = 1 / np.maximum(x.std(axis=1), 1e-300) if self.standardise_channels else 1.0
+        order = np.argsort(-np.square((mixing.T * weight).T).sum(axis=0), kind="stable")
+        peak = mixing[np.abs(mixing).argmax(axis=0), np.arange(len(y))]
+        sign = np.where(peak < 0, -1.0, 1.0)
+        self.mean = white.mean
+        self.unmixing = ((rotation @ white.matrix) * sign[:, None])[order]
+        self.mixing = (mixing * sign)[:, order]
+        self.complement = white.complement
+        self.prior = self._fit_prior(x, u)
+        return self
+
+    def _compare(self, y: Array, u: Auxiliary, rng: np.random.Generator) -> dict[str, float]:
+        """Held-out log-likelihood of every start, nats a sample of y."""
+        if len(self.starts) == 1:
+            return {self.starts[0]: float("nan")}
+        keep = excerpt(u)
+        y, u = y[:, keep], u.take(keep)
+        folds = block_folds(u.labels, u.n_labels, N_FOLDS)
+        n_rounds = int(np.clip(-(-ENOUGH_HELD_OUT // u.n_times), 1, N_FOLDS))
+        scores = dict.fromkeys(self.starts, 0.0)
+        for fold in range(n_rounds):
+            held = folds == fold
+            train = u.take(~held)
+            for name in self.starts:
+                matrix = STARTS[name](y[:, ~held], train, rng)
+                density = heldout_log_likelihood(
+                    innovations(matrix @ y), u.labels, u.n_labels, held, with_mean=not u.is_time
+                )
+                volume = np.linalg.slogdet(matrix)[1]
+                scores[name] += float(density.sum(axis=0).mean() + volume) / n_rounds
+        return scores
+
+    def _fit_prior(self, x: Array, u: Auxiliary) -> LabelPrior:
+        return LabelPrior.fit(
+            self._unmix(x), u.labels, u.n_labels, with_mean=not u.is_time, shapes=self.shapes
+        )
+
+    def refit_prior(self, x: Array, u: Auxiliary) -> Self:
+        """Return a model with this matrix and the prior that fits x given u best."""
+        other = self.blank()
+        other.__dict__.update(self.__dict__)
+        other.prior = self._fit_prior(x, u)
+        return other
+
+    def _unmix(self, x: Array) -> Array:
+        return self.unmixing @ x - (self.unmixing @ self.mean)[:, None]
+
+    @property
+    def log_volume(self) -> float:
+        """Log |det df^-1/dx| within the rank of x, the set-aside coordinates included."""
+        both = np.concatenate([self.unmixing, self.complement])
+        return float(np.log(np.linalg.svd(both, compute_uv=False)).sum())
+
+    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
+        """q(z|x,u): exact for a Gaussian prior; without u, as for a flat one."""
+        s = self._unmix(x)
+        if u is None:
+            return Posterior(s, np.full_like(s, SIGMA))
+        variance = self.prior.variance[u.labels].T
+        mean = self.prior.mean[u.labels].T
+        gain = variance / (variance + SIGMA**2)
+        return Posterior(mean + gain * (s - mean), SIGMA * np.sqrt(gain))
+
+    def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
+        """Mix sources: A z + mean."""
+        x: Array = self.mixing @ z + self.mean[:, None]
+        return x
+
+    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
+        """Both terms for every sample; their difference is exact for a Gaussian prior."""
+        s = self._unmix(x)
+        q = self.posterior(x, u)
+        aside = self.complement @ (x - self.mean[:, None])
+        spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
+        reconstruction = (
+            -0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
+            - 0.5 * (np.log(2 * np.pi) + aside**2).sum(axis=0)
+            + self.log_volume
+        )
+        entropy = 0.5 * np.log(2 * np.pi * np.e * q.scale**2).sum(axis=0)
+        # Gauss-Hermite quadrature of E_q log p(z|u): exact for a Gaussian prior
+        expected = sum(
+            w * self.prior.log_prob(q.mean + node * q.scale, u.labels).sum(axis=0)
+            for node, w in zip(NODES, NODE_WEIGHTS / NODE_WEIGHTS.sum(), strict=True)
+        )
+        return ELBO(reconstruction, -entropy - expected)
+
+    def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draw z from p(z|u) and x from p(x|z)."""
+        z = self.prior.sample(u.labels, rng)
+        noisy = z + SIGMA * rng.standard_normal(z.shape)
+        aside = rng.standard_normal((len(self.complement), z.shape[1]))
+        return z, self.decode(noisy) + np.linalg.pinv(self.complement) @ aside
+
+    def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
+        """One source as the channels hear it, shape (n_channels, n_times)."""
+        s = self.unmixing[component] @ x - self.unmixing[component] @ self.mean
+        image: Array = np.outer(self.mixing[:, component], s)
+        return image
+
+    def state(self) -> State:
+        """Everything needed to rebuild the model."""
+        tensors: dict[str, Any] = {
+            "mean": self.mean,
+            "unmixing": self.unmixing,
+            "mixing": self.mixing,
+            "complement": self.complement,
+            "prior.mean": self.prior.mean,
+            "prior.scale": self.prior.scale,
+            "prior.shape": self.prior.shape,
+        }
+        facts = {
+            "starts": list(self.starts),
+            "shapes": list(self.shapes),
+            "standardise_channels": self.standardise_channels,
+            "start": self.start,
+            "scores": self.scores,
+        }
+        return State(tensors, facts)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Rebuild a model from `state`."""
+        tensors, facts = state.tensors, state.facts
+        model = cls(
+            len(tensors["unmixing"]),
+            starts=tuple(facts["starts"]),
+            shapes=tuple(facts["shapes"]),
+            standardise_channels=facts["standardise_channels"],
+        )
+        for name in ("mean", "unmixing", "mixing", "complement"):
+            setattr(model, name, tensors[name])
+        model.prior = LabelPrior(
+            tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]
+        )
+        model.start, model.scores = facts["start"], facts["scores"]
+        return model

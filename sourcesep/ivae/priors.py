@@ -1,0 +1,150 @@
+"""p(z|u): what is known of each source once u is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from sourcesep.ivae.model import Array
+
+__all__ = ["SHAPES", "LabelPrior"]
+
+SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+"""Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
+VARIANCE_FLOOR = 1e-12
+"""Least variance of a label as a share of the source's: silence is not infinitely likely."""
+PSEUDO_COUNT = 1.0
+"""Samples' worth of the source's overall scale that every label starts with."""
+
+
+def _spread(shape: NDArray[np.float64]) -> Array:
+    """Standard deviation of a generalised Gaussian of scale 1."""
+    return np.exp(0.5 * (gammaln(3 / shape) - gammaln(1 / shape)))
+
+
+@dataclass(frozen=True)
+class LabelPrior:
+    """Independent generalised Gaussians, one mean and scale a label, one shape a source.
+
+    p(z|u) = prod_j  p_j / (2 a_uj Gamma(1/p_j)) exp(-(|z_j - m_uj| / a_uj)^p_j)
+
+    With ``shape`` 2 this is the exponential family of the iVAE's theorem (Khemakhem et
+    al. 2020, eq. 7); other shapes also identify sources that are stationary and not
+    Gaussian, as in linear ICA.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of shape (n_labels, n_components)
+        m and a above.
+    shape : ndarray of shape (n_components,)
+        p above.
+    """
+
+    mean: Array
+    scale: Array
+    shape: Array
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return self.mean.shape[0]
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each component given each label, shape (n_labels, n_components)."""
+        variance: Array = (self.scale * _spread(self.shape)) ** 2
+        return variance
+
+    @classmethod
+    def fit(
+        cls,
+        z: Array,
+        labels: NDArray[np.int64],
+        n_labels: int,
+        *,
+        with_mean: bool,
+        shapes: tuple[float, ...] = SHAPES,
+    ) -> Self:
+        """Fit by maximum likelihood.
+
+        Parameters
+        ----------
+        z : ndarray of shape (n_components, n_times)
+            Sources.
+        labels : ndarray of int, shape (n_times,)
+            Negative labels are left out.
+        n_labels : int
+            Number of labels; one without a sample gets the source's overall scale.
+        with_mean : bool
+            Whether each label has a mean of its own; it is 0 otherwise.
+        shapes : tuple of float
+            Exponents to choose from, each source by its own penalised likelihood. With
+            more than one, a source may also take one scale for all labels.
+        """
+        used = labels >= 0
+        if not used.all():
+            z, labels = z[:, used], labels[used]
+        counts = np.bincount(labels, minlength=n_labels).astype(float)
+        mean = np.zeros((n_labels, len(z)))
+        if with_mean:
+            mean = _label_sums(z, labels, n_labels) / np.maximum(counts, 1)[:, None]
+            z = z - mean[labels].T
+        magnitude = np.abs(z)
+        n_times = z.shape[1]
+        best = np.full(len(z), -np.inf)
+        scale = np.empty((n_labels, len(z)))
+        shape = np.empty(len(z))
+        log_magnitude = np.log(np.maximum(magnitude, 1e-300)) if len(shapes) > 1 else None
+        for p in shapes:
+            if p == 2:
+                powers = magnitude**2
+            elif p == 1:
+                powers = magnitude
+            else:
+                powers = np.exp(p * log_magnitude)
+            overall = powers.mean(axis=1)
+            floor = VARIANCE_FLOOR ** (p / 2) * np.maximum(overall, 1e-300)
+            sums = _label_sums(powers, labels, n_labels)
+            moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)[:, None]
+            candidates = [(np.maximum(moments, floor), n_labels)]
+            if len(shapes) > 1:
+                candidates.append((np.broadcast_to(np.maximum(overall, floor), sums.shape), 1))
+            for moment, n_free in candidates:
+                a = (p * moment) ** (1 / p)
+                value = (
+                    np.log(p / 2)
+                    - gammaln(1 / p)
+                    - (counts @ np.log(a) + (sums / (p * moment)).sum(axis=0) + n_free)
+                    / max(n_times, 1)
+                )
+                better = value > best
+                best = np.where(better, value, best)
+                scale = np.where(better, a, scale)
+                shape = np.where(better, p, shape)
+        return cls(mean, scale, shape)
+
+    def log_prob(self, z: Array, labels: NDArray[np.int64]) -> Array:
+        """Log p(z_j|u) of each component and sample, nats, (n_components, n_times)."""
+        a = self.scale[labels].T
+        p = self.shape[:, None]
+        normaliser = np.log(p / 2) - gammaln(1 / p) - np.log(a)
+        with np.errstate(over="ignore"):
+            return normaliser - (np.abs(z - self.mean[labels].T) / a) ** p
+
+    def sample(self, labels: NDArray[np.int64], rng: np.random.Generator) -> Array:
+        """Draw sources, shape (n_components, n_times)."""
+        size = (len(self.shape), len(labels))
+        p = self.shape[:, None]
+        # |z/a|^p is Gamma(1/p) distributed
+        magnitude = rng.gamma(np.broadcast_to(1 / p, size)) ** (1 / p)
+        sign = np.where(rng.random(size) < 0.5, -1.0, 1.0)
+        return self.mean[labels].T + self.scale[labels].T * magnitude * sign
+
+
+def _label_sums(values: Array, labels: NDArray[np.int64], n_labels: int) -> Array:
+    """Sum of the values within each label, shape (n_labels, n_rows)."""
+    return np.stack([np.bincount(labels, row, minlength=n_labels) for row in values], axis=1)

@@ -1,0 +1,115 @@
+"""Rank first: means removed, the numerical rank found, the rest set aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.model import Array
+
+__all__ = ["RANK_TOLERANCE", "Whitening", "numerical_rank", "whiten"]
+
+RANK_TOLERANCE = 1e-7
+"""Eigenvalues of the channels' correlation below this share of the largest are rounding."""
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """An affine map of x onto uncorrelated coordinates of unit variance.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_channels,)
+        Removed from x first.
+    matrix : ndarray of shape (n_components, n_channels)
+        Onto the coordinates that are kept.
+    inverse : ndarray of shape (n_channels, n_components)
+        Back, so that ``matrix @ inverse`` is the identity.
+    complement : ndarray of shape (rank - n_components, n_channels)
+        Onto the coordinates set aside when fewer components than the rank are asked
+        for, scaled to what an isotropic Gaussian there makes of variance 1.
+    """
+
+    mean: Array
+    matrix: Array
+    inverse: Array
+    complement: Array
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of x."""
+        return len(self.matrix) + len(self.complement)
+
+
+def _correlation(x: Array) -> tuple[Array, Array, Array]:
+    """Mean, standard deviation (0 for constant channels) and correlation of the channels."""
+    mean = x.mean(axis=1)
+    centred = x - mean[:, None]
+    covariance = centred @ centred.T / x.shape[1]
+    scale = np.sqrt(np.diag(covariance))
+    # a constant channel is left with the rounding error of its own mean
+    scale[scale <= 1e-12 * np.abs(mean)] = 0
+    safe = np.where(scale > 0, scale, 1)
+    correlation = covariance / np.outer(safe, safe)
+    correlation[scale == 0] = correlation[:, scale == 0] = 0
+    return mean, scale, correlation
+
+
+def numerical_rank(x: Array) -> int:
+    """Return how many linearly independent signals the channels of x hold.
+
+    Judged on the correlation matrix, so that channels in different units count alike.
+    """
+    values = np.linalg.eigvalsh(_correlation(x)[2])
+    return int((values > RANK_TOLERANCE * values[-1]).sum()) if values[-1] > 0 else 0
+
+
+def whiten(
+    x: Array, n_components: int | None = None, *, standardise_channels: bool = False
+) -> Whitening:
+    """Whiten x within its numerical rank.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Signals.
+    n_components : int, optional
+        Number of principal components to keep; the rank by default.
+    standardise_channels : bool
+        Whether principal components are those of the channels at unit variance (for
+        channels in different units) rather than as they are.
+
+    Raises
+    ------
+    InputError
+        If x is constant.
+    SettingsError
+        If more components are asked for than the rank.
+    """
+    mean, scale, correlation = _correlation(x)
+    rank = numerical_rank(x)
+    if rank == 0:
+        raise InputError("every channel is constant (silent): there is nothing to separate")
+    keep = rank if n_components is None else n_components
+    if not 1 <= keep <= rank:
+        raise SettingsError(
+            f"n_components={keep}: the {len(x)} channels hold {rank} linearly independent "
+            f"signal{'s' * (rank > 1)}; ask for 1 to {rank}"
+        )
+    unit = np.where(scale > 0, scale, 1)
+    if not standardise_channels:
+        correlation = correlation * np.outer(unit, unit)
+        unit = np.ones_like(unit)
+    values, vectors = np.linalg.eigh(correlation)
+    values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+    deviations = np.sqrt(values)
+    kept, rest = vectors[:, :keep], vectors[:, keep:]
+    noise = np.sqrt(values[keep:].mean()) if keep < rank else 1.0
+    return Whitening(
+        mean,
+        (kept / deviations[:keep]).T / unit,
+        kept * deviations[:keep] * unit[:, None],
+        (rest / noise).T / unit,
+    )

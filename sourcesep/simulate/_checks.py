@@ -1,0 +1,57 @@
+"""What the simulators share: seeds, and settings that must be positive."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sourcesep.exceptions import SettingsError
+
+RandomState = int | np.random.Generator
+
+
+def generator(random_state: RandomState) -> np.random.Generator:
+    """Return the generator of a seed; a generator is used, and advanced, as it is."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
+        raise SettingsError(
+            f"random_state={random_state!r}: must be an int or a numpy.random.Generator"
+        )
+    if random_state < 0:
+        raise SettingsError(f"random_state={random_state}: a seed must be 0 or more")
+    return np.random.default_rng(random_state)
+
+
+def positive(**settings: float) -> None:
+    """Refuse settings that are not finite numbers above 0."""
+    for name, value in settings.items():
+        if not (math.isfinite(value) and value > 0):
+            raise SettingsError(f"{name}={value}: must be above 0")
+
+
+def at_least(minimum: int, **settings: int) -> None:
+    """Refuse counts below `minimum`."""
+    for name, value in settings.items():
+        if value < minimum:
+            raise SettingsError(f"{name}={value}: must be {minimum} or more")
+
+
+def one_of(choices: tuple[str, ...], **settings: str) -> None:
+    """Refuse settings that are none of `choices`."""
+    for name, value in settings.items():
+        if value not in choices:
+            raise SettingsError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+
+
+def n_samples(seconds: float, sfreq: float) -> int:
+    """Return the number of samples in `seconds`, at least 2."""
+    positive(seconds=seconds, sfreq=sfreq)
+    n_times = round(seconds * sfreq)
+    if n_times < 2:
+        raise SettingsError(
+            f"seconds={seconds}, sfreq={sfreq}: that is {n_times} samples and two are needed; "
+            "ask for more seconds"
+        )
+    return n_times

@@ -1,0 +1,346 @@
+"""How far to trust a separation: richness, agreement and misfit.
+
+A loss curve proves nothing, and neither does a held-out likelihood: both can be good on
+data from which the sources cannot be told. Three checks can tell, none of which needs
+the truth:
+
+* **richness**: does something tell every two components apart (variances that change
+  with u, spectra, or distributions that are not Gaussian) beyond what sampling makes of
+  nothing?
+* **agreement**: do fits on random halves of the data find the same components?
+* **misfit**: are the components, whitened and freed of their envelopes, still correlated
+  at some lag? Then the model is the wrong one for this mixture (a room, saturation),
+  however rich and reproducible it looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
+from sourcesep.ivae.heldout import excerpt, random_halves
+from sourcesep.ivae.model import Array, Model
+from sourcesep.ivae.starts import band_signals
+
+__all__ = ["Label", "Verdict", "agreement", "judge", "misfit", "richness"]
+
+Label = Literal["trusted", "doubtful", "not identifiable"]
+
+RICH = 3.0
+"""Least evidence, in standard errors, that tells a component from every other."""
+AGREES = 0.95
+"""Least correlation between the components of two fits on halves of the data."""
+MISFITS = 12.0
+"""Largest cross-correlation of right fits, in standard errors, with room to spare."""
+N_SPLITS = 3
+"""Random halves that richness and agreement average over."""
+FEW_SEGMENTS = 8
+"""With fewer segments than this, halves are drawn inside them."""
+N_LIKEST = 3
+"""Others that a component is compared with for richness."""
+QUICK_SHAPES = (1.0, 2.0, 5.0)
+"""Exponents that tell shapes apart well enough for evidence."""
+MOST_PAIRS = 28
+"""Pairs of components whose misfit is examined; the strongest components come first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be believed of a separation, and why.
+
+    Parameters
+    ----------
+    label : {"trusted", "doubtful", "not identifiable"}
+        The verdict.
+    sentence : str
+        The same in plain words.
+    richness : tuple of float
+        For each component, the evidence in standard errors that tells it from the
+        component most like it.
+    agreement : tuple of float
+        For each component, its mean correlation between fits on random halves.
+    misfit : float
+        Largest cross-correlation between two components, in standard errors.
+    """
+
+    label: Label
+    sentence: str
+    richness: tuple[float, ...]
+    agreement: tuple[float, ...]
+    misfit: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, rounded to what the evidence is good for."""
+        return {
+            "verdict": self.label,
+            "sentence": self.sentence,
+            "evidence": {
+                "richness": [_round(v) for v in self.richness],
+                "agreement": [_round(v) for v in self.agreement],
+                "misfit": _round(self.misfit),
+            },
+        }
+
+
+def _round(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Generator) -> Verdict:
+    """Judge a fitted model on the data of its fit.
+
+    Parameters
+    ----------
+    model : Model
+        Fitted to x given u.
+    x : ndarray of shape (n_channels, n_times)
+        The data of the fit.
+    u : Auxiliary
+        The auxiliary variable of the fit.
+    sfreq : float
+        Samples a second; sets the lags at which misfit is looked for.
+    rng : numpy.random.Generator
+        Draws the halves.
+    """
+    if not u.used.all():
+        x, u = x[:, u.used], u.take(u.used)
+    if model.n_components == 1:
+        return Verdict(
+            "not identifiable",
+            "one component only: there was nothing to separate it from",
+            (0.0,),
+            (1.0,),
+            0.0,
+        )
+    keep = excerpt(u)
+    x, u = x[:, keep], u.take(keep)
+    z = model.posterior(x, u).mean
+    fits = [cross_fit(model, x, u, rng) for _ in range(N_SPLITS)]
+    rich = richness(z, u, fits, rng)
+    agree = agreement(fits)
+    wrong = misfit(z, sfreq)
+    label, sentence = _decide(rich, agree, wrong)
+    return Verdict(label, sentence, tuple(rich), tuple(agree), wrong)
+
+
+def _decide(rich: Array, agree: Array, wrong: float) -> tuple[Label, str]:
+    distinct = rich > RICH
+    n, d = int(distinct.sum()), len(rich)
+    if 2 * n < d or n < 2:
+        return "not identifiable", (
+            f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
+            "any mixture of them would fit as well, do not read them as sources"
+        )
+    if wrong > MISFITS:
+        return "doubtful", (
+            "the components still depend on each other at some delay or amplitude: this kind "
+            "of mixing (an echo, a room, a saturated sensor) is not what was fitted"
+        )
+    if n < d:
+        return "doubtful", (
+            f"{d - n} of the {d} components cannot be told apart from another one; the others can"
+        )
+    unstable = int((agree < AGREES).sum())
+    if unstable:
+        return "doubtful", (
+            f"{unstable} of the {d} components come out differently from one half of the "
+            "data than from the other"
+        )
+    return "trusted", (
+        "the components differ in ways the data show clearly, halves of the data give the "
+        "same ones, and nothing speaks against the model"
+    )
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Two fits on the halves of the data, and what each makes of all of it.
+
+    Parameters
+    ----------
+    half : ndarray of int, shape (n_times,)
+        Which half each sample is in.
+    outputs : tuple of two ndarray of shape (n_components, n_times)
+        Components found by the fit on half 0 and on half 1, in the model's order.
+    """
+
+    half: NDArray[np.int64]
+    outputs: tuple[Array, Array]
+
+
+def cross_fit(model: Model, x: Array, u: Auxiliary, rng: np.random.Generator) -> CrossFit:
+    """Fit on random halves: of whole segments where u is time, within labels otherwise.
+
+    Neighbouring samples of one segment are not independent, so a segment stays whole.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    coarse = u.scales[-1]
+    if u.is_time and coarse.n_labels >= FEW_SEGMENTS:
+        half = (rng.permutation(coarse.n_labels) % 2)[coarse.labels]
+    else:
+        half = random_halves(coarse.labels, coarse.n_labels, rng)
+    z = model.posterior(x, u).mean
+    outputs = []
+    for which in (0, 1):
+        chosen = half == which
+        other = model.blank().fit(x[:, chosen], u.take(chosen), rng).posterior(x).mean
+        correlation = np.corrcoef(z, other)[: len(z), len(z) :]
+        match = linear_sum_assignment(-np.abs(correlation))[1]
+        outputs.append(other[match] / other[match].std(axis=1, keepdims=True))
+    return CrossFit(half, (outputs[0], outputs[1]))
+
+
+def agreement(fits: list[CrossFit]) -> Array:
+    """Correlation between the components of fits on random halves, (n_components,)."""
+    both = []
+    for fit in fits:
+        a, b = (out - out.mean(axis=1, keepdims=True) for out in fit.outputs)
+        scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+        both.append(np.abs((a * b).sum(axis=1)) / scale)
+    mean: Array = np.mean(both, axis=0)
+    return mean
+
+
+def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Generator) -> Array:
+    """Evidence that tells every two components apart, in standard errors.
+
+    Were two components not identifiable, turning the pair by 45 degrees would give two
+    others that are as good. The evidence is how much more likely the pair is as it
+    stands than turned, on data that neither the map (fitted on the other half) nor the
+    prior (fitted on the rest of this half) has seen, where the prior knows modulation by
+    u, spectrum and shape (`heldout_log_likelihood`). Only each component's likest others
+    are compared.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        Components of unit variance.
+    u : Auxiliary
+        The auxiliary variable.
+    fits : list of CrossFit
+        Fits on halves of the data.
+    rng : numpy.random.Generator
+        Halves the halves.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+        For each component the evidence against the component that it is most easily
+        confused with: about N(0, 1) or less where there is nothing to find.
+    """
+    parts: list[tuple[Array, NDArray[np.int64], NDArray[np.int64]]] = []
+    for fit in fits:
+        for which in (0, 1):
+            unseen = np.flatnonzero(fit.half != which)
+            inner = random_halves(u.labels[unseen], u.n_labels, rng)
+            parts.append((fit.outputs[which], unseen, inner))
+
+    def likelihood(part: tuple[Array, NDArray[np.int64], NDArray[np.int64]], turn: Array) -> Array:
+        output, unseen, inner = part
+        errors = innovations(turn @ output)[:, unseen]
+        values = np.empty_like(errors)
+        for which in (0, 1):
+            held = inner == which
+            values[:, held] = heldout_log_likelihood(
+                errors,
+                u.labels[unseen],
+                u.n_labels,
+                held,
+                with_mean=not u.is_time,
+                shapes=QUICK_SHAPES,
+            )
+        return values
+
+    own = [likelihood(part, np.eye(len(z))) for part in parts]
+    weakest = np.full(len(z), np.inf)
+    for i, j in _likest_pairs(z, u):
+        turn = np.zeros((2, len(z)))
+        turn[:, [i, j]] = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
+        gain = np.zeros(z.shape[1])
+        for part, value in zip(parts, own, strict=True):
+            turned = likelihood(part, turn).sum(axis=0)
+            gain[part[1]] += (value[[i, j]].sum(axis=0) - turned) / len(fits)
+        weakest[[i, j]] = np.minimum(weakest[[i, j]], _standard_errors(gain))
+    return weakest
+
+
+def _likest_pairs(z: Array, u: Auxiliary) -> list[tuple[int, int]]:
+    """Each component with the `N_LIKEST` others whose modulation and spectrum are nearest."""
+    d = len(z)
+    if d <= N_LIKEST + 1:
+        return list(combinations(range(d), 2))
+    power = np.stack([np.bincount(u.labels, row**2, u.n_labels) for row in z])
+    spectra = np.stack([(s**2).mean(axis=1) for s in band_signals(z)], axis=1)
+    profile = np.concatenate([np.log(power + 1e-9), np.log(spectra + 1e-9)], axis=1)
+    distance = np.square(profile[:, None] - profile[None]).sum(axis=2)
+    np.fill_diagonal(distance, np.inf)
+    nearest = np.argsort(distance, axis=1)[:, :N_LIKEST]
+    return sorted({(min(i, j), max(i, j)) for i in range(d) for j in map(int, nearest[i])})
+
+
+def _standard_errors(gain: Array) -> float:
+    """Mean of dependent samples in units of its standard error, from block means."""
+    n_blocks = int(np.clip(len(gain) // 32, 4, 100))
+    size = len(gain) // n_blocks
+    if size == 0:
+        return 0.0
+    blocks = gain[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
+    error = blocks.std(ddof=1) / np.sqrt(n_blocks)
+    return float(blocks.mean() / error) if error > 0 else 0.0
+
+
+def misfit(z: Array, sfreq: float) -> float:
+    """Largest cross-correlation between two components, in standard errors.
+
+    Each component is whitened by linear prediction and divided by its envelope first,
+    so that the correlation of independent components is about N(0, 1) at every lag.
+    Lag 0 is left out: a fit makes it 0. The standard error is read off lags so far
+    apart that nothing connects them.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        Components.
+    sfreq : float
+        Samples a second. Lags up to 50 ms, or 32 samples if that is more.
+    """
+    n_lags = max(32, round(0.05 * sfreq))
+    if z.shape[1] < 64 * n_lags:
+        n_lags = max(4, z.shape[1] // 64)
+    n_fft = 1 << (2 * z.shape[1] - 1).bit_length()
+    flat = np.fft.rfft(
+        _flatten(z[: _strongest(len(z))], max(16, round(0.02 * sfreq))), n_fft, axis=1
+    )
+    worst = 0.0
+    for a, b in combinations(flat, 2):
+        correlation = np.fft.irfft(a * b.conj(), n_fft)
+        near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
+        far = np.concatenate(
+            [correlation[10 * n_lags : 20 * n_lags], correlation[-20 * n_lags : -10 * n_lags]]
+        )
+        error = np.sqrt((far**2).mean())
+        if error > 0:
+            worst = max(worst, float(np.abs(near).max() / error))
+    return worst
+
+
+def _strongest(n_components: int) -> int:
+    """How many components give no more than `MOST_PAIRS` pairs."""
+    return min(n_components, int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2))
+
+
+def _flatten(y: Array, width: int) -> Array:
+    """Whiten signals by linear prediction and divide them by their envelopes."""
+    from scipy.ndimage import uniform_filter1d
+
+    errors = innovations(y, 32, 1e-4)
+    power = uniform_filter1d(errors**2, width, axis=1, mode="constant")
+    envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std(axis=1, keepdims=True)
+    return errors / envelope

@@ -1,0 +1,50 @@
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sourcesep.recording import Recording
+
+
+@dataclass
+class FakeSeparation:
+    """The least that a writer needs: images that are an outer product, or given."""
+
+    recording: Recording
+    sources: NDArray[np.float64]
+    mixing: NDArray[np.float64] | None
+    images: NDArray[np.float64] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def n_components(self) -> int:
+        return len(self.sources)
+
+    def image(self, k: int) -> NDArray[np.float64]:
+        if self.images is not None:
+            return self.images[k]
+        assert self.mixing is not None
+        return np.outer(self.mixing[:, k], self.sources[k])
+
+
+def separate(recording: Recording, n_components: int, seed: int = 0) -> FakeSeparation:
+    """Rotated principal components: unit variance, and images that leave a residual."""
+    rng = np.random.default_rng(seed)
+    sources = rng.standard_normal((n_components, recording.n_times))
+    mixing = recording.data @ np.linalg.pinv(sources)
+    return FakeSeparation(recording, sources, mixing)
+
+
+@pytest.fixture
+def fake() -> Callable[..., FakeSeparation]:
+    return separate
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "result"
+    made.mkdir()
+    return made

@@ -1,0 +1,439 @@
+import builtins
+import csv
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sourcesep.adapters import table
+from sourcesep.exceptions import (
+    InputError,
+    MissingDependencyError,
+    OutputError,
+    SettingsError,
+    SourcesepWarning,
+)
+from sourcesep.recording import Recording, read
+
+
+def write_csv(tmp_path, text, name="a.csv"):
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+# Reading CSV
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_delimiters_newlines_and_byte_order_marks(tmp_path, delimiter, newline, mark):
+    lines = ["a,b,c", "1,2.5,-3e-2", "4,5.5,6", "", "7,8.5,9"]
+    text = mark + newline.join(lines).replace(",", delimiter) + newline
+    recording = read(write_csv(tmp_path, text))
+    assert recording.names == ("a", "b", "c")
+    assert np.array_equal(recording.data, [[1, 4, 7], [2.5, 5.5, 8.5], [-0.03, 6, 9]])
+    assert recording.sfreq == 1
+    assert recording.kind == "table"
+    assert recording.units == ("", "", "")
+    assert recording.origin.time == {}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    data=st.integers(2, 4).flatmap(
+        lambda n: st.lists(
+            st.lists(
+                st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=n, max_size=n
+            ),
+            min_size=2,
+            max_size=6,
+        )
+    )
+)
+def test_floats_come_back_exactly(data):
+    """The writer's file, read again, is the same floats to the last bit."""
+    values = np.array(data).T
+    n_sources = len(values)
+    values[:, 0] = np.arange(1, n_sources + 1)  # no source is constant, no two alike
+    values[:, 1] = -np.arange(1, n_sources + 1)
+    recording = Recording(
+        values, 1.0, tuple(map(str, range(n_sources))), ("",) * n_sources, "array"
+    )
+
+    class Separation:
+        def __init__(self):
+            self.recording, self.sources, self.mixing = recording, values, values[:, :n_sources]
+            self.n_components, self.warnings = n_sources, []
+
+        def image(self, k):
+            raise AssertionError(k)
+
+    with TemporaryDirectory() as name:
+        facts = table.write(Separation(), Path(name))
+        again = table.read(Path(name) / "sources.csv")
+    assert facts == {"files": ["sources.csv", "loadings.csv"], "time_columns": []}
+    assert np.array_equal(again.data, values)
+    assert np.array_equal(np.signbit(again.data), np.signbit(values))
+
+
+def test_quotes_protect_delimiters_in_names(tmp_path):
+    path = write_csv(tmp_path, '"a, b",c,"../../d"\n1,2,3\n4,6,5\n')
+    assert read(path).names == ("a, b", "c", "../../d")
+    assert read(path, columns='"a, b",c').names == ("a, b", "c")
+
+
+def test_a_header_of_numbers_is_data(tmp_path):
+    path = write_csv(tmp_path, "1,2\n3,5\n4,4\n")
+    with pytest.warns(
+        SourcesepWarning, match="the first row holds numbers.*called col0 to col1"
+    ) as caught:
+        recording = read(path)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert recording.names == ("col0", "col1")
+    assert np.array_equal(recording.data, [[1, 3, 4], [2, 5, 4]])
+
+
+def test_all_columns_stay_available_in_their_type(tmp_path):
+    text = "stage,label,x,y,gappy\n1,rem,.5,2,\n2,wake,.25,4,7\n1,,.75,1,NA\n"
+    recording = read(write_csv(tmp_path, text), columns=["x", "y"])
+    columns = recording.columns
+    assert recording.names == ("x", "y")
+    assert list(columns) == ["stage", "label", "x", "y", "gappy"]
+    assert columns["stage"].dtype == np.int64
+    assert list(columns["stage"]) == [1, 2, 1]
+    assert list(columns["label"]) == ["rem", "wake", ""]
+    assert columns["x"].dtype == np.float64
+    assert [math.isnan(v) for v in columns["gappy"]] == [True, False, True]
+
+
+@pytest.mark.parametrize("columns", ["y,x", ["y", "x"], ("y", "x"), " y , x "])
+def test_columns_are_chosen_in_the_given_order(tmp_path, columns):
+    path = write_csv(tmp_path, "x,y,z\n1,2,3\n3,5,9\n")
+    assert read(path, columns=columns).names == ("y", "x")
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("date", ["2020-01-01", "2020-01-02", "2020-01-05"]),
+        ("anything", ["2020-01-01T00:00:00Z", "2020-01-01 00:10", "2020-01-02"]),
+        ("month", ["2020-01", "2020-02", "2020-03"]),
+        ("Date", ["1/2/2020", "2/2/2020", "3/2/2020"]),
+        ("time", ["12:00", "12:05", "12:10"]),
+        ("year", ["1990", "1991", "1995"]),
+        ("", ["0", "1", "2"]),
+        ("Index", ["10", "20", "30"]),
+        ("time (ms)", ["0", "4", "8"]),
+    ],
+)
+def test_time_is_kept_verbatim(fake, folder, tmp_path, name, cells):
+    text = f"{name},a,b\n" + "".join(f"{c},{i},{i * i}\n" for i, c in enumerate(cells))
+    name = name or "index"
+    with pytest.warns(SourcesepWarning) as caught:
+        recording = read(write_csv(tmp_path, text))
+    assert [str(w.message) for w in caught] == [
+        f"a.csv: {name} kept as time: not separated, written back beside the sources; to "
+        "separate it choose it with --columns"
+    ]
+    assert caught[0].filename == __file__
+    assert recording.names == ("a", "b")
+    assert recording.sfreq == 1
+    separation = fake(recording, 2)
+    facts = table.write(separation, folder)
+    assert facts["time_columns"] == [name]
+    rows = rows_of(folder / "sources.csv")
+    assert rows[0] == [name, "IVAE000", "IVAE001"]
+    assert [row[0] for row in rows[1:]] == cells
+    assert np.array_equal(np.array([r[1:] for r in rows[1:]], float).T, separation.sources)
+
+
+@pytest.mark.parametrize("name", ["time", "t", "Time (s)", "time_s", "Seconds"])
+@pytest.mark.parametrize(("rate", "digits"), [(250, 4), (256, 4), (44100, 7), (0.1, 1)])
+def test_seconds_in_equal_steps_give_the_rate(tmp_path, name, rate, digits):
+    rng = np.random.default_rng(0)
+    lines = [f"{i / rate + 3:.{digits}f},{a},{b}" for i, (a, b) in enumerate(rng.random((500, 2)))]
+    path = write_csv(tmp_path, f"{name},a,b\n" + "\n".join(lines))
+    with pytest.warns(SourcesepWarning, match="kept as time"):
+        recording = read(path)
+    assert recording.sfreq == pytest.approx(rate, rel=1e-3)
+    if rate != 256 and rate != 44100:  # whole numbers of the last digit
+        assert recording.sfreq == rate
+    assert recording.origin.time[name][1] == f"{1 / rate + 3:.{digits}f}"
+
+
+def test_a_few_missing_rows_are_mentioned(tmp_path):
+    times = [i * 0.004 for i in range(400) if i not in (17, 18)]
+    rows = "".join(f"{t:.4f},{i % 7},{i % 5}\n" for i, t in enumerate(times))
+    with pytest.warns(SourcesepWarning, match="1 steps are longer or shorter"):
+        assert read(write_csv(tmp_path, "time,a,b\n" + rows)).sfreq == 250
+
+
+@pytest.mark.parametrize("times", [[0, 1, 3, 7, 15], [0.0, 0.1, 0.25, 0.3, 0.45]])
+def test_uneven_seconds_give_no_rate(tmp_path, times):
+    rows = "".join(f"{t},{i},{i * i}\n" for i, t in enumerate(times))
+    with pytest.warns(SourcesepWarning, match="time kept as time"):
+        assert read(write_csv(tmp_path, "time,a,b\n" + rows)).sfreq == 1
+
+
+def test_numbers_that_do_not_rise_are_no_time(tmp_path):
+    recording = read(write_csv(tmp_path, "t,index,b\n1,5,3\n2,4,2\n1,9,7\n"))
+    assert recording.names == ("t", "index", "b")
+
+
+def test_time_that_is_chosen_is_separated(tmp_path):
+    recording = read(write_csv(tmp_path, "time,a,b\n1,5,3\n2,4,2\n3,9,7\n"), columns="time,b")
+    assert recording.names == ("time", "b")
+    assert recording.origin.time == {}
+
+
+def test_date_and_time_are_both_kept(tmp_path):
+    path = write_csv(tmp_path, "date,time,a,b\n1.2.20,08:00,1,2\n1.2.20,09:00,3,5\n")
+    with pytest.warns(SourcesepWarning, match=r"a\.csv: date, time kept as time") as caught:
+        recording = read(path)
+    assert len(caught) == 1
+    assert recording.origin.time == {"date": ("1.2.20", "1.2.20"), "time": ("08:00", "09:00")}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a,b,c\n1,2,x\n3,4,y\n",
+            r"column=c holds text \(row 1: 'x'\): only numbers can be separated; choose the "
+            r"columns of numbers with --columns",
+        ),
+        ("a,b\n1,2\n3,1_000\n", r"column=b holds text \(row 2: '1_000'\)"),
+        ("a;b\n1,5;2\n2,5;3\n", r"column=a holds text \(row 1: '1,5'\)"),
+        (
+            "a,b\n1,2\n3,\n5,6\n",
+            r"column=b has a gap in row 2: missing values are not supported yet; fill them, drop "
+            r"those rows, or choose",
+        ),
+        ("a,b\nNA,2\n3,4\n", "column=a has a gap in row 1"),
+        ("a,b\n1,nan\n3,4\n", "column=b has a gap in row 1"),
+        ("a\n1\n2\n", r"1 column of numbers \(a\): at least two are needed.*comma, semicolon or"),
+        ("a b\n1 2\n3 4\n", r"column=a b holds text"),
+        (
+            "a,b\n1,2\n3,4,5\n",
+            "line 3 has 3 values, the first row has 2: every row needs the same",
+        ),
+        ("a,b\n1,2\n\n3\n", "line 4 has 1 values, the first row has 2"),
+        ("a,a\n1,2\n3,4\n", "column=a is there twice: give each column a name of its own"),
+        ("a,b\n", "no rows: a table needs a row for each sample"),
+        ("\n\n", "no rows"),
+        ("a,b\n1,2\n", "n_channels=2, n_times=1: at least one channel and two samples"),
+        ("a,b\n1,2\n3,inf\n", "NaN or infinite samples in channel b"),
+        ("a,b\n1,2\n1,2\n", "every channel is constant"),
+        ('a,b\n"1,2\n3,4\n', "unexpected end of data; save the table as CSV anew"),
+        ("a,b\n1,\0\n3,4\n", "holds binary data, not text"),
+        (b"a,b\n1,\xff\n3,4\n", r"not UTF-8 text \(byte 6\); save the table as CSV in UTF-8"),
+        (b"\xff\xfea\0,\0b\0", "not UTF-8 text"),
+        ("a,b\n" + "1" * 200_000 + ",2\n", "field larger than field limit"),
+    ],
+)
+def test_refusals_are_one_clear_line(tmp_path, text, message):
+    path = write_csv(tmp_path, text)
+    with pytest.raises(InputError, match=message) as caught:
+        read(path)
+    assert str(caught.value).startswith((f"input={path}: ", "a.csv: "))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("suffix", ["csv", "npy", "parquet"])
+def test_junk_is_refused(tmp_path, suffix, seed):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(np.random.default_rng(seed).bytes(2000))
+    with pytest.raises(InputError, match=r"not UTF-8|not a readable|binary") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("x,q", "columns=q: no such column; the file has x, y, label"),
+        (["x", "x"], "columns=x,x: names a column twice"),
+        ("", "columns='': names at least two columns, of x, y, label"),
+        ([], r"columns=\[\]: names at least two columns"),
+    ],
+)
+def test_columns_that_are_not_there(tmp_path, columns, message):
+    path = write_csv(tmp_path, "x,y,label\n1,2,a\n3,5,b\n")
+    with pytest.raises(SettingsError, match=message):
+        read(path, columns=columns)
+
+
+def test_chosen_text_and_a_single_choice_are_refused(tmp_path):
+    path = write_csv(tmp_path, "x,y,label\n1,2,a\n3,5,b\n")
+    with pytest.raises(InputError, match="column=label holds text"):
+        read(path, columns="x,label")
+    with pytest.raises(InputError, match=r"1 column of numbers \(x\)"):
+        read(path, columns="x")
+
+
+# NPY
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint64, bool, ">f8"])
+def test_npy_is_read(tmp_path, dtype):
+    array = np.random.default_rng(0).integers(0, 2, (50, 3)).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    recording = read(tmp_path / "a.npy")
+    assert np.array_equal(recording.data, array.T.astype(np.float64))
+    assert recording.names == ("col0", "col1", "col2")
+
+
+def test_structured_npy_has_its_fields_as_columns(tmp_path):
+    array = np.zeros(3, dtype=[("day", "M8[D]"), ("x", "f8"), ("y", "i4"), ("label", "U3")])
+    array["day"] = np.array("2020-01-01", "M8[D]") + np.arange(3)
+    array["x"], array["y"], array["label"] = [1, 3, 2], [5, 4, 9], ["a", "b", "c"]
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match="column=label holds text"):
+        read(tmp_path / "a.npy")
+    with pytest.warns(SourcesepWarning, match="day kept as time"):
+        recording = read(tmp_path / "a.npy", columns="x,y")
+    assert np.array_equal(recording.data, [[1, 3, 2], [5, 4, 9]])
+    assert recording.origin.time == {"day": ("2020-01-01", "2020-01-02", "2020-01-03")}
+    assert list(recording.columns["label"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.arange(9.0), r"shape=\(9,\): a table has two axes, \(rows, columns\)"),
+        (np.zeros((3, 3, 3)), r"shape=\(3, 3, 3\): a table has two axes"),
+        (np.zeros((2, 500)), r"shape=\(2, 500\): more columns than rows;.*save the transpose"),
+        (np.arange(9.0)[:, None], r"1 column of numbers \(col0\)"),
+        (np.ones((9, 2), complex), "column=col0: type complex128 cannot be separated"),
+        (
+            np.array([[1, 2], [3, None]]),
+            "not a readable .npy file of numbers .*without Python obj",
+        ),
+        (np.array([[1, 2], [np.nan, 3]]), "column=col0 has a gap in row 2"),
+        (np.zeros((0, 2)), "more columns than rows|no rows"),
+    ],
+)
+def test_npy_that_is_no_table(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("rows", [10**6, 10**15])
+def test_npy_whose_header_lies(tmp_path, rows):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((50, 2)))
+    content = path.read_bytes()
+    head = content[10:128].replace(b"(50, 2), }", f"({rows}, 2), }}".encode())[:117] + b"\n"
+    path.write_bytes(content[:10] + head + content[128:])
+    with pytest.raises(InputError, match=r"not a readable \.npy file"):
+        read(path)
+
+
+def test_an_archive_named_npy(tmp_path):
+    np.savez(tmp_path / "a.npz", np.zeros((5, 2)))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(InputError, match=r"is an \.npz archive: save one array with numpy.save"):
+        read(tmp_path / "a.npy")
+
+
+# Parquet
+
+
+def test_parquet_is_read(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(
+        {
+            "x": [1.5, 2.5, 0.5],
+            "n": [3, 1, 2],
+            "label": ["a", None, "c"],
+            "gappy": pandas.array([1, None, 3], dtype="Int64"),
+        },
+        index=pandas.date_range("2020-01-01", periods=3, name="when"),
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.warns(SourcesepWarning, match="when kept as time"):
+        recording = read(tmp_path / "a.parquet", columns="x,n")
+    assert np.array_equal(recording.data, [[1.5, 2.5, 0.5], [3, 1, 2]])
+    assert list(recording.columns) == ["when", "x", "n", "label", "gappy"]
+    assert recording.columns["n"].dtype == np.int64
+    assert list(recording.columns["label"]) == ["a", "", "c"]
+    assert np.isnan(recording.columns["gappy"][1])
+    assert [cell[:10] for cell in recording.origin.time["when"]] == [
+        "2020-01-01",
+        "2020-01-02",
+        "2020-01-03",
+    ]
+
+
+@pytest.mark.parametrize("absent", ["pandas", "pyarrow"])
+def test_parquet_without_its_extra(tmp_path, monkeypatch, absent):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == absent:
+            raise ImportError(f"No module named '{absent}'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'sourcesep\[tables\]'"):
+        read(tmp_path / "a.parquet")
+
+
+# Writing
+
+
+def test_loadings_have_a_row_for_each_input_column(fake, folder, tmp_path):
+    recording = read(write_csv(tmp_path, '"=a, ""b""",c\n1,2\n3,5\n4,4\n'))
+    separation = fake(recording, 2)
+    table.write(separation, folder)
+    rows = rows_of(folder / "loadings.csv")
+    assert rows[0] == ["column", "IVAE000", "IVAE001"]
+    assert [row[0] for row in rows[1:]] == ['=a, "b"', "c"]
+    assert np.array_equal(np.array([row[1:] for row in rows[1:]], float), separation.mixing)
+
+
+def test_no_loadings_without_a_mixing_matrix(fake, folder, tmp_path):
+    separation = fake(read(write_csv(tmp_path, "a,b\n1,2\n3,5\n4,4\n")), 2)
+    separation.mixing = None
+    assert table.write(separation, folder)["files"] == ["sources.csv"]
+    assert [p.name for p in folder.iterdir()] == ["sources.csv"]
+
+
+def test_chunks_of_rows_join(fake, folder, monkeypatch):
+    monkeypatch.setattr(table, "ROWS_AT_ONCE", 7)
+    data = np.random.default_rng(0).standard_normal((2, 50))
+    origin = table.TableOrigin({"t": tuple(map(str, range(50)))})
+    recording = Recording(data, 1.0, ("a", "b"), ("", ""), "table", origin=origin)
+    separation = fake(recording, 2)
+    table.write(separation, folder)
+    rows = rows_of(folder / "sources.csv")[1:]
+    assert [row[0] for row in rows] == [str(i) for i in range(50)]
+    assert np.array_equal(np.array([r[1:] for r in rows], float).T, separation.sources)
+
+
+def test_an_unwritable_folder(fake, tmp_path):
+    separation = fake(read(write_csv(tmp_path, "a,b\n1,2\n3,5\n4,4\n")), 2)
+    with pytest.raises(OutputError, match=r"output=.*none: cannot write \("):
+        table.write(separation, tmp_path / "none")

@@ -1,0 +1,164 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sourcesep.adapters import audio, eeg, table
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.recording import Recording, adapter_for, read, suffix_of
+
+
+def make(data, names=None, units=None, sfreq=100.0, path=None):
+    data = np.asarray(data, dtype=float)
+    n = data.shape[0]
+    return Recording(
+        data=data,
+        sfreq=sfreq,
+        names=tuple(f"c{i}" for i in range(n)) if names is None else names,
+        units=("",) * n if units is None else units,
+        kind="array",
+        path=path,
+    )
+
+
+def noise(seed=0, shape=(3, 100)):
+    return 0.1 * np.random.default_rng(seed).standard_normal(shape)
+
+
+def test_facts():
+    recording = make(noise())
+    assert (recording.n_channels, recording.n_times, recording.seconds) == (3, 100, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"data": np.zeros(5)}, r"shape=\(5,\): a recording has two axes, \(channels, times\)"),
+        ({"data": noise(), "names": ("a",)}, "3 channels but 1 names and 3 units: give one of"),
+        ({"data": noise(), "units": ("V",)}, "3 channels but 3 names and 1 units"),
+        ({"data": noise(), "sfreq": 0}, "sfreq=0: the sampling rate must be above 0 Hz"),
+        ({"data": noise(), "sfreq": np.nan}, "sfreq=nan: the sampling rate"),
+        ({"data": noise(shape=(0, 9))}, "n_channels=0, n_times=9: at least one channel and two"),
+        ({"data": noise(shape=(2, 1))}, "n_channels=2, n_times=1: at least one channel and two"),
+        ({"data": np.ones((2, 9))}, r"every channel is constant \(silent\): there is nothing"),
+        (
+            {"data": np.where(noise() == noise()[1, 4], np.inf, noise())},
+            "NaN or infinite samples in channel c1: all must be finite",
+        ),
+        ({"data": np.full((7, 9), np.nan)}, r"in channel c0, c1, c2, c3, c4 \.\.\.: all must"),
+    ],
+)
+def test_what_cannot_be_separated(arguments, message):
+    with pytest.raises(InputError, match=message):
+        make(**arguments)
+
+
+def test_the_file_is_named():
+    with pytest.raises(InputError, match=r"^odd\.wav: every channel is constant"):
+        make(np.ones((2, 9)), path=Path("there/odd.wav"))
+
+
+def test_a_missing_file_and_a_directory(tmp_path):
+    with pytest.raises(InputError, match=r"input=.*none\.wav: no such file; check the path"):
+        read(tmp_path / "none.wav")
+    (tmp_path / "a.wav").mkdir()
+    with pytest.raises(InputError, match=r"input=.*a\.wav: is a directory or no regular file"):
+        read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".fif", ".csv", ".npy", ".parquet", ".edf"])
+def test_an_empty_file(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.touch()
+    with pytest.raises(InputError, match=r"the file is empty \(0 bytes\)"):
+        read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.m4a", r"cannot read \.m4a; convert it first: ffmpeg -i INPUT\.m4a OUTPUT\.wav"),
+        ("a.mat", r"cannot read \.mat; save the matrix as \.npy"),
+        ("a.FDT", r"cannot read \.fdt; open the \.set file that belongs to it"),
+        ("a.xyz", r"cannot read \.xyz; known are \.wav .*\.fif .*\.parquet"),
+        ("a", "cannot read a file without suffix; known are"),
+    ],
+)
+def test_what_no_adapter_reads(tmp_path, name, message):
+    path = tmp_path / name
+    path.write_bytes(b"x")
+    with pytest.raises(InputError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("A.WAV", ".wav"),
+        ("a_raw.fif.gz", ".fif.gz"),
+        ("a.b.csv", ".csv"),
+        ("a", ""),
+        ("a.gz", ".gz"),
+    ],
+)
+def test_suffixes(name, suffix):
+    assert suffix_of(Path("dir.d") / name) == suffix
+
+
+def test_adapters_by_kind():
+    assert [adapter_for(k) for k in ("audio", "eeg", "table", "array")] == [
+        audio,
+        eeg,
+        table,
+        table,
+    ]
+
+
+def test_upper_case_suffixes_are_read(tmp_path):
+    (tmp_path / "A.CSV").write_text("a,b\n1,2\n3,5\n")
+    np.save(tmp_path / "a.npy", noise().T)
+    (tmp_path / "a.npy").rename(tmp_path / "A.NPY")
+    assert read(tmp_path / "A.CSV").n_times == 2
+    assert np.array_equal(read(tmp_path / "A.NPY").data, noise())
+
+
+def test_an_option_of_another_kind_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise().T, 8000)
+    with pytest.raises(SettingsError, match="columns=a,b: is no option for audio files; leave it"):
+        read(tmp_path / "a.wav", columns="a,b")
+
+
+def test_silent_and_identical_channels_are_one_warning_each(tmp_path):
+    data = noise(shape=(6, 500))
+    data -= data.mean(axis=1, keepdims=True)
+    data[1] = data[4] = 0
+    data[5] = data[2]
+    soundfile.write(tmp_path / "a.wav", data.T, 8000, subtype="FLOAT")
+    with pytest.warns(SourcesepWarning) as caught:
+        recording = read(tmp_path / "a.wav")
+    assert [str(w.message) for w in caught] == [
+        "channel ch1, ch4 is constant (silent): it carries no source and is kept as it is in the "
+        "residual",
+        "channels ch2, ch5 are identical: they count as one when sources are found",
+    ]
+    assert {w.filename for w in caught} == {__file__}
+    assert recording.n_channels == 6
+
+
+def test_reading_a_table_loads_neither_mne_nor_soundfile(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n3,5\n")
+    code = (
+        "import sys\nfrom sourcesep.recording import read\n"
+        "assert read(sys.argv[1]).n_times == 2\n"
+        "print(*sorted({'mne', 'soundfile', 'torch', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.csv")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == ""
