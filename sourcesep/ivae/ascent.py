@@ -36,9 +36,9 @@ def maximise(
 
     Returns
     -------
-    Parameters
+    best : Parameters
         The best found.
-    float
+    loss : float
         The objective there, nats a sample.
     """
     _keep_freed_memory()
@@ -93,18 +93,19 @@ def _units(
         direction[which] = rng.choice([-1.0, 1.0], len(which))
         step = PROBE_STEP / np.sqrt(len(which))
         ahead = value(origin + step * direction)[1]
-        return float((ahead - here) @ direction) / (step * len(which))
+        change: float = (ahead - here) @ direction / (step * len(which))
+        return change
 
     end = 0
     for array in like.arrays:
         indices = np.arange(end, end + array.size)
         end += array.size
-        if 0 < len(indices) <= FEW:
-            measured = np.array([curvature(indices[i : i + 1]) for i in range(len(indices))])
-        elif len(indices):
-            measured = np.mean([curvature(indices) for _ in range(PROBES)])
-        else:
-            continue
+        groups = [indices[i : i + 1] for i in range(len(indices))]
+        if array.size > FEW:
+            groups = [indices] * PROBES
+        measured = np.array([curvature(group) for group in groups])
+        if array.size > FEW:
+            measured = measured.mean(keepdims=True)
         unit[indices] = 1 / np.sqrt(np.maximum(measured, LEAST_CURVATURE))
     return unit
 

@@ -19,7 +19,7 @@ from sourcesep.ivae.filters import (
 )
 from sourcesep.ivae.model import Array
 
-__all__ = ["Chain", "Objective", "Parameters"]
+__all__ = ["VARIANCE_FLOOR", "Chain", "Objective", "Parameters"]
 
 VARIANCE_FLOOR = 1e-5
 """Added to each label's variance, as a share of the source's, while fitting."""
@@ -177,7 +177,9 @@ class Objective:
             energy = np.bincount(self._labels, row * row, n_labels)
             overall = float(energy[self._counting].sum()) / self._n_used
             variance = energy / self._counts + VARIANCE_FLOOR * overall
-            value += 0.5 * float(self._share @ np.log(variance, where=self._counting, out=variance * 0))
+            value += 0.5 * float(
+                self._share @ np.log(variance, where=self._counting, out=variance * 0)
+            )
             precision = np.where(self._counting, 1 / np.maximum(variance, 1e-300), 0)
             # the floor itself moves with the source's overall variance
             precision += VARIANCE_FLOOR * float(self._share @ precision) * self._counting

@@ -81,7 +81,7 @@ def _values_at_knots(knots: Array, slope: Array) -> Array:
     """The curve at its knots: the trapezoid rule is exact for a piecewise linear slope."""
     value = np.concatenate([[0.0], np.cumsum(np.diff(knots) * (slope[1:] + slope[:-1]) / 2)])
     middle = len(knots) // 2
-    return value - value[middle] + knots[middle]
+    return np.asarray(value - value[middle] + knots[middle], np.float64)
 
 
 class BinnedSamples:
@@ -184,7 +184,7 @@ def rail_knots(low: Array, high: Array, x_min: Array, x_max: Array, n_knots: int
     begin = np.log((x_min - low) / (high - x_min))
     end = np.log((x_max - low) / (high - x_max))
     even = np.linspace(begin, end, n_knots, axis=1)
-    knots = low[:, None] + (high - low)[:, None] / (1 + np.exp(-even))
+    knots: Array = low[:, None] + (high - low)[:, None] / (1 + np.exp(-even))
     knots[:, 0], knots[:, -1] = x_min, x_max
     return knots
 

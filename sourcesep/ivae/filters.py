@@ -41,10 +41,11 @@ def _response(taps: Array, n_times: int) -> NDArray[np.complex128]:
     """Frequency response on the grid of n_times points, (n_out, n_in, n_frequencies)."""
     half = taps.shape[2] // 2
     circular = np.zeros((*taps.shape[:2], n_times))
-    lags = np.arange(-half, half + 1) % n_times
-    # a record shorter than the filter meets several taps at one lag
-    np.add.at(circular, (slice(None), slice(None), lags), taps)
-    return fft.rfft(circular)
+    # added, since a record shorter than the filter meets several taps at one lag
+    for k in range(taps.shape[2]):
+        circular[:, :, (k - half) % n_times] += taps[:, :, k]
+    response: NDArray[np.complex128] = fft.rfft(circular)
+    return response
 
 
 def _frames(x: Array, half: int) -> tuple[Array, int]:
@@ -65,7 +66,8 @@ def convolve(taps: Array, x: Array) -> Array:
     size = frames.shape[2]
     spectra = np.einsum("ijf,jbf->ibf", _response(taps, size), fft.rfft(frames))
     blocks = fft.irfft(spectra, size)[:, :, half : half + step]
-    return blocks.reshape(len(taps), -1)[:, : x.shape[1]]
+    filtered: Array = blocks.reshape(len(taps), -1)[:, : x.shape[1]]
+    return filtered
 
 
 def convolve_gradient(taps: Array, x: Array, by_output: Array) -> Array:
@@ -80,7 +82,8 @@ def convolve_gradient(taps: Array, x: Array, by_output: Array) -> Array:
     # zeros around each block keep every lag of the circular correlation inside the frame
     outer = fft.rfft(np.pad(blocks, ((0, 0), (0, 0), (half, half))))
     cross = np.einsum("ibf,jbf->ijf", outer, fft.rfft(frames).conj())
-    return fft.irfft(cross, size)[:, :, np.arange(-half, half + 1) % size]
+    by_taps: Array = fft.irfft(cross, size)[:, :, np.arange(-half, half + 1) % size]
+    return by_taps
 
 
 def adjoint(taps: Array) -> Array:
@@ -91,11 +94,12 @@ def adjoint(taps: Array) -> Array:
 def deconvolve(taps: Array, z: Array) -> Array:
     """Return the x for which ``convolve(taps, x)`` is z."""
     if taps.shape[2] == 1:
-        return np.linalg.solve(taps[:, :, 0], z)
+        return np.asarray(np.linalg.solve(taps[:, :, 0], z), np.float64)
     n = z.shape[1]
     response = _response(taps, n).transpose(2, 0, 1)
     x = np.linalg.solve(response, fft.rfft(z).T[:, :, None])[:, :, 0]
-    return fft.irfft(x.T, n)
+    result: Array = fft.irfft(x.T, n)
+    return result
 
 
 def _both_sides(n_times: int) -> Array:
@@ -123,7 +127,9 @@ def log_det_rate_gradient(taps: Array, n_times: int) -> tuple[float, Array]:
     """`log_det_rate` and its derivative by the taps."""
     if taps.shape[2] == 1:
         matrix = taps[:, :, 0]
-        return float(np.linalg.slogdet(matrix)[1]), np.linalg.inv(matrix).T[:, :, None]
+        return float(np.linalg.slogdet(matrix)[1]), np.asarray(
+            np.linalg.inv(matrix).T, np.float64
+        )[:, :, None]
     half = taps.shape[2] // 2
     response = _response(taps, n_times).transpose(2, 0, 1)
     value = float(_both_sides(n_times) @ np.linalg.slogdet(response)[1])
@@ -218,15 +224,19 @@ def _frame_covariances(
     return covariances / (window**2).sum(), counts / counts.sum()
 
 
-def _tied_variance(unmixing: Array, flat: Array, weights: Array) -> Array:
+def _tied_variance(
+    unmixing: NDArray[np.complex128], flat: NDArray[np.complex128], weights: Array
+) -> Array:
     """Variance of each source given each label, one for all frequencies, (d, n_labels)."""
     n_frequencies, d, _ = unmixing.shape
     outer = unmixing[:, :, :, None] * unmixing[:, :, None, :].conj()
     per_frequency = (outer.reshape(n_frequencies, d, d * d) @ flat.transpose(0, 2, 1)).real
-    return np.einsum("f,fjk->jk", weights, per_frequency)
+    variance: Array = np.einsum("f,fjk->jk", weights, per_frequency)
+    return variance
 
 
 def impulse_response(taps: Array, n_times: int = GRID) -> Array:
     """Impulse response of the inverse filter, (n_in, n_out, n_times), lag 0 first."""
     inverse = np.linalg.inv(_response(taps, n_times).transpose(2, 0, 1))
-    return fft.irfft(inverse.transpose(1, 2, 0), n_times)
+    response: Array = fft.irfft(inverse.transpose(1, 2, 0), n_times)
+    return response

@@ -44,9 +44,7 @@ class InvertibleModel(Model):
 
     def fit_prior(self, s: Array, u: Auxiliary) -> LabelPrior:
         """Fit p(z|u) to sources."""
-        return LabelPrior.fit(
-            s, u.labels, u.n_labels, with_mean=not u.is_time, shapes=self.shapes
-        )
+        return LabelPrior.fit(s, u.labels, u.n_labels, with_mean=not u.is_time, shapes=self.shapes)
 
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior that fits x given u best."""
@@ -72,9 +70,7 @@ class InvertibleModel(Model):
         s, log_volume = self.encode(x)
         q = self._posterior(s, u)
         spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
-        reconstruction = (
-            log_volume - 0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
-        )
+        reconstruction = log_volume - 0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
         entropy = 0.5 * np.log(2 * np.pi * np.e * q.scale**2).sum(axis=0)
         # Gauss-Hermite quadrature of E_q log p(z|u): exact for a Gaussian prior
         expected = sum(

@@ -27,7 +27,7 @@ from sourcesep.ivae.undistortion import (
     Plan,
     candidates,
     choose,
-    polish,
+    climb,
     split,
     with_outer,
 )
@@ -41,10 +41,10 @@ OUTER_REACH = 4
 """The same for the filter behind the curves."""
 MOST_LABELS = 200
 """An instantaneous curve is fitted on this many labels: the loudest and random ones."""
-MOST_SAMPLES = 64_000
-"""And on about this many samples."""
+MOST_SAMPLES = 32_000
+"""And on about this many samples of them; the choice sees all."""
 LONGEST_EXCERPT = 200_000
-"""Filters are fitted on the middle of longer recordings."""
+"""Longer recordings are fitted on their middle."""
 QUIETEST = 1e-4
 """Labels of less than this share of the mean power say nothing about a curve."""
 
@@ -155,19 +155,8 @@ class PostNonlinearModel(InvertibleModel):
         # the likelihood's constants are for a peak of 1; curves do not care
         peak = np.abs(x[:, u.used]).max(axis=1)
         data = Data(x / peak[:, None], np.where(u.used, u.labels, -1), not u.is_time)
-        excerpt = _excerpt(data, rng) if plan.is_instantaneous else _middle(data)
-        self.curve, family, parameters, self.scores = self._choose(excerpt, plan, rng)
-        chain = parameters.chain(family)
-        scaled = replace(
-            chain.curves,
-            knots=chain.curves.knots * peak[:, None],
-        )
-        self.chain = Chain(
-            None if chain.outer is None else chain.outer / peak[None, :, None] * peak[:, None, None],
-            scaled,
-            chain.offset * peak,
-            chain.inner / peak[None, :, None],
-        )
+        self.curve, family, parameters, self.scores = self._choose(_middle(data), plan, rng)
+        self.chain = _in_units(parameters.chain(family), peak)
         self._normalise(x, u, rng)
         self.prior = self.fit_prior(self.encode(x)[0], u)
         return self
@@ -195,15 +184,18 @@ class PostNonlinearModel(InvertibleModel):
                 "ask for fewer taps"
             )
         if inner or outer:
-            return Plan(inner, outer, 40, 1e-4, 150, 300)
+            return Plan(inner, outer, 40, 1e-4, 80, 300)
         return Plan(0, 0, 24, 1e-2, 60, 0)
 
     def _choose(
         self, data: Data, plan: Plan, rng: np.random.Generator
     ) -> tuple[str, SlopeFamily, Parameters, dict[str, float]]:
         """Fit the candidates on a part of the samples, choose on the rest, refit on all."""
+        thin = _thinned if plan.is_instantaneous else _whole
+        if plan.is_instantaneous:
+            data = _telling_labels(data, rng)
         held = split(data)
-        train = data.without(held)
+        train = thin(data.without(held))
         fits = candidates(train, plan, self.curves, rng)
         name, scores = choose(
             data, held, {k: parameters.chain(family) for k, (family, parameters) in fits.items()}
@@ -211,7 +203,8 @@ class PostNonlinearModel(InvertibleModel):
         family, parameters = fits[name]
         if name != "none" and plan.outer_half:
             family, parameters = with_outer(train, plan, family, parameters, rng)
-        parameters = polish(data, family, parameters, plan, plan.max_iter // 2, rng)
+        if name != "none" or not plan.is_instantaneous:
+            parameters = climb(thin(data), family, parameters, plan, plan.max_iter // 2, rng)
         return name, family, parameters, scores
 
     def _normalise(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> None:
@@ -224,12 +217,12 @@ class PostNonlinearModel(InvertibleModel):
         if not chain.curves.is_identity:
             self.chain = chain = _unit_slope(chain, chain.before_curves(x[:, u.used]))
         if chain.inner.shape[2] == 1:
-            y = chain.undistort(x)[0]
+            y = chain.curves.forward(chain.before_curves(x))[0]
             # curves were found by variances that change with u, and so is their matrix
             starts = tuple(STARTS) if self.curve == "none" else ("segments",)
             linear = LinearModel(len(x), starts=starts, shapes=self.shapes).fit(y, u, rng)
-            offset = chain.offset - linear.mean
-            self.chain = replace(chain, inner=linear.unmixing[:, :, None], offset=offset)
+            inner = linear.unmixing[:, :, None]
+            self.chain = replace(chain, offset=-linear.mean, inner=inner)
             return
         z = chain.forward(x)[0][:, u.used]
         inner = chain.inner / z.std(axis=1)[:, None, None]
@@ -306,8 +299,8 @@ class PostNonlinearModel(InvertibleModel):
         return model
 
 
-def _excerpt(data: Data, rng: np.random.Generator) -> Data:
-    """Up to `MOST_LABELS` labels, half the loudest and half random, thinned if long.
+def _telling_labels(data: Data, rng: np.random.Generator) -> Data:
+    """Up to `MOST_LABELS` labels, half the loudest and half random.
 
     The loud ones reach the ends of the curves.
     """
@@ -323,16 +316,35 @@ def _excerpt(data: Data, rng: np.random.Generator) -> Data:
     number = np.full(data.n_labels, -1)
     number[np.sort(audible)] = np.arange(len(audible))
     labels = np.where(used, number[data.labels], -1)
-    keep = np.flatnonzero(labels >= 0)
-    keep = keep[:: max(1, len(keep) // MOST_SAMPLES)]
-    return Data(data.x[:, keep], labels[keep], data.with_mean)
+    return data.take(np.flatnonzero(labels >= 0), labels)
+
+
+def _thinned(data: Data) -> Data:
+    """Every so many-th of the samples to be fitted on, `MOST_SAMPLES` or a few more."""
+    keep = np.flatnonzero(data.labels >= 0)
+    return data.take(keep[:: max(1, len(keep) // MOST_SAMPLES)], data.labels)
+
+
+def _whole(data: Data) -> Data:
+    """Return all samples: filters need them in order."""
+    return data
 
 
 def _middle(data: Data) -> Data:
     """The middle of the record, whole unless it is long."""
     spare = max(0, len(data.labels) - LONGEST_EXCERPT)
     part = slice(spare // 2, len(data.labels) - (spare - spare // 2))
-    return Data(data.x[:, part], data.labels[part], data.with_mean)
+    return data.take(part, data.labels)
+
+
+def _in_units(chain: Chain, peak: Array) -> Chain:
+    """Return the chain for x of other units: the given one's are peaks of 1."""
+    return Chain(
+        None if chain.outer is None else peak[:, None, None] * chain.outer / peak[:, None],
+        replace(chain.curves, knots=chain.curves.knots * peak[:, None]),
+        chain.offset * peak,
+        chain.inner / peak[:, None],
+    )
 
 
 def _unit_slope(chain: Chain, v: Array) -> Chain:

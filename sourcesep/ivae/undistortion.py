@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from sourcesep.ivae.ascent import maximise
-from sourcesep.ivae.chain import Chain, Objective, Parameters
+from sourcesep.ivae.chain import VARIANCE_FLOOR, Chain, Objective, Parameters
 from sourcesep.ivae.curves import SlopeFamily, rail_knots, splines
 from sourcesep.ivae.filters import convolve, frequency_demixing, identity_taps
 from sourcesep.ivae.heldout import block_folds
 from sourcesep.ivae.jointdiag import joint_diagonalise, label_covariances
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.priors import LabelPrior
 
-__all__ = ["CURVES", "Data", "Plan", "candidates", "choose", "polish"]
+__all__ = ["CURVES", "Data", "Plan", "candidates", "choose", "climb", "split", "with_outer"]
 
 CURVES = ("none", "logistic", "smooth")
 """The candidates, from the simplest to the richest."""
@@ -33,8 +32,12 @@ STRENGTHS = (0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.985, 0.993, 0.997, 0.
 N_KNOTS = 129
 OUTER_REACH = 1.5
 """Range of the curves behind a filter that is being fitted, over that of x."""
-MARGIN = 0.02
-"""Least gain in held-out log-likelihood that earns a richer curve, nats a sample."""
+MARGINS = {
+    ("none", "logistic"): 0.02,
+    ("none", "smooth"): 0.05,
+    ("logistic", "smooth"): 0.025,
+}
+"""Least gain in held-out log-likelihood of a curve over another, nats a sample."""
 SCORE_FLOOR = 1e-4
 """Share of a source's variance below which a label is as good as silent in the choice."""
 SCORE_SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0)
@@ -59,6 +62,10 @@ class Data:
     def n_labels(self) -> int:
         """Number of labels."""
         return int(self.labels.max()) + 1
+
+    def take(self, which: NDArray[np.int64] | slice, labels: Labels) -> Data:
+        """Return some of the samples, under other labels."""
+        return Data(self.x[:, which], labels[which], self.with_mean)
 
     def without(self, held: NDArray[np.bool_]) -> Data:
         """Return the same record with some samples not to be fitted on."""
@@ -120,7 +127,7 @@ def candidates(
         offset, taps, _ = _unmix(data.x, data, plan, n_sweeps=60)
         start = Parameters(None, nothing, nothing, offset, taps)
         if plan.inner_half:
-            start = _climb(data, family, start, plan, plan.max_iter // 2, rng)
+            start = climb(data, family, start, plan, plan.max_iter // 2, rng)
         found["none"] = family, start
     if set(names) <= {"none"}:
         return found
@@ -128,15 +135,13 @@ def candidates(
     family = SlopeFamily(
         rail_knots(best.low, best.high, data.x.min(axis=1), data.x.max(axis=1), N_KNOTS)
     )
-    start = Parameters(
-        None, family.rails_at(best.low, best.high), nothing, best.offset, best.taps
-    )
-    start = _climb(data, family, start, plan, plan.max_iter, rng)
+    start = Parameters(None, family.rails_at(best.low, best.high), nothing, best.offset, best.taps)
+    start = climb(data, family, start, plan, plan.max_iter, rng)
     if "logistic" in names:
         found["logistic"] = family, start
     if "smooth" in names:
         start = replace(start, bends=np.zeros((d, plan.n_bends)))
-        start = _climb(data, family, start, plan, plan.max_iter, rng)
+        start = climb(data, family, start, plan, plan.max_iter, rng)
         found["smooth"] = family, start
     return found
 
@@ -165,7 +170,7 @@ def with_outer(
     new = start.chain(wider).curves.forward(data.x)[0]
     shift = (old.forward(data.x)[0] - new).mean(axis=1)
     start = replace(start, offset=start.offset + shift)
-    return wider, _climb(data, wider, start, plan, plan.outer_iter, rng)
+    return wider, climb(data, wider, start, plan, plan.outer_iter, rng)
 
 
 def choose(
@@ -175,15 +180,16 @@ def choose(
 
     Scores are mean log-likelihoods of each label's held-out samples, their own variances
     profiled out, in nats a sample: what was fitted on other samples is the map, and only
-    maps are compared. (Under variances of the other samples a few loud ones decide.) The
-    margin is `MARGIN` or two standard errors over labels.
+    maps are compared. (Under variances of the other samples a few loud ones decide.) A
+    curve must gain its margin (`MARGINS`), and two standard errors over labels.
     """
     labels = data.labels[held]
     counts = np.bincount(labels, minlength=data.n_labels)
     present = counts > 0
 
     def label_means(row: Array) -> Array:
-        return np.bincount(labels, row, data.n_labels)[present] / counts[present]
+        means: Array = np.bincount(labels, row, data.n_labels)[present] / counts[present]
+        return means
 
     by_label = {}
     for name, chain in chains.items():
@@ -191,14 +197,16 @@ def choose(
         by_label[name] = label_means(log_volume[held])
         for row in z[:, held]:
             if data.with_mean:
-                row = row - (np.bincount(labels, row, data.n_labels) / np.maximum(counts, 1))[labels]
+                row = (
+                    row - (np.bincount(labels, row, data.n_labels) / np.maximum(counts, 1))[labels]
+                )
             by_label[name] += max(
                 (_profiled(label_means, np.abs(row), p) for p in SCORE_SHAPES), key=np.mean
             )
     chosen = next(iter(chains))
     for name in list(chains)[1:]:
         gain = by_label[name] - by_label[chosen]
-        if gain.mean() > max(MARGIN, 2 * gain.std() / np.sqrt(len(gain))):
+        if gain.mean() > max(MARGINS[chosen, name], 2 * gain.std() / np.sqrt(len(gain))):
             chosen = name
     return chosen, {name: float(values.mean()) for name, values in by_label.items()}
 
@@ -207,15 +215,17 @@ def _profiled(label_means: Callable[[Array], Array], magnitude: Array, p: float)
     """Log-likelihood a label of a generalised Gaussian whose scales are its best ones."""
     moment = label_means(magnitude**p)
     moment += SCORE_FLOOR ** (p / 2) * moment.mean()
-    return np.log(p / 2) - gammaln(1 / p) - (np.log(p * moment) + 1) / p
+    value: Array = np.log(p / 2) - gammaln(1 / p) - (np.log(p * moment) + 1) / p
+    return value
 
 
 def split(data: Data) -> NDArray[np.bool_]:
     """Which samples are held out: blocks inside every label."""
-    return block_folds(data.labels, data.n_labels, N_FOLDS) == 0
+    held: NDArray[np.bool_] = block_folds(data.labels, data.n_labels, N_FOLDS) == 0
+    return held
 
 
-def _climb(
+def climb(
     data: Data,
     family: SlopeFamily,
     start: Parameters,
@@ -223,13 +233,11 @@ def _climb(
     max_iter: int,
     rng: np.random.Generator,
 ) -> Parameters:
+    """Climb the likelihood of the data from given parameters."""
     objective = Objective(
         data.x, data.labels, family, with_mean=data.with_mean, smoothness=plan.smoothness
     )
     return maximise(objective, start, rng, max_iter=max_iter)[0]
-
-
-polish = _climb
 
 
 def _logistic(data: Data, plan: Plan, strength: float) -> _Start:
@@ -247,34 +255,25 @@ def _logistic(data: Data, plan: Plan, strength: float) -> _Start:
 
 def _unmix(y: Array, data: Data, plan: Plan, *, n_sweeps: int) -> tuple[Array, Array, float]:
     """Linear unmixing of y: offset, taps of sources of unit variance, loss (nats a sample)."""
-    used = data.labels >= 0
-    offset = -y[:, used].mean(axis=1)
+    offset = -y[:, data.labels >= 0].mean(axis=1)
     centred = y + offset[:, None]
     covariances, counts = label_covariances(
         centred, data.labels, data.n_labels, centre=data.with_mean
     )
     power = np.trace(covariances, axis1=1, axis2=2)
-    covariances = covariances[power > 0] / power[power > 0, None, None]
-    covariances += JITTER * np.eye(len(y))
-    matrix = joint_diagonalise(covariances, counts[power > 0], max_iter=60).matrix
+    audible = power > 0
+    covariances, share = covariances[audible], counts[audible] / counts[audible].sum()
+    level = covariances / power[audible, None, None] + JITTER * np.eye(len(y))
+    matrix = joint_diagonalise(level, share, max_iter=60).matrix
+    variance = np.einsum("ij,kjl,il->ki", matrix, covariances, matrix)
+    overall = share @ variance
+    matrix = matrix / np.sqrt(overall)[:, None]
     half = max(plan.inner_half, plan.outer_half)
-    taps = matrix[:, :, None]
-    if half:
-        taps, loss = frequency_demixing(centred, data.labels, matrix, half, n_sweeps)
-        taps = taps[:, :, half - plan.inner_half : half + plan.inner_half + 1]
-    z = convolve(taps, centred)
-    taps = taps / z[:, used].std(axis=1)[:, None, None]
-    if not half:
-        z = taps[:, :, 0] @ centred
-        variance = LabelPrior.fit(
-            z, data.labels, data.n_labels, with_mean=data.with_mean, shapes=(2.0,)
-        ).variance
-        counts = np.bincount(data.labels[used], minlength=data.n_labels)
-        mean_log = counts @ np.log(variance + 1e-5) / used.sum()
-        loss = 0.5 * float(mean_log.sum()) - float(np.linalg.slogdet(matrix_of(taps))[1])
-    return offset, taps, loss
-
-
-def matrix_of(taps: Array) -> Array:
-    """The matrix of a filter with one tap."""
-    return taps[:, :, 0]
+    if half == 0:
+        log_variance = np.log(variance / overall + VARIANCE_FLOOR)
+        loss = 0.5 * float((share @ log_variance).sum()) - float(np.linalg.slogdet(matrix)[1])
+        return offset, matrix[:, :, None], loss
+    taps, loss = frequency_demixing(centred, data.labels, matrix, half, n_sweeps)
+    taps = taps[:, :, half - plan.inner_half : half + plan.inner_half + 1]
+    z = convolve(taps, centred)[:, data.labels >= 0]
+    return offset, taps / z.std(axis=1)[:, None, None], loss
