@@ -8,6 +8,7 @@ unmixing matrix followed by a `Flow` that starts as the identity.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -57,7 +58,7 @@ class CouplingModel(Model):
     learning_rate : float
         Peak of the schedule.
     seconds : float, optional
-        Wall-clock budget for training.
+        Wall-clock budget for training: fewer steps are done where they don't fit into it.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; for training. A fitted model is
         evaluated on the CPU in float64.
@@ -157,8 +158,9 @@ class CouplingModel(Model):
         }
 
     def blank(self) -> Self:
-        """Return an unfitted model with this one's settings and number of components."""
-        return type(self)(**self._settings(), device=self.device, progress=self.progress)
+        """Return an unfitted model with this one's number of components and of steps done."""
+        done = {"n_steps": self.history_.n_steps, "seconds": None}
+        return type(self)(**self._settings() | done, device=self.device, progress=self.progress)
 
     def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
         """Fit map and prior to x given u.
@@ -312,8 +314,7 @@ class CouplingModel(Model):
 
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior that fits x given u best."""
-        other = self.blank()
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.prior = _fit_prior(self._best(x)[0], u)
         return other
 

@@ -64,15 +64,17 @@ def _views(flat: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor
 
 @dataclass(frozen=True)
 class _Coupling:
-    """Where one coupling reads and writes: views, made once."""
+    """Where one coupling reads and writes: views, made once, by layer where there are three."""
 
-    weights: tuple[Tensor, ...]  # of the three layers, ones column included
+    weights: tuple[Tensor, ...]  # with the ones' column
+    weights_back: tuple[Tensor, ...]  # transposed, the column left out but in layer 0
     gradients: tuple[Tensor, ...]
-    given: Tensor  # with the row of ones
+    inputs: tuple[Tensor, ...]  # `given` and both hidden layers, with the row of ones
+    inputs_back: tuple[Tensor, ...]  # transposed
+    hidden: tuple[Tensor, ...]  # both hidden layers without that row
+    sigmoids: tuple[Tensor, ...]  # of both hidden layers
     changed: Tensor
     result: Tensor
-    sigmoids: tuple[Tensor, ...]  # of the two hidden layers
-    hidden: tuple[Tensor, ...]  # with a row of ones
     bounded: Tensor
     scale: Tensor
 
@@ -112,17 +114,20 @@ class Tape:
                 (after[:, half:], before[:, lower], after[:, lower], lower),
             )
             for j, (given, changed, result, rows) in enumerate(places):
+                names = [f"weight{j}{layer}" for layer in range(LAYERS)]
+                weights = [flow.views[name][:, i] for name in names]
+                inputs = (given, *hidden[k, j])
                 self.couplings.append(
                     _Coupling(
-                        tuple(flow.views[f"weight{j}{m}"][:, i] for m in range(LAYERS)),
-                        tuple(self.gradients[f"weight{j}{m}"][i] for m in range(LAYERS))
-                        if backward
-                        else (),
-                        given,
+                        tuple(weights),
+                        (weights[0].mT, *(w[..., :-1].mT for w in weights[1:])),
+                        tuple(self.gradients[name][i] for name in names if backward),
+                        inputs,
+                        tuple(x.mT for x in inputs),
+                        tuple(hidden[k, j, :, :, :-1]),
+                        tuple(sigmoids[k, j]),
                         changed,
                         result,
-                        tuple(sigmoids[k, j]),
-                        tuple(hidden[k, j]),
                         self.bounded[i, :, rows],
                         scale[k, :, rows],
                     )
@@ -338,15 +343,11 @@ def _network(coupling: _Coupling, scratch: Tensor) -> tuple[Tensor, Tensor]:
     """Shift and raw log-scale: two hidden layers of SiLU units."""
     import torch
 
-    below = coupling.given
-    for weight, sigmoid, hidden in zip(
-        coupling.weights, coupling.sigmoids, coupling.hidden, strict=False
-    ):
-        torch.bmm(weight, below, out=scratch)
-        torch.sigmoid(scratch, out=sigmoid)
-        torch.mul(scratch, sigmoid, out=hidden[:, :-1])
-        below = hidden
-    out = torch.bmm(coupling.weights[-1], below)
+    for layer in range(LAYERS - 1):
+        torch.bmm(coupling.weights[layer], coupling.inputs[layer], out=scratch)
+        torch.sigmoid(scratch, out=coupling.sigmoids[layer])
+        torch.mul(scratch, coupling.sigmoids[layer], out=coupling.hidden[layer])
+    out = torch.bmm(coupling.weights[-1], coupling.inputs[-1])
     n = out.shape[1] // 2
     return out[:, :n], out[:, n:]
 
@@ -359,12 +360,11 @@ def _back(coupling: _Coupling, grad: Tensor, grad_bounded: Tensor) -> Tensor:
     slope = torch.addcmul(grad_bounded, grad * coupling.scale, coupling.changed, value=STRETCH)
     slope.addcmul_(slope * bounded, bounded, value=-1)
     g = torch.cat((grad, slope), 1)
-    for layer in (2, 1):
-        hidden, sigmoid = coupling.hidden[layer - 1], coupling.sigmoids[layer - 1]
-        torch.bmm(g, hidden.mT, out=coupling.gradients[layer])
-        a = hidden[:, :-1]
-        g = torch.bmm(coupling.weights[layer][..., :-1].mT, g)
-        # SiLU: a = h s, da/dh = s + a (1 - s)
-        g.mul_(torch.addcmul(a, a, sigmoid, value=-1).add_(sigmoid))
-    torch.bmm(g, coupling.given.mT, out=coupling.gradients[0])
-    return torch.bmm(coupling.weights[0].mT, g)
+    for layer in range(LAYERS - 1, -1, -1):
+        torch.bmm(g, coupling.inputs_back[layer], out=coupling.gradients[layer])
+        g = torch.bmm(coupling.weights_back[layer], g)
+        if layer > 0:
+            # SiLU: a = h s, da/dh = s + a (1 - s)
+            a, s = coupling.hidden[layer - 1], coupling.sigmoids[layer - 1]
+            g.mul_(torch.addcmul(a, a, s, value=-1).add_(s))
+    return g

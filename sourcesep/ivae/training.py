@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "Objective", "Schedule", "resolve_device", "train"]
 
+PILOT = 5
+"""Steps that are timed and thrown away, with or without a budget: the minibatches after
+them are the same."""
 EXPLOSION = 50.0
 """A minibatch this many nats a sample worse than the best state has lost its way."""
 
@@ -78,8 +81,9 @@ class Schedule:
     n_checks : int
         How often the held-out ELBO is measured, and the best state kept.
     seconds : float or None
-        Wall-clock budget. The schedule is compressed so that it ends in time, and
-        `History.n_steps` says how many steps were done.
+        Wall-clock budget. As many steps are done, up to `n_steps`, as by the speed of the
+        first few fit into it; asking for `History.n_steps` steps repeats the training to
+        the bit.
     """
 
     n_steps: int
@@ -226,6 +230,7 @@ def train(objective: Objective, schedule: Schedule, *, progress: bool = False) -
     from tqdm import tqdm
 
     restarts = _Restarts(objective)
+    everyone = torch.ones_like(restarts.score, dtype=torch.bool)
     steps: list[int] = []
     terms: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
@@ -235,33 +240,31 @@ def train(objective: Objective, schedule: Schedule, *, progress: bool = False) -
         steps.append(n_done)
         terms.append((reconstruction.double().cpu().numpy(), kl.double().cpu().numpy()))
 
-    checks = {round(schedule.n_steps * i / schedule.n_checks) for i in range(schedule.n_checks)}
-    check(0)
     begun = time.monotonic()
-    n_done = 0
-    with tqdm(total=1.0, disable=not progress, unit="fit", leave=False) as bar:
-        while n_done < schedule.n_steps:
-            done = (n_done + 1) / schedule.n_steps
-            if schedule.seconds is not None:
-                done = max(done, (time.monotonic() - begun) / schedule.seconds)
-                if done > 1:
-                    break
-            loss, gradient = objective.step()
-            norm = torch.linalg.vector_norm(gradient, dim=1)
-            finite = torch.isfinite(norm) & torch.isfinite(loss)
-            lost = ~(finite & (loss < EXPLOSION - restarts.score))
-            if lost.any():
-                restarts.recover(lost)
-                gradient[lost] = 0
-                norm = norm.masked_fill(lost, 1.0)
-            gradient.mul_((schedule.clip / norm).clamp(max=1.0)[:, None])
-            n_done += 1
-            restarts.update(gradient, schedule.rate(done), n_done, schedule.betas)
-            if n_done in checks:
-                check(n_done)
-            bar.update(done - bar.n)
-    if n_done != steps[-1]:
-        check(n_done)
-    restarts.restore(torch.ones_like(restarts.score, dtype=torch.bool))
+    for _ in range(PILOT):
+        objective.step()
+    restarts.restore(everyone)
+    step_seconds = (time.monotonic() - begun) / PILOT
+    check(0)
+    n_steps = schedule.n_steps
+    if schedule.seconds is not None:
+        check_seconds = time.monotonic() - begun - PILOT * step_seconds
+        left = schedule.seconds - PILOT * step_seconds - (schedule.n_checks + 1) * check_seconds
+        n_steps = min(n_steps, max(1, int(left / step_seconds)))
+    checks = {round(n_steps * (i + 1) / schedule.n_checks) for i in range(schedule.n_checks)}
+    for n_done in tqdm(range(1, n_steps + 1), disable=not progress, unit="step", leave=False):
+        loss, gradient = objective.step()
+        norm = torch.linalg.vector_norm(gradient, dim=1)
+        finite = torch.isfinite(norm) & torch.isfinite(loss)
+        lost = ~(finite & (loss < EXPLOSION - restarts.score))
+        if lost.any():
+            restarts.recover(lost)
+            gradient[lost] = 0
+            norm = norm.masked_fill(lost, 1.0)
+        gradient.mul_((schedule.clip / norm).clamp(max=1.0)[:, None])
+        restarts.update(gradient, schedule.rate(n_done / n_steps), n_done, schedule.betas)
+        if n_done in checks:
+            check(n_done)
+    restarts.restore(everyone)
     reconstruction, kl = (np.stack(term) for term in zip(*terms, strict=True))
     return History(np.array(steps), reconstruction, kl, restarts.recoveries.numpy())

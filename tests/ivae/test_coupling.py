@@ -430,8 +430,9 @@ class TestModel:
         np.testing.assert_array_equal(again.history_.elbo, model.history_.elbo)
         assert again.state().facts == state.facts
 
-    def test_blank_fits_again_to_the_same(self):
-        model, x, u = fitted(4)
+    def test_blank_fits_again_to_the_same_even_after_a_time_budget(self):
+        model, x, u = fitted(4, seconds=0.3, n_steps=10**6)
+        assert model.history_.n_steps < 1000
         again = model.blank().fit(x, u, np.random.default_rng(4))
         assert torch.equal(again.flow.parameters, model.flow.parameters)
 

@@ -113,13 +113,33 @@ def test_gradients_are_clipped_for_each_restart_alone():
     assert torch.equal(wild.parameters[1:], calm.parameters[1:])
 
 
-def test_stops_in_time_with_the_whole_schedule():
+def test_stops_in_time_with_the_whole_schedule_and_can_be_repeated():
     bowl = Bowl(pause=0.01)
     begun = time.monotonic()
     history = train(bowl, Schedule(100_000, learning_rate=0.1, seconds=0.5))
     assert time.monotonic() - begun < 2
     assert 5 < history.n_steps < 60
     assert loss(bowl).max() < loss(Bowl()).max()
+    again = Bowl()
+    train(again, Schedule(history.n_steps, learning_rate=0.1))
+    assert torch.equal(again.parameters, bowl.parameters)
+
+
+def test_a_budget_that_is_not_needed_changes_nothing():
+    free, bounded = Bowl(), Bowl()
+    train(free, Schedule(30))
+    history = train(bounded, Schedule(30, seconds=100.0))
+    assert history.n_steps == 30
+    assert torch.equal(free.parameters, bounded.parameters)
+
+
+def test_progress_bar_is_shown_only_on_request(capsys):
+    train(Bowl(), Schedule(30))
+    assert capsys.readouterr() == ("", "")
+    train(Bowl(), Schedule(30), progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "step" in shown.err
 
 
 def test_rate_warms_up_and_cools_down():
