@@ -235,7 +235,7 @@ class CouplingModel(Model):
         scale = z.std(axis=2, keepdims=True)
         z = (z - mean) / scale
         change = _signs(x, z[0])[:, None] * np.stack([_match(z[0], other) for other in z])
-        self._absorb(change / scale.mT, -(change @ (mean / scale))[..., 0])
+        self._absorb(change / scale.swapaxes(1, 2), -(change @ (mean / scale))[..., 0])
         z = change @ z
         some = z[0][:, :: max(1, z.shape[2] // ORDER_SAMPLES)]
         power = [np.square(self._share(some, k)).sum() for k in range(len(some))]
