@@ -86,7 +86,7 @@ class Auxiliary:
         used: NDArray[np.bool_] = np.all([s.labels != LEFT_OUT for s in self.scales], axis=0)
         return used
 
-    def take(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Auxiliary:
+    def take(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Auxiliary:
         """Return u of some of the samples; labels keep their meaning."""
         return Auxiliary(
             tuple(Scale(s.labels[keep], s.names) for s in self.scales),

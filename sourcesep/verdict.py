@@ -17,16 +17,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
-from sourcesep.ivae.heldout import excerpt, random_halves
+from sourcesep.ivae.contrast import heldout_log_likelihood, innovations, prediction_filter
+from sourcesep.ivae.heldout import draw_halves, excerpt, random_halves
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
+from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["Label", "Verdict", "agreement", "judge", "misfit", "richness"]
 
@@ -38,14 +39,14 @@ AGREES = 0.95
 """Least correlation between the components of two fits on halves of the data."""
 MISFITS = 12.0
 """Largest cross-correlation of right fits, in standard errors, with room to spare."""
-N_SPLITS = 3
+N_SPLITS = 2
 """Random halves that richness and agreement average over."""
-FEW_SEGMENTS = 8
-"""With fewer segments than this, halves are drawn inside them."""
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
+SHORTEST = 256
+"""Samples; fewer say nothing about misfit."""
 MOST_PAIRS = 28
 """Pairs of components whose misfit is examined; the strongest components come first."""
 
@@ -87,6 +88,18 @@ class Verdict:
             },
         }
 
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Self:
+        """Rebuild what `as_dict` gave."""
+        evidence = facts["evidence"]
+        return cls(
+            facts["verdict"],
+            facts["sentence"],
+            tuple(evidence["richness"]),
+            tuple(evidence["agreement"]),
+            evidence["misfit"],
+        )
+
 
 def _round(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
@@ -118,15 +131,27 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             (1.0,),
             0.0,
         )
+    rank = min(model.n_components, numerical_rank(x))
     keep = excerpt(u)
     x, u = x[:, keep], u.take(keep)
+    halves = [draw_halves(x, u, rank, rng) for _ in range(N_SPLITS)]
+    fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
+    if not fits:
+        nothing = (0.0,) * model.n_components
+        return Verdict(
+            "doubtful",
+            "some components are heard so briefly that halves of the data do not hold them "
+            "all: there is nothing to check them by",
+            nothing,
+            nothing,
+            0.0,
+        )
     z = model.posterior(x, u).mean
-    fits = [cross_fit(model, x, u, rng) for _ in range(N_SPLITS)]
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
     label, sentence = _decide(rich, agree, wrong)
-    return Verdict(label, sentence, tuple(rich), tuple(agree), wrong)
+    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
 def _decide(rich: Array, agree: Array, wrong: float) -> tuple[Label, str]:
@@ -174,18 +199,12 @@ class CrossFit:
     outputs: tuple[Array, Array]
 
 
-def cross_fit(model: Model, x: Array, u: Auxiliary, rng: np.random.Generator) -> CrossFit:
-    """Fit on random halves: of whole segments where u is time, within labels otherwise.
-
-    Neighbouring samples of one segment are not independent, so a segment stays whole.
-    """
+def cross_fit(
+    model: Model, x: Array, u: Auxiliary, half: NDArray[np.int64], rng: np.random.Generator
+) -> CrossFit:
+    """Fit on both halves, and bring their components into the model's order."""
     from scipy.optimize import linear_sum_assignment
 
-    coarse = u.scales[-1]
-    if u.is_time and coarse.n_labels >= FEW_SEGMENTS:
-        half = (rng.permutation(coarse.n_labels) % 2)[coarse.labels]
-    else:
-        half = random_halves(coarse.labels, coarse.n_labels, rng)
     z = model.posterior(x, u).mean
     outputs = []
     for which in (0, 1):
@@ -297,31 +316,68 @@ def _standard_errors(gain: Array) -> float:
 
 
 def misfit(z: Array, sfreq: float) -> float:
-    """Largest cross-correlation between two components, in standard errors.
+    """How much one component still says of another, in standard errors.
 
-    Each component is whitened by linear prediction and divided by its envelope first,
-    so that the correlation of independent components is about N(0, 1) at every lag.
-    Lag 0 is left out: a fit makes it 0. The standard error is read off lags so far
-    apart that nothing connects them.
+    Each component is whitened by linear prediction and divided by its envelope, which
+    makes it noise of unit variance. Independent components are then uncorrelated, about
+    N(0, 1) in standard errors, (a) at every lag: a room or any filter that was not fitted
+    shows here; and (b) with the squares and cubes of the others, seen through the same
+    whitening: saturation shows here. Correlation without lag or power is left out, as
+    every fit makes it 0.
 
     Parameters
     ----------
     z : ndarray of shape (n_components, n_times)
-        Components.
+        Components; the strongest first, of which `MOST_PAIRS` pairs are examined.
     sfreq : float
-        Samples a second. Lags up to 50 ms, or 32 samples if that is more.
+        Samples a second. Lags go up to 50 ms, or 32 samples if that is more.
+
+    Returns
+    -------
+    float
+        The largest of all.
     """
-    n_lags = max(32, round(0.05 * sfreq))
-    if z.shape[1] < 64 * n_lags:
-        n_lags = max(4, z.shape[1] // 64)
-    n_fft = 1 << (2 * z.shape[1] - 1).bit_length()
-    flat = np.fft.rfft(
-        _flatten(z[: _strongest(len(z))], max(16, round(0.02 * sfreq))), n_fft, axis=1
-    )
+    if z.shape[1] < SHORTEST:
+        return 0.0
+    n_strongest = int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2)
+    z = z[:n_strongest] - z[:n_strongest].mean(axis=1, keepdims=True)
+    z = z / z.std(axis=1, keepdims=True)
+    flat = [_Flattening(row, max(16, round(0.02 * sfreq))) for row in z]
+    return max(_lagged_dependence(flat, z, sfreq), _power_dependence(flat, z))
+
+
+class _Flattening:
+    """Whitening and division by the envelope, as one component calls for."""
+
+    def __init__(self, y: Array, width: int) -> None:
+        from scipy.ndimage import uniform_filter1d
+
+        self.taps = prediction_filter(y, 32, 1e-4)
+        errors = self._whiten(y)
+        power = uniform_filter1d(errors**2, width, mode="constant")
+        self.envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std()
+
+    def _whiten(self, y: Array) -> Array:
+        from scipy.signal import lfilter
+
+        errors: Array = lfilter(self.taps, [1.0], y)
+        return errors
+
+    def __call__(self, y: Array) -> Array:
+        flat: Array = self._whiten(y) / self.envelope
+        return flat
+
+
+def _lagged_dependence(flat: list[_Flattening], z: Array, sfreq: float) -> float:
+    n_times = z.shape[1]
+    n_lags = min(max(32, round(0.05 * sfreq)), max(4, n_times // 64))
+    n_fft = 1 << (2 * n_times - 1).bit_length()
+    spectra = [np.fft.rfft(f(row), n_fft) for f, row in zip(flat, z, strict=True)]
     worst = 0.0
-    for a, b in combinations(flat, 2):
+    for a, b in combinations(spectra, 2):
         correlation = np.fft.irfft(a * b.conj(), n_fft)
         near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
+        # the standard error is read off lags so far apart that nothing connects them
         far = np.concatenate(
             [correlation[10 * n_lags : 20 * n_lags], correlation[-20 * n_lags : -10 * n_lags]]
         )
@@ -331,16 +387,15 @@ def misfit(z: Array, sfreq: float) -> float:
     return worst
 
 
-def _strongest(n_components: int) -> int:
-    """How many components give no more than `MOST_PAIRS` pairs."""
-    return min(n_components, int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2))
-
-
-def _flatten(y: Array, width: int) -> Array:
-    """Whiten signals by linear prediction and divide them by their envelopes."""
-    from scipy.ndimage import uniform_filter1d
-
-    errors = innovations(y, 32, 1e-4)
-    power = uniform_filter1d(errors**2, width, axis=1, mode="constant")
-    envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std(axis=1, keepdims=True)
-    return errors / envelope
+def _power_dependence(flat: list[_Flattening], z: Array) -> float:
+    worst = 0.0
+    for j, flatten in enumerate(flat):
+        target = flatten(z[j])
+        target = target / target.std()
+        for i in range(len(z)):
+            if i == j:
+                continue
+            powers = np.stack([flatten(z[i] ** p) for p in (1, 2, 3)], axis=1)
+            basis = np.linalg.qr(powers)[0]
+            worst = max(worst, float(np.abs(basis[:, 1:].T @ target).max()))
+    return worst

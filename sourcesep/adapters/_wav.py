@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sourcesep.exceptions import OutputError
 
-__all__ = ["BLOCK", "Codec", "blocks", "forget_time", "open_wav"]
+__all__ = ["BLOCK", "Codec", "blocks", "forget_time", "open_wav", "write_wav"]
 
 Array = NDArray[np.float64]
 
@@ -106,3 +106,12 @@ def forget_time(path: Path) -> None:
         if 0 < peak < samples or (peak > 0 and samples < 0):
             file.seek(peak + 12)  # chunk name, size and version come first
             file.write(bytes(4))
+
+
+def write_wav(path: Path, x: Array, sfreq: float, subtype: str = "PCM_16") -> None:
+    """Write signals, (channels, times), rounded to the subtype's grid."""
+    codec = Codec(subtype)
+    with open_wav(path, x.shape, sfreq, codec) as file:
+        for block in blocks(x):
+            file.write(codec.encode(codec.quantise(x[:, block])).T)
+    forget_time(path)

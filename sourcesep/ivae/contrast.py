@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import SHAPES, LabelPrior
 
-__all__ = ["heldout_log_likelihood", "innovations"]
+__all__ = ["heldout_log_likelihood", "innovations", "prediction_filter"]
 
 ORDER = 16
 """Taps of the linear prediction."""
@@ -44,21 +44,21 @@ def innovations(z: Array, order: int = ORDER, ridge: float = RIDGE) -> Array:
     ndarray of shape (n_signals, n_times)
         The prediction errors.
     """
-    n_times = z.shape[1]
-    order = min(order, n_times // 8)
-    if order == 0:
-        return z
-    centred = z - z.mean(axis=1, keepdims=True)
     errors = np.empty_like(z)
-    for row, out in zip(centred, errors, strict=True):
-        lags = np.array([row[: n_times - k] @ row[k:] for k in range(order + 1)])
-        if lags[0] <= 0:
-            out[:] = row
-            continue
-        lags[0] *= 1 + ridge
-        predictor = solve_toeplitz(lags[:-1], lags[1:])
-        out[:] = lfilter(np.concatenate([[1.0], -predictor]), [1.0], row)
+    for row, out in zip(z, errors, strict=True):
+        out[:] = lfilter(prediction_filter(row, order, ridge), [1.0], row - row.mean())
     return errors
+
+
+def prediction_filter(y: Array, order: int = ORDER, ridge: float = RIDGE) -> Array:
+    """Taps of the filter that leaves of y what its past does not predict, (order + 1,)."""
+    order = min(order, len(y) // 8)
+    y = y - y.mean()
+    lags = np.array([y[: len(y) - k] @ y[k:] for k in range(order + 1)])
+    if order == 0 or lags[0] <= 0:
+        return np.ones(1)
+    lags[0] *= 1 + ridge
+    return np.concatenate([[1.0], -solve_toeplitz(lags[:-1], lags[1:])])
 
 
 def heldout_log_likelihood(

@@ -6,13 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["block_folds", "excerpt", "random_halves"]
+__all__ = ["block_folds", "draw_halves", "excerpt", "random_halves"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
-EXCERPT = 200_000
+EXCERPT = 100_000
 """Samples that suffice to choose between fits and to judge one; fits use all there are."""
+N_STRETCHES = 20
+"""That the excerpt is made of."""
+FEW_SEGMENTS = 8
+"""With fewer segments than this, halves are drawn inside them."""
 MOST_ROUNDS = 10
 """How often the folds take turns within one label, at most."""
 
@@ -24,7 +30,7 @@ def _blocks(labels: NDArray[np.int64], n_labels: int, n_parts: int) -> NDArray[n
     ordered = labels[order]
     first = np.searchsorted(ordered, np.arange(n_labels))
     position = np.empty(len(labels), np.int64)
-    position[order] = np.arange(len(labels)) - np.where(ordered >= 0, first[ordered], 0)
+    position[order] = np.where(ordered >= 0, np.arange(len(labels)) - first[ordered], 0)
     rounds = np.clip(counts // (n_parts * SHORTEST_BLOCK), 1, MOST_ROUNDS)
     n_blocks = n_parts * rounds
     blocks: NDArray[np.int64] = position * n_blocks[labels] // np.maximum(counts[labels], 1)
@@ -39,7 +45,8 @@ def block_folds(labels: NDArray[np.int64], n_labels: int, n_folds: int) -> NDArr
     ndarray of int, shape (n_times,)
         The fold, -1 where the label is negative.
     """
-    folds = _blocks(labels, n_labels, n_folds) % n_folds
+    # each label begins with another fold, or labels of few samples would leave some empty
+    folds = (_blocks(labels, n_labels, n_folds) + labels) % n_folds
     return np.where(labels >= 0, folds, -1)
 
 
@@ -60,7 +67,34 @@ def random_halves(
     return np.where(labels >= 0, (blocks + flips[labels, blocks // 2]) % 2, -1)
 
 
-def excerpt(u: Auxiliary) -> slice:
-    """Return which samples to compare or judge fits on: all, or the middle of a long record."""
-    spare = max(0, u.n_times - EXCERPT)
-    return slice(spare // 2, u.n_times - (spare - spare // 2))
+def draw_halves(
+    x: Array, u: Auxiliary, rank: int, rng: np.random.Generator
+) -> NDArray[np.int64] | None:
+    """Assign every sample to half 0 or 1, so that both have at least this rank.
+
+    Whole segments where u is time, since neighbouring samples of one segment are not
+    independent; within labels otherwise, or where a source is heard in so few segments
+    that one half lacks it. None if a half lacks it even so.
+    """
+    coarse = u.scales[-1]
+    present, index = np.unique(coarse.labels, return_inverse=True)
+    draws: list[NDArray[np.int64]] = []
+    if u.is_time and len(present) >= FEW_SEGMENTS:
+        draws.append((rng.permutation(len(present)) % 2)[index])
+    draws.append(random_halves(coarse.labels, coarse.n_labels, rng))
+    for half in draws:
+        if min(numerical_rank(x[:, half == which]) for which in (0, 1)) >= rank:
+            return half
+    return None
+
+
+def excerpt(u: Auxiliary) -> slice | NDArray[np.int64]:
+    """Return which samples to compare or judge fits on: all, or stretches of a long record.
+
+    The stretches lie apart from its beginning to its end, so that few sources are missed.
+    """
+    if u.n_times <= EXCERPT:
+        return slice(None)
+    size = EXCERPT // N_STRETCHES
+    begins = np.linspace(0, u.n_times - size, N_STRETCHES).astype(np.int64)
+    return (begins[:, None] + np.arange(size)).ravel()

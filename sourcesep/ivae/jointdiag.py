@@ -32,7 +32,8 @@ SHORTEST_STEP = 1e-4
 class JointDiagonaliser:
     """The matrix V for which all V C_k V' are as diagonal as can be.
 
-    ``gradient`` is the largest off-diagonal entry of the relative gradient on return.
+    ``gradient`` is the largest off-diagonal entry of the relative gradient where the last
+    step began: below ``tol`` if it converged.
     """
 
     matrix: NDArray[Any]

@@ -26,7 +26,6 @@ by rule: at -80 dB it changes no source, and makes the two terms of the ELBO wel
 N_FOLDS = 5
 ENOUGH_HELD_OUT = 50_000
 """With fewer samples than this the comparison goes through more folds, to be less noisy."""
-NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 
 
 class LinearModel(Model):
@@ -55,12 +54,14 @@ class LinearModel(Model):
         The decoder, in units of x per unit of source.
     complement : ndarray of shape (rank - n_components, n_channels)
         Onto what is set aside, of unit variance.
+    remainder : ndarray of shape (n_channels, rank - n_components)
+        Back from what is set aside.
     prior : LabelPrior
         p(z|u) on the finest scale of u.
     start : str
         Which start was kept.
     scores : dict of str to float
-        Held-out log-likelihood of every start tried, nats a sample.
+        Held-out log-likelihood of every start, nats a sample; empty if only one is tried.
     """
 
     family: ClassVar[str] = "linear"
@@ -72,6 +73,7 @@ class LinearModel(Model):
     unmixing: Array
     mixing: Array
     complement: Array
+    remainder: Array
     prior: LabelPrior
     start: str
     scores: dict[str, float]
@@ -143,25 +145,26 @@ class LinearModel(Model):
         white = whiten(x, self.requested, standardise_channels=self.standardise_channels)
         y = white.matrix @ (x - white.mean[:, None])
         self.scores = self._compare(y, u, rng) if len(y) > 1 else {}
-        self.start = max(self.scores, key=self.scores.__getitem__) if self.scores else "segments"
+        self.start = max(self.scores, key=self.scores.__getitem__, default=self.starts[0])
         rotation = STARTS[self.start](y, u, rng) if len(y) > 1 else np.eye(1)
         rotation = rotation / np.std(rotation @ y, axis=1, keepdims=True)
         mixing = white.inverse @ np.linalg.inv(rotation)
-        weight = 1 / np.maximum(x.std(axis=1), 1e-300) if self.standardise_channels else 1.0
-        order = np.argsort(-np.square((mixing.T * weight).T).sum(axis=0), kind="stable")
+        weight = white.scale if self.standardise_channels else np.ones(len(x))
+        explained = np.square(mixing / np.where(weight > 0, weight, np.inf)[:, None]).sum(axis=0)
+        order = np.argsort(-explained, kind="stable")
         peak = mixing[np.abs(mixing).argmax(axis=0), np.arange(len(y))]
         sign = np.where(peak < 0, -1.0, 1.0)
         self.mean = white.mean
         self.unmixing = ((rotation @ white.matrix) * sign[:, None])[order]
         self.mixing = (mixing * sign)[:, order]
-        self.complement = white.complement
+        self.complement, self.remainder = white.complement, white.complement_inverse
         self.prior = self._fit_prior(x, u)
         return self
 
     def _compare(self, y: Array, u: Auxiliary, rng: np.random.Generator) -> dict[str, float]:
         """Held-out log-likelihood of every start, nats a sample of y."""
         if len(self.starts) == 1:
-            return {self.starts[0]: float("nan")}
+            return {}
         keep = excerpt(u)
         y, u = y[:, keep], u.take(keep)
         folds = block_folds(u.labels, u.n_labels, N_FOLDS)
@@ -184,6 +187,15 @@ class LinearModel(Model):
             self._unmix(x), u.labels, u.n_labels, with_mean=not u.is_time, shapes=self.shapes
         )
 
+    @property
+    def matrices(self) -> tuple[Array, Array]:
+        """Unmixing and mixing matrix."""
+        return self.unmixing, self.mixing
+
+    def prior_moments(self) -> tuple[Array, Array]:
+        """Mean and variance of each component given each label, (n_labels, n_components)."""
+        return self.prior.mean, self.prior.variance
+
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this matrix and the prior that fits x given u best."""
         other = self.blank()
@@ -197,8 +209,8 @@ class LinearModel(Model):
     @property
     def log_volume(self) -> float:
         """Log |det df^-1/dx| within the rank of x, the set-aside coordinates included."""
-        both = np.concatenate([self.unmixing, self.complement])
-        return float(np.log(np.linalg.svd(both, compute_uv=False)).sum())
+        both = np.concatenate([self.mixing, self.remainder], axis=1)
+        return -float(np.log(np.linalg.svd(both, compute_uv=False)).sum())
 
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
         """q(z|x,u): exact for a Gaussian prior; without u, as for a flat one."""
@@ -227,11 +239,7 @@ class LinearModel(Model):
             + self.log_volume
         )
         entropy = 0.5 * np.log(2 * np.pi * np.e * q.scale**2).sum(axis=0)
-        # Gauss-Hermite quadrature of E_q log p(z|u): exact for a Gaussian prior
-        expected = sum(
-            w * self.prior.log_prob(q.mean + node * q.scale, u.labels).sum(axis=0)
-            for node, w in zip(NODES, NODE_WEIGHTS / NODE_WEIGHTS.sum(), strict=True)
-        )
+        expected = self.prior.expected_log_prob(q.mean, q.scale, u.labels).sum(axis=0)
         return ELBO(reconstruction, -entropy - expected)
 
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -239,7 +247,7 @@ class LinearModel(Model):
         z = self.prior.sample(u.labels, rng)
         noisy = z + SIGMA * rng.standard_normal(z.shape)
         aside = rng.standard_normal((len(self.complement), z.shape[1]))
-        return z, self.decode(noisy) + np.linalg.pinv(self.complement) @ aside
+        return z, self.decode(noisy) + self.remainder @ aside
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
         """One source as the channels hear it, shape (n_channels, n_times)."""
@@ -254,6 +262,7 @@ class LinearModel(Model):
             "unmixing": self.unmixing,
             "mixing": self.mixing,
             "complement": self.complement,
+            "remainder": self.remainder,
             "prior.mean": self.prior.mean,
             "prior.scale": self.prior.scale,
             "prior.shape": self.prior.shape,
@@ -277,7 +286,7 @@ class LinearModel(Model):
             shapes=tuple(facts["shapes"]),
             standardise_channels=facts["standardise_channels"],
         )
-        for name in ("mean", "unmixing", "mixing", "complement"):
+        for name in ("mean", "unmixing", "mixing", "complement", "remainder"):
             setattr(model, name, tensors[name])
         model.prior = LabelPrior(
             tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]

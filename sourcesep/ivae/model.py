@@ -111,6 +111,15 @@ class Model(ABC):
         """log p(x|u) for every sample in nats: exact, or a bound where `is_bound`."""
         return self.elbo(x, u).per_sample
 
+    @property
+    def matrices(self) -> tuple[Array, Array] | None:
+        """Unmixing (n_components, n_channels) and mixing matrix where linear, else None."""
+        return None
+
+    @abstractmethod
+    def prior_moments(self) -> tuple[Array, Array]:
+        """Mean and variance of each component given each label, (n_labels, n_components)."""
+
     @abstractmethod
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map, and the prior that fits x given u best."""

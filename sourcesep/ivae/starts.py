@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise, label_covariances
@@ -83,6 +84,8 @@ def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     from picard import picard
 
     used = y[:, u.used]
+    if used.shape[1] < len(y):
+        return np.eye(len(y))
     with warnings.catch_warnings():
         # an unfinished Picard is one candidate among several, judged by its likelihood
         warnings.filterwarnings("ignore", message="Picard did not converge")
@@ -133,10 +136,12 @@ def band_signals(y: Array, n_bands: int = N_BANDS) -> Iterator[Array]:
     impulse response.
     """
     n_times = y.shape[1]
-    transform = np.fft.rfft(y, axis=1)
+    n_fft = next_fast_len(n_times, real=True)
+    transform = np.fft.rfft(y, n_fft, axis=1)
     frequency = np.linspace(0, 1, transform.shape[1])
     lowest = min(1 / 64, 0.5)
     position = (np.log(np.maximum(frequency, lowest) / lowest) / -np.log(lowest)) * (n_bands - 1)
     for band in range(n_bands):
         distance = np.minimum(np.abs(position - band), 1)
-        yield np.fft.irfft(transform * np.cos(0.5 * np.pi * distance), n_times, axis=1)
+        band_signal = np.fft.irfft(transform * np.cos(0.5 * np.pi * distance), n_fft, axis=1)
+        yield band_signal[:, :n_times]

@@ -23,6 +23,8 @@ class Whitening:
     ----------
     mean : ndarray of shape (n_channels,)
         Removed from x first.
+    scale : ndarray of shape (n_channels,)
+        Standard deviations of the channels, 0 for those that are constant.
     matrix : ndarray of shape (n_components, n_channels)
         Onto the coordinates that are kept.
     inverse : ndarray of shape (n_channels, n_components)
@@ -30,12 +32,17 @@ class Whitening:
     complement : ndarray of shape (rank - n_components, n_channels)
         Onto the coordinates set aside when fewer components than the rank are asked
         for, scaled to what an isotropic Gaussian there makes of variance 1.
+    complement_inverse : ndarray of shape (n_channels, rank - n_components)
+        Back from there, so that ``complement @ complement_inverse`` is the identity and
+        ``matrix @ complement_inverse`` is 0.
     """
 
     mean: Array
+    scale: Array
     matrix: Array
     inverse: Array
     complement: Array
+    complement_inverse: Array
 
     @property
     def rank(self) -> int:
@@ -109,7 +116,9 @@ def whiten(
     noise = np.sqrt(values[keep:].mean()) if keep < rank else 1.0
     return Whitening(
         mean,
+        scale,
         (kept / deviations[:keep]).T / unit,
         kept * deviations[:keep] * unit[:, None],
         (rest / noise).T / unit,
+        rest * noise * unit[:, None],
     )

@@ -8,6 +8,7 @@ from sourcesep.simulate.heads import EEGSimulation, dipole_potentials, eeg
 from sourcesep.simulate.instruments import instrument
 from sourcesep.simulate.mixtures import (
     Mixture,
+    MixtureKind,
     from_recordings,
     instantaneous,
     room,
@@ -26,6 +27,7 @@ from sourcesep.simulate.voices import speech
 __all__ = [
     "EEGSimulation",
     "Mixture",
+    "MixtureKind",
     "Protocol",
     "absorption",
     "dipole_potentials",

@@ -1,0 +1,122 @@
+"""How often the verdict is right: counts over fresh simulations.
+
+    python benchmarks/verdict.py [--seeds 100] [--only NAME]
+
+White Gaussian sources cannot be separated and must be refused; sources that differ must
+not be; rooms and saturated microphones, fitted by a matrix, must not be trusted. The seeds
+begin at 6000; none was used to set a constant of the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep import auxiliary, simulate
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.recording import Recording
+from sourcesep.verdict import Verdict, judge
+
+Array = NDArray[np.float64]
+FIRST_SEED = 6000
+LABELS = ("trusted", "doubtful", "not identifiable")
+KINDS = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed")
+
+
+def verdict_on(x: Array, sfreq: float, kind: str, spec: str) -> Verdict:
+    """Fit the linear family and judge it."""
+    names = tuple(f"c{k}" for k in range(len(x)))
+    u = auxiliary.build(spec, Recording(x, sfreq, names, ("",) * len(x), kind))
+    model = LinearModel().fit(x, u, np.random.default_rng(0))
+    return judge(model, x, u, sfreq, np.random.default_rng(0))
+
+
+def sources(kind: str, n: int) -> Callable[[int], Verdict]:
+    """Judge n sources of one kind, 8000 samples."""
+
+    def run(seed: int) -> Verdict:
+        drawn = simulate.linear_sources(kind, 8000, n, random_state=seed)  # type: ignore[arg-type]
+        mixture = simulate.instantaneous(drawn, sfreq=1.0, random_state=seed)
+        return verdict_on(mixture.data, 1.0, "table", "segments:200")
+
+    return run
+
+
+def talkers(kind: str, n: int) -> Callable[[int], Verdict]:
+    """Judge n talkers of 4 s at 16 kHz, mixed as `kind` says."""
+
+    def run(seed: int) -> Verdict:
+        voices = [simulate.speech(4, random_state=100 * seed + k) for k in range(n)]
+        mix = getattr(simulate, kind)
+        data = mix(voices, sfreq=16000, random_state=seed).data
+        return verdict_on(data, 16000.0, "audio", "segments:.02")
+
+    return run
+
+
+def cases() -> Iterator[tuple[str, Callable[[int], Verdict]]]:
+    """Yield the name of each case and how to judge one seed of it."""
+    for n in (2, 3, 4):
+        yield f"white Gaussian, {n} sources", sources("gaussian", n)
+    for kind in KINDS:
+        yield f"{kind}, 4 sources", sources(kind, 4)
+    for kind in ("instantaneous", "saturated", "room"):
+        for n in (2, 3):
+            yield f"{n} talkers, {kind}", talkers(kind, n)
+
+
+def auroc(negative: list[float], positive: list[float]) -> float:
+    """Share of pairs in which the positive is larger."""
+    a, b = np.array(negative), np.array(positive)[:, None]
+    return float(np.mean((b > a) + 0.5 * (b == a)))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
+    options = parser.parse_args()
+    print(f"{options.seeds} seeds from {FIRST_SEED}: counts of each verdict; least, median and")
+    print("largest evidence over the seeds (of the worst component); seconds of CPU")
+    widths = "".join(f"{label:>18}" for label in LABELS)
+    print(f"{'':26}{widths}{'richness':>22}{'agreement':>21}{'misfit':>21}{'s':>6}")
+    results: dict[str, list[Verdict]] = {}
+    for name, run in cases():
+        if options.only not in name:
+            continue
+        begin = time.process_time()
+        found = [run(seed) for seed in range(FIRST_SEED, FIRST_SEED + options.seeds)]
+        seconds = (time.process_time() - begin) / options.seeds
+        results[name] = found
+        counts = [sum(v.label == label for v in found) for label in LABELS]
+        line = f"{name:26}" + "".join(f"{count:18}" for count in counts)
+        for evidence in (
+            [min(v.richness) for v in found],
+            [min(v.agreement) for v in found],
+            [v.misfit for v in found],
+        ):
+            low, mid, high = np.quantile(evidence, [0, 0.5, 1])
+            line += f"   {low:5.3g} {mid:5.3g} {high:6.3g}"
+        print(f"{line}{seconds:6.2f}", flush=True)
+    if options.only:
+        return
+    nothing = [min(v.richness) for k, found in results.items() if "white" in k for v in found]
+    something = [
+        min(v.richness) for k, found in results.items() if k.split(",")[0] in KINDS for v in found
+    ]
+    right = [v.misfit for k, found in results.items() if "instant" in k for v in found]
+    print(
+        f"\nAUROC of richness, white Gaussian against the others: {auroc(nothing, something):.4f}"
+    )
+    for kind in ("saturated", "room"):
+        wrong = [v.misfit for k, found in results.items() if kind in k for v in found]
+        print(f"AUROC of misfit, instantaneous against {kind}: {auroc(right, wrong):.4f}")
+
+
+if __name__ == "__main__":
+    main()

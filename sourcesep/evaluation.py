@@ -1,0 +1,195 @@
+"""What the commands `evaluate`, `simulate` and `info` do to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sourcesep import metrics, simulate
+from sourcesep.exceptions import InputError
+from sourcesep.output import check_output, replacing
+from sourcesep.persistence import read_metadata
+from sourcesep.recording import Recording, read
+
+__all__ = ["Score", "describe", "evaluate_files", "simulate_files"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one estimate matches the reference it was paired with."""
+
+    reference: str
+    estimate: str
+    si_sdr: float
+    sdr: float
+    correlation: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; what is infinite becomes text."""
+        return {
+            k: v if isinstance(v, str) or np.isfinite(v) else str(v)
+            for k, v in asdict(self).items()
+        }
+
+
+def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[Score]:
+    """Match estimates to references and score them.
+
+    Parameters
+    ----------
+    references, estimates : sequence of str
+        Files; an estimate may be a result folder, which stands for its sources. A
+        reference of one channel is compared with each channel of the estimate, others
+        channel by channel; scores are means over channels.
+
+    Returns
+    -------
+    list of Score
+        One a reference.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or lengths, rates or numbers do not fit.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    files = [file for path in estimates for file in _source_files(Path(path))]
+    true = [read(path) for path in references]
+    found = [read(path) for path in files]
+    if len(found) < len(true):
+        raise InputError(
+            f"estimates={len(found)}: fewer than the {len(true)} references; give one for each"
+        )
+    for recording in [*true, *found]:
+        if (recording.n_times, recording.sfreq) != (true[0].n_times, true[0].sfreq):
+            raise InputError(
+                f"{recording.path}: {recording.n_times} samples at {recording.sfreq:g} Hz, "
+                f"{true[0].path} has {true[0].n_times} at {true[0].sfreq:g} Hz; they must agree"
+            )
+    table = np.array([[_scores(t, f) for f in found] for t in true])
+    rows, columns = linear_sum_assignment(-np.clip(table[:, :, 0], -1e6, 1e6))
+    return [
+        Score(str(references[i]), str(files[j]), *map(float, table[i, j]))
+        for i, j in zip(rows, columns, strict=True)
+    ]
+
+
+def _source_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("source*.wav"))
+    if not files:
+        raise InputError(f"estimate={path}: no source*.wav in this folder; name a result folder")
+    return files
+
+
+def _scores(reference: Recording, estimate: Recording) -> tuple[float, float, float]:
+    if reference.n_channels not in (1, estimate.n_channels):
+        raise InputError(
+            f"{reference.path}: {reference.n_channels} channels, {estimate.path} has "
+            f"{estimate.n_channels}; a reference must have one channel or as many"
+        )
+    truth = np.broadcast_to(reference.data, estimate.data.shape)
+    # a channel in which the source cannot be heard has nothing to score
+    heard = (np.ptp(truth, axis=1) > 0) & (np.ptp(estimate.data, axis=1) > 0)
+    if not heard.any():
+        return -np.inf, -np.inf, 0.0
+    truth, data = truth[heard], estimate.data[heard]
+    correlation = np.mean([abs(np.corrcoef(t, e)[0, 1]) for t, e in zip(truth, data, strict=True)])
+    return (
+        float(metrics.si_sdr(truth, data).mean()),
+        float(metrics.sdr(truth, data).mean()),
+        float(correlation),
+    )
+
+
+def simulate_files(
+    folder: Path,
+    sources: Sequence[str] = (),
+    *,
+    kind: simulate.MixtureKind = "instantaneous",
+    n_sources: int = 2,
+    seconds: float = 8.0,
+    rt60: float = 0.3,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a mixture and its true images.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Gets mixture.wav, image00.wav ... (each source as the microphones hear it; they
+        add up to the mixture, before any saturation) and result.json.
+    sources : sequence of str
+        Recordings to mix; simulated talkers where there are none.
+    kind, n_sources, seconds, rt60, seed
+        See `sourcesep.simulate`.
+    overwrite : bool
+        Whether an earlier simulation there is replaced.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files.
+    """
+    from sourcesep.adapters._wav import write_wav
+
+    check_output(folder, overwrite)
+    if len(sources) == 1:
+        raise InputError("from: one recording makes no mixture; give two or more")
+    if sources:
+        recordings = [read(path) for path in sources]
+    else:
+        recordings = [
+            Recording(
+                simulate.speech(seconds, random_state=1000 * seed + k)[None],
+                16000.0,
+                (f"talker{k}",),
+                ("",),
+                "audio",
+            )
+            for k in range(n_sources)
+        ]
+    mixture = simulate.from_recordings(recordings, kind, rt60=rt60, random_state=seed)
+    names = ["mixture.wav"] + [f"image{k:02d}.wav" for k in range(len(recordings))]
+    with replacing(folder) as temporary:
+        for name, signal in zip(names, [mixture.data, *mixture.images], strict=True):
+            write_wav(temporary / name, signal, mixture.sfreq, "FLOAT")
+        facts = {"kind": kind, "from": list(sources), "rt60": rt60, "seed": seed}
+        if mixture.mixing is not None:
+            facts["mixing"] = mixture.mixing.tolist()
+        text = json.dumps({"simulation": facts}, indent=2)
+        (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
+    return [folder / name for name in names]
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a model file, a result folder or a result.json says.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if path.is_dir():
+        path = path / "result.json"
+    if path.suffix == ".safetensors":
+        return read_metadata(path)
+    if not path.is_file():
+        raise InputError(f"path={path}: no such file; name a .safetensors file or a result folder")
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(
+            f"path={path}: is no result.json ({error}); name a model file or a result folder"
+        ) from error
+    if not isinstance(facts, dict):
+        raise InputError(f"path={path}: is no result.json; name a result folder")
+    return facts

@@ -1,0 +1,237 @@
+"""Model files: one .safetensors file, tensors and one JSON text, never pickle.
+
+The tensors are the model's own. The metadata has the single key ``sourcesep``: canonical
+JSON with the format's version, the estimator's parameters, what the model needs of a
+recording (its contract) and the verdict of its fit. One key, because the order of
+several is not fixed, and equal models should be equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sourcesep._version import __version__
+from sourcesep.exceptions import InputError, ModelFileError, OutputError
+from sourcesep.ivae.model import State
+from sourcesep.output import plain
+
+if TYPE_CHECKING:
+    from sourcesep.estimator import IVAE
+    from sourcesep.recording import Recording
+
+__all__ = ["SCHEMA_VERSION", "check_contract", "load", "read_metadata", "save"]
+
+FORMAT = "sourcesep-model"
+SCHEMA_VERSION = 1
+"""Raised by one whenever older readers would misunderstand a file."""
+LARGEST_HEADER = 100_000_000
+"""Bytes; as in the safetensors format itself."""
+
+
+def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = None) -> None:
+    """Write a fitted `IVAE` to one file.
+
+    Parameters
+    ----------
+    model : IVAE
+        Fitted.
+    path : str or pathlib.Path
+        Ends in ``.safetensors``; replaced if it exists.
+    contract : mapping, optional
+        What the model needs of a recording: ``kind``, ``names``, ``units``, ``sfreq``.
+        By default what the model itself was given.
+
+    Raises
+    ------
+    OutputError
+        If the path does not end in ``.safetensors`` or cannot be written.
+    """
+    from safetensors.numpy import save as to_bytes
+    from sklearn.utils.validation import check_is_fitted
+
+    check_is_fitted(model)
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise OutputError(f"path={path}: a model file must end in .safetensors")
+    state = model.model_.state()
+    parameters = model.get_params()
+    if not isinstance(parameters["random_state"], int | np.integer | type(None)):
+        parameters["random_state"] = None  # a generator's position is no setting
+    facts = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "written_by": {"sourcesep": __version__, "numpy": np.__version__},
+        "family": model.model_.family,
+        "facts": state.facts,
+        "parameters": parameters,
+        "contract": {"n_channels": model.model_.n_channels}
+        | dict(contract if contract is not None else getattr(model, "contract_", {})),
+        "u_names": model.u_names_,
+        "verdict": model.verdict_.as_dict(),
+        "history": model.history_,
+        "scores": model.scores_,
+        "reason": model.reason_,
+    }
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=plain)
+    tensors = {f"model.{name}": np.ascontiguousarray(t) for name, t in state.tensors.items()}
+    tensors["label_counts"] = np.asarray(model.label_counts_, np.int64)
+    _write(path, to_bytes(tensors, metadata={"sourcesep": text}))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write under a temporary name and rename, so that no half a file is ever seen."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).chmod(0o666 & ~_umask())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise OutputError(
+            f"path={path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def load(path: str | Path) -> IVAE:
+    """Read a model file.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Written by `save`.
+
+    Returns
+    -------
+    IVAE
+        Fitted, with the attribute ``contract_``.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no model file, damaged, or of a newer format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    from sourcesep.estimator import IVAE
+    from sourcesep.selection import FAMILIES
+    from sourcesep.verdict import Verdict
+
+    path = Path(path)
+    facts = read_metadata(path)
+    try:
+        tensors = from_bytes(path.read_bytes())
+        family = FAMILIES[facts["family"]]
+        state = State(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k != "label_counts"},
+            facts["facts"],
+        )
+        parameters = facts["parameters"]
+        parameters["starts"] = tuple(parameters["starts"])
+        model = IVAE(**parameters)
+        model.model_ = family.from_state(state)
+        model.n_features_in_ = model.model_.n_channels
+        model.verdict_ = Verdict.from_dict(facts["verdict"])
+        model.u_names_ = None if facts["u_names"] is None else tuple(facts["u_names"])
+        model.label_counts_ = tensors["label_counts"]
+        model.history_ = facts["history"]
+        model.scores_, model.reason_ = facts["scores"], facts["reason"]
+        model.n_iter_ = len(model.history_["kl"])
+        model.contract_ = facts["contract"]
+        model._publish()
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+        raise ModelFileError(
+            f"model={path}: damaged model file ({type(error).__name__}: {error}); "
+            "write it again with --save-model"
+        ) from error
+    return model
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Read what a model file says of itself, without its tensors.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no model file, damaged, or of a newer format.
+    """
+    path = Path(path)
+    advice = "name a file written by sourcesep.save or --save-model"
+    if not path.is_file():
+        raise ModelFileError(f"model={path}: no such file; {advice}")
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(LARGEST_HEADER, path.stat().st_size):
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(length))
+        facts = json.loads(header["__metadata__"]["sourcesep"])
+        if facts["format"] != FORMAT:
+            raise ValueError(f"format {facts['format']!r}")
+        version = int(facts["schema_version"])
+    except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"model={path}: is no sourcesep model file; {advice}") from error
+    if version > SCHEMA_VERSION:
+        raise ModelFileError(
+            f"model={path}: schema_version={version}, this sourcesep {__version__} reads up to "
+            f"{SCHEMA_VERSION}; upgrade: pip install -U sourcesep"
+        )
+    checked: dict[str, Any] = facts
+    return checked
+
+
+def check_contract(model: IVAE, recording: Recording) -> None:
+    """Refuse a recording that is not what the model was fitted on.
+
+    Raises
+    ------
+    InputError
+        Naming what differs: number or names of channels, units, rate or kind.
+    """
+    contract = getattr(model, "contract_", {})
+    where = recording.path.name if recording.path else "the recording"
+    if contract.get("kind", recording.kind) != recording.kind:
+        raise InputError(
+            f"{where}: kind={recording.kind}, the model was fitted on {contract['kind']}; "
+            "use a model of that kind"
+        )
+    names = tuple(contract.get("names", recording.names))
+    if names != recording.names:
+        missing = [n for n in names if n not in recording.names]
+        extra = [n for n in recording.names if n not in names]
+        raise InputError(
+            f"{where}: channels differ from the model's: missing {missing[:5] or 'none'}, "
+            f"extra {extra[:5] or 'none'}; give the same channels in the same order"
+        )
+    if model.n_features_in_ != recording.n_channels:
+        raise InputError(
+            f"{where}: n_channels={recording.n_channels}, the model needs {model.n_features_in_}"
+        )
+    for what, value in (("sfreq", recording.sfreq), ("units", list(recording.units))):
+        if contract.get(what, value) != value:
+            raise InputError(
+                f"{where}: {what}={value}, the model was fitted on {contract[what]}; convert the "
+                "recording first"
+            )

@@ -1,0 +1,112 @@
+"""Which samples are held out."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sourcesep import windows
+from sourcesep.auxiliary import Auxiliary, Scale, from_array
+from sourcesep.ivae import heldout
+from sourcesep.ivae.heldout import block_folds, draw_halves, excerpt, random_halves
+
+
+def in_time(n_times, length):
+    labels = windows.segments(n_times, length)
+    names = tuple(map(str, range(labels.max() + 1)))
+    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
+
+
+@st.composite
+def labellings(draw):
+    n_labels = draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    labels = rng.integers(-1, n_labels, draw(st.integers(1, 700)))
+    return (np.sort(labels) if draw(st.booleans()) else labels), n_labels, rng
+
+
+class TestFolds:
+    @settings(max_examples=60, deadline=None)
+    @given(labellings(), st.integers(2, 6))
+    def test_every_label_is_shared_out_evenly(self, drawn, n_folds):
+        labels, n_labels, _ = drawn
+        folds = block_folds(labels, n_labels, n_folds)
+        np.testing.assert_array_equal(folds == -1, labels == -1)
+        for label in range(n_labels):
+            inside = folds[labels == label]
+            assert ((inside >= 0) & (inside < n_folds)).all()
+            counts = np.bincount(inside, minlength=n_folds)
+            assert np.ptp(counts) <= max(1, len(inside) // heldout.SHORTEST_BLOCK)
+            if len(inside) >= n_folds:
+                assert (counts > 0).all()
+
+    def test_blocks_are_not_shorter_than_they_may_be(self):
+        labels = np.repeat(np.arange(4), 100)
+        folds = block_folds(labels, 4, 5)
+        changes = np.flatnonzero(np.diff(folds) | np.diff(labels))
+        assert np.diff(np.r_[-1, changes, 399]).min() >= heldout.SHORTEST_BLOCK
+
+    def test_labels_of_few_samples_leave_no_fold_empty(self):
+        labels = np.repeat(np.arange(40), 3)
+        assert (np.bincount(block_folds(labels, 40, 5)) > 0).all()
+
+
+class TestHalves:
+    @settings(max_examples=60, deadline=None)
+    @given(labellings())
+    def test_every_label_is_halved(self, drawn):
+        labels, n_labels, rng = drawn
+        half = random_halves(labels, n_labels, rng)
+        np.testing.assert_array_equal(half == -1, labels == -1)
+        for label in range(n_labels):
+            inside = half[labels == label]
+            assert abs((inside == 0).sum() - (inside == 1).sum()) <= max(
+                1, 1 + len(inside) // (2 * heldout.SHORTEST_BLOCK)
+            )
+
+    def test_they_are_drawn(self):
+        labels = np.repeat(np.arange(10), 200)
+        draws = [random_halves(labels, 10, np.random.default_rng(s)) for s in (0, 0, 1)]
+        np.testing.assert_array_equal(draws[0], draws[1])
+        assert (draws[0] != draws[2]).mean() > 0.2
+
+    def test_segments_stay_whole(self):
+        u = in_time(4000, 100)
+        x = np.random.default_rng(0).standard_normal((2, 4000))
+        half = draw_halves(x, u, 2, np.random.default_rng(1))
+        assert all(np.ptp(half[u.labels == k]) == 0 for k in range(40))
+        assert half.mean() == pytest.approx(0.5)
+
+    @pytest.mark.parametrize("u", [in_time(400, 100), from_array(np.arange(400) // 20, 400)])
+    def test_few_segments_and_labels_are_halved_inside(self, u):
+        x = np.random.default_rng(0).standard_normal((2, 400))
+        half = draw_halves(x, u, 2, np.random.default_rng(1))
+        assert all(0 < half[u.labels == k].mean() < 1 for k in range(u.n_labels))
+
+    def test_a_source_heard_in_one_segment_is_in_both_halves(self):
+        u = in_time(4000, 100)
+        x = np.random.default_rng(0).standard_normal((2, 4000))
+        x[1, 100:] = 0
+        half = draw_halves(x, u, 2, np.random.default_rng(1))
+        assert all(np.ptp(x[1, half == which]) > 0 for which in (0, 1))
+
+    def test_a_source_heard_once_cannot_be(self):
+        x = np.random.default_rng(0).standard_normal((2, 4000))
+        x[1, 1:] = 0
+        assert draw_halves(x, in_time(4000, 100), 2, np.random.default_rng(1)) is None
+
+
+class TestExcerpt:
+    def test_short_records_are_taken_whole(self):
+        x = np.arange(1000)
+        np.testing.assert_array_equal(x[excerpt(in_time(1000, 10))], x)
+
+    @pytest.mark.parametrize("spare", [0, 1, 7, 5000])
+    def test_long_ones_from_beginning_to_end(self, monkeypatch, spare):
+        monkeypatch.setattr(heldout, "EXCERPT", 2000)
+        n_times = 2000 + spare
+        chosen = np.arange(n_times)[excerpt(in_time(n_times, 10))]
+        assert len(chosen) == 2000
+        assert (np.diff(chosen) > 0).all()
+        assert chosen[0] == 0
+        assert chosen[-1] == n_times - 1

@@ -1,0 +1,277 @@
+"""The verdict: refuses what cannot be told apart, and does not trust the wrong model."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from sourcesep import auxiliary, simulate, windows
+from sourcesep.auxiliary import Auxiliary, Scale, from_array
+from sourcesep.ivae import heldout
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.recording import Recording
+from sourcesep.verdict import N_LIKEST, RICH, Verdict, agreement, cross_fit, judge, misfit
+
+LABELS = ("trusted", "doubtful", "not identifiable")
+
+
+def in_time(n_times, length=200):
+    labels = windows.segments(n_times, length)
+    names = tuple(map(str, range(labels.max() + 1)))
+    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
+
+
+def verdict(x, u=None, sfreq=1.0, starts=("segments", "non-gaussian"), seed=0):
+    u = in_time(x.shape[1]) if u is None else u
+    model = LinearModel(starts=starts).fit(x, u, np.random.default_rng(seed))
+    return judge(model, x, u, sfreq, np.random.default_rng(seed))
+
+
+def mix(sources, seed=0):
+    d = len(sources)
+    return np.random.default_rng(seed).standard_normal((d, d)) @ sources
+
+
+def of_kind(kind, seed, n=3):
+    return mix(simulate.linear_sources(kind, 8000, n, random_state=seed), seed)
+
+
+def talkers(how, seed, seconds=3, n=2):
+    voices = [simulate.speech(seconds, random_state=100 * seed + k) for k in range(n)]
+    x = getattr(simulate, how)(voices, sfreq=16000, random_state=seed).data
+    names = tuple(map(str, range(n)))
+    u = auxiliary.build(None, Recording(x, 16000.0, names, ("",) * n, "audio"))
+    return x, u
+
+
+class TestNothingToFind:
+    @pytest.mark.parametrize("seed", [20, 21, 22])
+    @pytest.mark.parametrize("n", [2, 4])
+    def test_white_gaussian(self, seed, n):
+        found = verdict(of_kind("gaussian", seed, n))
+        assert found.label == "not identifiable"
+        assert "beyond chance" in found.sentence
+        assert max(found.richness) < RICH
+
+    @pytest.mark.parametrize("seed", [20, 21])
+    def test_one_spectrum_for_all(self, seed):
+        white = np.random.default_rng(seed).standard_normal((3, 8000))
+        x = mix(lfilter([1.0], [1.0, -0.8], white), seed)
+        assert verdict(x, starts=("segments", "spectrum")).label == "not identifiable"
+
+    @pytest.mark.parametrize("seed", [20, 21])
+    def test_one_modulation_for_all(self, seed):
+        rng = np.random.default_rng(seed)
+        common = rng.uniform(0.3, 3, 40).repeat(200)
+        x = mix(common * rng.standard_normal((3, 8000)), seed)
+        assert verdict(x).label == "not identifiable"
+
+    def test_two_alike_among_others(self):
+        """Two white Gaussian sources are refused by name, so to speak; the others are not."""
+        rng = np.random.default_rng(3)
+        others = rng.laplace(size=(3, 8000))
+        x = mix(np.concatenate([rng.standard_normal((2, 8000)), others]), 3)
+        found = verdict(x)
+        assert found.label == "doubtful"
+        assert sum(v < RICH for v in found.richness) == 2
+        assert found.sentence == (
+            "2 of the 5 components cannot be told apart from another one; the others can"
+        )
+
+    def test_one_component(self):
+        x = of_kind("laplace", 0)[:1]
+        found = verdict(x)
+        assert found == Verdict(
+            "not identifiable",
+            "one component only: there was nothing to separate it from",
+            (0.0,),
+            (1.0,),
+            0.0,
+        )
+
+
+class TestSourcesThatDiffer:
+    @pytest.mark.parametrize("seed", [20, 21])
+    @pytest.mark.parametrize("kind", ["uniform", "laplace", "modulated", "mixed"])
+    def test_identifiable_kinds(self, kind, seed):
+        found = verdict(of_kind(kind, seed))
+        assert found.label == "trusted", found
+        assert min(found.richness) > RICH
+        assert min(found.agreement) > 0.95
+
+    @pytest.mark.parametrize("seed", [20, 21])
+    def test_gaussian_sources_of_distinct_spectra(self, seed):
+        white = np.random.default_rng(seed).standard_normal((3, 8000))
+        rows = [
+            lfilter([1.0], [1.0, -p], row) for p, row in zip((0.9, 0.3, -0.6), white, strict=True)
+        ]
+        found = verdict(mix(np.stack(rows), seed), starts=("segments", "spectrum"))
+        assert found.label == "trusted", found
+
+    def test_labels_that_are_not_time(self):
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 6, 8000)
+        sources = rng.uniform(0.3, 3, (3, 6))[:, labels] * rng.standard_normal((3, 8000))
+        assert verdict(mix(sources), from_array(labels, 8000)).label == "trusted"
+
+    def test_two_labels(self):
+        rng = np.random.default_rng(0)
+        labels = np.repeat([0, 1], 4000)
+        sources = np.array([[0.5, 2], [2, 0.5]])[:, labels] * rng.standard_normal((2, 8000))
+        found = verdict(mix(sources), from_array(labels, 8000))
+        assert found.label == "trusted", found
+        alike = rng.standard_normal((2, 8000)) * np.array([0.5, 2])[labels]
+        assert verdict(mix(alike), from_array(labels, 8000)).label == "not identifiable"
+
+    def test_more_components_than_are_compared_with_each(self):
+        n = 8
+        assert n > N_LIKEST + 1
+        found = verdict(of_kind("laplace", 20, n), starts=("non-gaussian",))
+        assert found.label == "trusted", found
+        assert len(found.richness) == len(found.agreement) == n
+        assert np.isfinite(found.richness).all()
+        assert verdict(of_kind("gaussian", 20, n), starts=("segments",)).label == LABELS[2]
+
+
+class TestTheWrongModel:
+    @pytest.mark.parametrize("seed", [60, 61])
+    def test_instantaneous_talkers_are_trusted(self, seed):
+        x, u = talkers("instantaneous", seed)
+        found = verdict(x, u, 16000.0, starts=("segments",))
+        assert found.label == "trusted", found
+
+    @pytest.mark.parametrize("seed", [60, 61])
+    @pytest.mark.parametrize("how", ["saturated", "room"])
+    def test_others_are_not(self, how, seed):
+        x, u = talkers(how, seed)
+        found = verdict(x, u, 16000.0, starts=("segments",))
+        assert found.label == "doubtful"
+        assert "this kind of mixing" in found.sentence
+        assert min(found.richness) > RICH  # rich and reproducible, and wrong all the same
+
+    def test_independent_noise_fits(self):
+        z = np.random.default_rng(0).standard_normal((4, 20_000))
+        assert misfit(z, 1000.0) < 6
+
+    @pytest.mark.parametrize("lag", [1, 20, 45])
+    def test_an_echo_does_not(self, lag):
+        z = np.random.default_rng(0).standard_normal((2, 20_000))
+        z[1] += 0.2 * np.roll(z[0], lag)
+        assert misfit(z, 1000.0) > 20
+        beyond = z.copy()
+        beyond[1] = z[1] + 0.2 * np.roll(z[0], 300)
+        assert misfit(beyond, 1000.0) == pytest.approx(misfit(z, 1000.0), rel=0.3)
+
+    def test_dependence_on_a_power_does_not(self):
+        z = np.random.default_rng(0).standard_normal((2, 20_000))
+        z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
+        assert misfit(z, 1000.0) > 12
+
+    def test_scale_and_offset_make_no_difference(self):
+        z = np.random.default_rng(0).laplace(size=(3, 5000))
+        assert misfit(1e-9 * z + 1e-6, 100.0) == pytest.approx(misfit(z, 100.0), rel=1e-3)
+
+
+class TestEvidence:
+    def test_agreement_of_equal_and_unrelated_fits(self):
+        x = of_kind("laplace", 1)
+        u = in_time(8000)
+        model = LinearModel(starts=("non-gaussian",)).fit(x, u, np.random.default_rng(0))
+        half = heldout.random_halves(u.labels, u.n_labels, np.random.default_rng(0))
+        fit = cross_fit(model, x, u, half, np.random.default_rng(0))
+        assert agreement([fit]).min() > 0.98
+        a, b = fit.outputs
+        unrelated = type(fit)(fit.half, (a, b[:, ::-1]))
+        assert agreement([unrelated]).max() < 0.1
+        np.testing.assert_allclose(
+            agreement([fit, unrelated]), (agreement([fit]) + agreement([unrelated])) / 2
+        )
+
+    def test_cross_fits_keep_the_models_order(self):
+        x = of_kind("laplace", 1)
+        u = in_time(8000)
+        model = LinearModel(starts=("non-gaussian",)).fit(x, u, np.random.default_rng(0))
+        half = heldout.random_halves(u.labels, u.n_labels, np.random.default_rng(0))
+        z = model.posterior(x).mean
+        for out in cross_fit(model, x, u, half, np.random.default_rng(0)).outputs:
+            correlation = np.abs(np.corrcoef(z, out)[:3, 3:])
+            np.testing.assert_array_equal(correlation.argmax(axis=1), range(3))
+
+    @pytest.mark.parametrize("kind", ["laplace", "gaussian"])
+    def test_as_json_and_back(self, kind):
+        found = verdict(of_kind(kind, 0))
+        facts = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+        assert facts["verdict"] == found.label
+        evidence = facts["evidence"]
+        assert all(np.isfinite([*evidence["richness"], *evidence["agreement"]]))
+        assert evidence["misfit"] == pytest.approx(found.misfit, abs=1e-4)
+        assert Verdict.from_dict(facts).as_dict() == facts
+        assert {type(v) for v in (*found.richness, *found.agreement, found.misfit)} == {float}
+
+    def test_what_is_not_finite_is_null(self):
+        found = Verdict("doubtful", "", (np.inf, 1.0), (np.nan, 1.0), 2.0).as_dict()
+        assert found["evidence"] == {
+            "richness": [None, 1.0],
+            "agreement": [None, 1.0],
+            "misfit": 2,
+        }
+
+    def test_same_seed_same_verdict(self):
+        x = of_kind("mixed", 2)
+        assert verdict(x) == verdict(x)
+        u = in_time(8000)
+        model = LinearModel(starts=("segments",)).fit(x, u, np.random.default_rng(0))
+        draws = [judge(model, x, u, 1.0, np.random.default_rng(s)).richness for s in (1, 1, 2)]
+        assert draws[0] == draws[1] != draws[2]
+
+    def test_judging_changes_nothing(self):
+        x = of_kind("laplace", 2)
+        u, kept = in_time(8000), x.copy()
+        model = LinearModel(starts=("non-gaussian",)).fit(x, u, np.random.default_rng(0))
+        before = {k: v.copy() for k, v in model.state().tensors.items()}
+        judge(model, x, u, 1.0, np.random.default_rng(0))
+        np.testing.assert_array_equal(x, kept)
+        for name, tensor in model.state().tensors.items():
+            np.testing.assert_array_equal(tensor, before[name])
+
+
+class TestHardInput:
+    @pytest.mark.parametrize(("n_times", "length"), [(12, 4), (40, 8), (100, 10), (300, 8)])
+    def test_short_records_are_never_trusted(self, n_times, length):
+        x = of_kind("gaussian", 5)[:, :n_times]
+        found = verdict(x, in_time(n_times, length))
+        assert found.label != "trusted"
+        assert np.isfinite([*found.richness, *found.agreement, found.misfit]).all()
+
+    def test_a_source_heard_in_one_segment_only(self):
+        sources = simulate.linear_sources("laplace", 8000, 3, random_state=0)
+        sources[2, 200:] = 0
+        assert verdict(mix(sources)).label in LABELS
+
+    def test_a_source_heard_too_briefly(self):
+        sources = simulate.linear_sources("laplace", 8000, 3, random_state=0)
+        sources[2, 1:] = 0
+        found = verdict(mix(sources))
+        assert found.label == "doubtful"
+        assert found.sentence == (
+            "some components are heard so briefly that halves of the data do not hold them all: "
+            "there is nothing to check them by"
+        )
+
+    def test_a_long_record_is_judged_on_stretches_of_it(self, monkeypatch):
+        monkeypatch.setattr(heldout, "EXCERPT", 4000)
+        sources = simulate.linear_sources("laplace", 8000, 3, random_state=0)
+        sources[2, 1500:] = 0
+        found = verdict(mix(sources))
+        assert found.label != "not identifiable", found
+
+    def test_left_out_samples_do_not_count(self):
+        x = of_kind("laplace", 6)
+        labels = in_time(8000).labels.copy()
+        labels[1000:1400] = auxiliary.LEFT_OUT
+        u = Auxiliary((Scale(labels, tuple(map(str, range(40)))),), None, is_time=True, spec="s")
+        wild = x.copy()
+        wild[:, 1000:1400] = 1e6
+        assert verdict(x, u) == verdict(wild, u)
+        assert verdict(wild, u).label == "trusted"
