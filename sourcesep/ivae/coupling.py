@@ -231,7 +231,7 @@ class CouplingModel(Model):
         self.scores, z = scores[rank], z[rank]
         self.flow = self.flow.with_parameters(self.flow.parameters[rank])
 
-        mean = z.mean(axis=2, keepdims=True) * (not u.is_time)
+        mean = z.mean(axis=2, keepdims=True)
         scale = z.std(axis=2, keepdims=True)
         z = (z - mean) / scale
         change = _signs(x, z[0])[:, None] * np.stack([_match(z[0], other) for other in z])
@@ -280,7 +280,7 @@ class CouplingModel(Model):
 
     def _given_u(self, s: Array, u: Auxiliary) -> Posterior:
         """Posterior of z from s = z + sigma e, exact."""
-        variance, mean = self.prior.variance[u.labels].T, self.prior.mean[u.labels].T
+        mean, variance = (moment[u.labels].T for moment in self.prior_moments())
         gain = variance / (variance + SIGMA**2)
         return Posterior(mean + gain * (s - mean), SIGMA * np.sqrt(gain))
 
@@ -292,7 +292,7 @@ class CouplingModel(Model):
         """Both terms for every sample under the best restart; their difference is exact."""
         s, log_det = self._best(x)
         q = self._given_u(s, u)
-        variance, mean = self.prior.variance[u.labels].T, self.prior.mean[u.labels].T
+        mean, variance = (moment[u.labels].T for moment in self.prior_moments())
         aside = self.linear.complement @ (x - self.linear.mean[:, None])
         spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
         reconstruction = (
@@ -312,6 +312,10 @@ class CouplingModel(Model):
         noisy = z + SIGMA * rng.standard_normal(z.shape)
         return z, self.decode(noisy) + np.linalg.pinv(complement) @ aside
 
+    def prior_moments(self) -> tuple[Array, Array]:
+        """Mean and variance of each component given each label, (n_labels, n_components)."""
+        return self.prior.mean, self.prior.variance
+
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior that fits x given u best."""
         other = copy.copy(self)
@@ -319,10 +323,7 @@ class CouplingModel(Model):
         return other
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
-        """One source as the channels hear it: what x loses when the source is silenced.
-
-        Under a nonlinear map the images of all sources don't add up to x.
-        """
+        """One source as the channels hear it: what x loses without it; they needn't add up."""
         return self._share(self._best(x)[0], component)
 
     def _share(self, z: Array, component: int) -> Array:
