@@ -31,7 +31,7 @@ __all__ = ["CouplingModel"]
 GAUSSIAN = (2.0,)
 STRAGGLER = 0.5
 """A restart this many nats a sample worse than the best has no part in the consensus."""
-ORDER_SAMPLES = 2000
+ORDER_SAMPLES = 5000
 """Explained power is measured on this many samples."""
 
 
@@ -238,7 +238,7 @@ class CouplingModel(Model):
         self._absorb(change / scale.swapaxes(1, 2), -(change @ (mean / scale))[..., 0])
         z = change @ z
         some = z[0][:, :: max(1, z.shape[2] // ORDER_SAMPLES)]
-        power = [np.square(self._share(some, k)).sum() for k in range(len(some))]
+        power = [self._share(some, k).var(axis=1).sum() for k in range(len(some))]
         order = np.argsort(-np.array(power), kind="stable")
         permutation = np.broadcast_to(np.eye(len(some))[order], change.shape)
         self._absorb(permutation, np.zeros(change.shape[:2]))

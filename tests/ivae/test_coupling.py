@@ -328,7 +328,7 @@ class TestModel:
             np.testing.assert_allclose(z.std(axis=1), 1, rtol=1e-9)
             np.testing.assert_allclose(z.mean(axis=1), 0, atol=1e-9)
         best = model.restarts(x)[0]
-        power = [np.square(model.image(x, k)).sum() for k in range(3)]
+        power = [model.image(x, k).var(axis=1).sum() for k in range(3)]
         assert power == sorted(power, reverse=True)
         loading = np.cov(x, best)[:3, 3:]
         assert (loading[np.abs(loading).argmax(axis=0), np.arange(3)] > 0).all()
