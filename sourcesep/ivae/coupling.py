@@ -1,0 +1,398 @@
+"""Family ``nonlinear``: an invertible map by coupling blocks, fitted by stochastic gradient.
+
+x = f(z + sigma e) for an instantaneous, invertible, nonlinear f and the Gaussian prior
+p(z|u) with a variance (and mean) per label: the noiseless end of the iVAE (Khemakhem et
+al. 2020), where the posterior is exact and the ELBO tight. f^-1 is the linear family's
+unmixing matrix followed by a `Flow` that starts as the identity.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.linear import SIGMA, LinearModel
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
+from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.training import History, Schedule, resolve_device, train
+from sourcesep.metrics import match_sources
+
+if TYPE_CHECKING:
+    from sourcesep.ivae.flow import Flow
+
+__all__ = ["CouplingModel"]
+
+GAUSSIAN = (2.0,)
+STRAGGLER = 0.5
+"""A restart this many nats a sample worse than the best has no part in the consensus."""
+ORDER_SAMPLES = 5000
+"""Explained power is measured on this many samples."""
+
+
+class CouplingModel(Model):
+    """x = f(z + sigma e), f invertible and nonlinear, the same at every sample.
+
+    Several restarts are trained in one batch. What they differ in is luck, so `posterior`
+    gives their *consensus*: the mean over restarts of the latents, matched in order and
+    sign, each kept within the range it had in the fit; a restart far below the best has
+    no part in it. A consensus has no exact inverse: everything else (`decode`, `elbo`,
+    `image`, `sample`, the prior) is the restart that explains held-out samples best.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Number of sources, at least 2; the numerical rank of x by default. The discarded
+        subspace counts as an isotropic Gaussian.
+    n_restarts : int
+        Fits trained side by side.
+    n_steps : int
+        Minibatches.
+    n_blocks, n_hidden : int
+        Coupling blocks, and hidden units in their networks: many and narrow is best.
+    learning_rate : float
+        Peak of the schedule.
+    seconds : float, optional
+        Wall-clock budget for training: fewer steps are done where they don't fit into it.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; for training. A fitted model is
+        evaluated on the CPU in float64.
+    dtype : {"float32", "float64"}
+        Precision of training.
+    standardise_channels : bool
+        Whether channels of different units count alike (tables) or as they are.
+    progress : bool
+        Whether to show a progress bar on stderr.
+
+    Attributes
+    ----------
+    linear : LinearModel
+        The start: whitening and unmixing that precede the flow.
+    flow : Flow
+        The restarts, the best first; their components match.
+    scores : ndarray of shape (n_restarts,)
+        Held-out log-likelihood of each restart in coordinates of the start, nats a sample.
+    prior : LabelPrior
+        p(z|u) of the best restart.
+    history_ : History
+        Both ELBO terms along the training.
+    """
+
+    family: ClassVar[str] = "nonlinear"
+    representation: ClassVar[Literal["time", "stft"]] = "time"
+    is_linear: ClassVar[bool] = False
+    is_invertible: ClassVar[bool] = True
+
+    linear: LinearModel
+    flow: Flow
+    scores: NDArray[np.float64]
+    prior: LabelPrior
+    history_: History
+    _range: Array  # (n_restarts, 2, n_components): least and largest latent of the fit
+    _shrinkage: Array  # (n_components,): standard deviation of the consensus over the fit
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        n_restarts: int = 4,
+        n_steps: int = 3000,
+        n_blocks: int = 12,
+        n_hidden: int = 16,
+        learning_rate: float = 2e-2,
+        seconds: float | None = None,
+        device: str = "auto",
+        dtype: Literal["float32", "float64"] = "float32",
+        standardise_channels: bool = False,
+        progress: bool = False,
+    ) -> None:
+        sizes = {"n_restarts": n_restarts, "n_blocks": n_blocks, "n_hidden": n_hidden}
+        for name, value in sizes.items():
+            if value < 1:
+                raise SettingsError(f"{name}={value} must be at least 1; raise it")
+        if n_components is not None:
+            _at_least_two(n_components)
+        if dtype not in ("float32", "float64"):
+            raise SettingsError(f"dtype={dtype!r} must be float32 or float64")
+        self.requested = n_components
+        self.n_restarts = n_restarts
+        self.n_blocks = n_blocks
+        self.n_hidden = n_hidden
+        self.schedule = Schedule(n_steps, learning_rate=learning_rate, seconds=seconds)
+        self.device = device
+        self.dtype = dtype
+        self.standardise_channels = standardise_channels
+        self.progress = progress
+
+    @property
+    def n_components(self) -> int:
+        """Number of sources."""
+        return self.linear.n_components
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of x."""
+        return self.linear.n_channels
+
+    @property
+    def is_bound(self) -> bool:
+        """False: the density is exact."""
+        return False
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "n_components": self.n_components,
+            "n_restarts": self.n_restarts,
+            "n_steps": self.schedule.n_steps,
+            "n_blocks": self.n_blocks,
+            "n_hidden": self.n_hidden,
+            "learning_rate": self.schedule.learning_rate,
+            "seconds": self.schedule.seconds,
+            "dtype": self.dtype,
+            "standardise_channels": self.standardise_channels,
+        }
+
+    def blank(self) -> Self:
+        """Return an unfitted model with this one's number of components and of steps done."""
+        done = {"n_steps": self.history_.n_steps, "seconds": None}
+        return type(self)(**self._settings() | done, device=self.device, progress=self.progress)
+
+    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Fit map and prior to x given u.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_channels, n_times)
+            Observations.
+        u : Auxiliary
+            Labels of the samples; those left out are not fitted on.
+        rng : numpy.random.Generator
+            Where restarts start and which minibatches they see: the same state gives the
+            same fit, bit for bit, on one machine.
+
+        Raises
+        ------
+        InputError
+            If x is not finite.
+        SettingsError
+            If x has rank 1, or more components are asked for than its rank.
+        """
+        import torch
+
+        from sourcesep.ivae.likelihood import Likelihood, hold_out
+
+        if not u.used.all():
+            x, u = x[:, u.used], u.take(u.used)
+        if not np.isfinite(x).all():
+            raise InputError(
+                f"x holds {np.count_nonzero(~np.isfinite(x))} values that are not finite; "
+                "remove or interpolate them first"
+            )
+        device = resolve_device(self.device)
+        held = hold_out(u)
+        self.linear = LinearModel(
+            self.requested,
+            starts=("segments",),
+            shapes=GAUSSIAN,
+            standardise_channels=self.standardise_channels,
+        ).fit(x[:, ~held], u.take(~held), rng)
+        _at_least_two(self.n_components)
+        y = self.linear.posterior(x).mean
+        with torch.no_grad():
+            objective = Likelihood.draw(
+                y,
+                u,
+                held,
+                shape=(self.n_blocks, self.n_hidden, self.n_restarts),
+                seed=int(rng.integers(2**63)),
+                dtype=getattr(torch, self.dtype),
+                device=device,
+            )
+            self.history_ = train(objective, self.schedule, progress=self.progress)
+            flow = objective.flow
+            self.flow = flow.with_parameters(flow.parameters.cpu().double())
+            self._finish(x, y, u, held)
+        return self
+
+    def _finish(self, x: Array, y: Array, u: Auxiliary, held: NDArray[np.bool_]) -> None:
+        """Put the best restart first, and give all of them its components."""
+        z, log_det = self.flow.encode(y)
+        scores = np.empty(len(z))
+        for r, latent in enumerate(z):
+            prior = _fit_prior(latent[:, ~held], u.take(~held))
+            density = prior.log_prob(latent[:, held], u.labels[held]).sum(axis=0)
+            scores[r] = (density + log_det[r, held]).mean()
+        rank = np.argsort(-scores, kind="stable")
+        self.scores, z = scores[rank], z[rank]
+        self.flow = self.flow.with_parameters(self.flow.parameters[rank])
+
+        mean = z.mean(axis=2, keepdims=True)
+        scale = z.std(axis=2, keepdims=True)
+        z = (z - mean) / scale
+        change = _signs(x, z[0])[:, None] * np.stack([_match(z[0], other) for other in z])
+        self._absorb(change / scale.swapaxes(1, 2), -(change @ (mean / scale))[..., 0])
+        z = change @ z
+        some = z[0][:, :: max(1, z.shape[2] // ORDER_SAMPLES)]
+        power = [self._share(some, k).var(axis=1).sum() for k in range(len(some))]
+        order = np.argsort(-np.array(power), kind="stable")
+        permutation = np.broadcast_to(np.eye(len(some))[order], change.shape)
+        self._absorb(permutation, np.zeros(change.shape[:2]))
+        z = z[:, order]
+        self._range = np.stack([z.min(axis=2), z.max(axis=2)], axis=1)
+        self._shrinkage = z[: self._n_agreed].mean(axis=0).std(axis=1)
+        self.prior = _fit_prior(z[0], u)
+
+    @property
+    def _n_agreed(self) -> int:
+        """Restarts that the consensus is of."""
+        return int((self.scores > self.scores[0] - STRAGGLER).sum())
+
+    def _absorb(self, matrix: Array, offset: Array) -> None:
+        import torch
+
+        self.flow.absorb(torch.tensor(matrix), torch.tensor(offset))
+
+    def restarts(self, x: Array) -> Array:
+        """Latents of every restart, matched, (n_restarts, n_components, n_times), best first."""
+        return self.flow.encode(self.linear.posterior(x).mean)[0]
+
+    def _best(self, x: Array) -> tuple[Array, Array]:
+        """Latents of the best restart, and log|det| of its whole map from x."""
+        z, log_det = self.flow.best.encode(self.linear.posterior(x).mean)
+        return z[0], log_det[0] + self.linear.log_volume
+
+    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
+        """q(z|x,u), centred on the consensus of the restarts; without u, as for a flat prior."""
+        if self._n_agreed > 1:
+            least, largest = self._range[..., None].swapaxes(0, 1)
+            z = np.clip(self.restarts(x), least, largest)[: self._n_agreed]
+            s = z.mean(axis=0) / self._shrinkage[:, None]
+        else:
+            s = self._best(x)[0]
+        if u is None:
+            return Posterior(s, np.full_like(s, SIGMA))
+        return self._given_u(s, u)
+
+    def _given_u(self, s: Array, u: Auxiliary) -> Posterior:
+        """Posterior of z from s = z + sigma e, exact."""
+        mean, variance = (moment[u.labels].T for moment in self.prior_moments())
+        gain = variance / (variance + SIGMA**2)
+        return Posterior(mean + gain * (s - mean), SIGMA * np.sqrt(gain))
+
+    def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
+        """Mix sources by the best restart: f(z)."""
+        return self.linear.decode(self.flow.best.decode(z))
+
+    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
+        """Both terms for every sample under the best restart; their difference is exact."""
+        s, log_det = self._best(x)
+        q = self._given_u(s, u)
+        mean, variance = (moment[u.labels].T for moment in self.prior_moments())
+        aside = self.linear.complement @ (x - self.linear.mean[:, None])
+        spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
+        reconstruction = (
+            log_det
+            - 0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
+            - 0.5 * (np.log(2 * np.pi) + aside**2).sum(axis=0)
+        )
+        ratio = q.scale**2 / variance
+        kl = 0.5 * (ratio + (q.mean - mean) ** 2 / variance - 1 - np.log(ratio)).sum(axis=0)
+        return ELBO(reconstruction, kl)
+
+    def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draw z from p(z|u) and x from p(x|z)."""
+        z = self.prior.sample(u.labels, rng)
+        complement = self.linear.complement
+        aside = rng.standard_normal((len(complement), z.shape[1]))
+        noisy = z + SIGMA * rng.standard_normal(z.shape)
+        return z, self.decode(noisy) + np.linalg.pinv(complement) @ aside
+
+    def prior_moments(self) -> tuple[Array, Array]:
+        """Mean and variance of each component given each label, (n_labels, n_components)."""
+        return self.prior.mean, self.prior.variance
+
+    def refit_prior(self, x: Array, u: Auxiliary) -> Self:
+        """Return a model with this map and the prior that fits x given u best."""
+        other = copy.copy(self)
+        other.prior = _fit_prior(self._best(x)[0], u)
+        return other
+
+    def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
+        """One source as the channels hear it: what x loses without it; they needn't add up."""
+        return self._share(self._best(x)[0], component)
+
+    def _share(self, z: Array, component: int) -> Array:
+        silenced = z.copy()
+        silenced[component] = 0
+        return self.decode(z) - self.decode(silenced)
+
+    def state(self) -> State:
+        """Everything needed to rebuild the model, all restarts included."""
+        linear = self.linear.state()
+        tensors: dict[str, NDArray[Any]] = {f"linear.{k}": v for k, v in linear.tensors.items()}
+        tensors |= {
+            "restarts": self.flow.parameters.numpy(),
+            "range": self._range,
+            "shrinkage": self._shrinkage,
+            "scores": self.scores,
+            "prior.mean": self.prior.mean,
+            "prior.scale": self.prior.scale,
+            "prior.shape": self.prior.shape,
+        }
+        history = dataclasses.asdict(self.history_)
+        tensors |= {f"history.{name}": value for name, value in history.items()}
+        return State(tensors, {"settings": self._settings(), "linear": linear.facts})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Rebuild a model from `state`."""
+        import torch
+
+        from sourcesep.ivae.flow import Flow
+
+        def group(prefix: str) -> dict[str, NDArray[Any]]:
+            names = [k for k in state.tensors if k.startswith(prefix)]
+            return {k.removeprefix(prefix): state.tensors[k] for k in names}
+
+        model = cls(**state.facts["settings"])
+        model.linear = LinearModel.from_state(State(group("linear."), state.facts["linear"]))
+        parameters = torch.tensor(state.tensors["restarts"])
+        model.flow = Flow(parameters, model.n_components, model.n_blocks, model.n_hidden)
+        model._range = state.tensors["range"]
+        model._shrinkage = state.tensors["shrinkage"]
+        model.scores = state.tensors["scores"]
+        model.prior = LabelPrior(**group("prior."))
+        model.history_ = History(**group("history."))
+        return model
+
+
+def _at_least_two(n_components: int) -> None:
+    if n_components < 2:
+        raise SettingsError(
+            f"n_components={n_components}: a nonlinear map needs at least 2 linearly "
+            "independent signals; use mixing='linear' or 'post-nonlinear'"
+        )
+
+
+def _fit_prior(z: Array, u: Auxiliary) -> LabelPrior:
+    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=not u.is_time, shapes=GAUSSIAN)
+
+
+def _signs(x: Array, z: Array) -> Array:
+    """Sign of each component's covariance with the channel it shows in most."""
+    loading = (z - z.mean(axis=1, keepdims=True)) @ (x - x.mean(axis=1, keepdims=True)).T
+    strongest = np.abs(loading).argmax(axis=1)
+    return np.where(loading[np.arange(len(z)), strongest] < 0, -1.0, 1.0)
+
+
+def _match(reference: Array, z: Array) -> Array:
+    """Signed permutation matrix that brings z closest to `reference`."""
+    pairs = match_sources(reference.T, z.T)
+    matrix = np.zeros((len(z), len(z)))
+    matrix[pairs.sources, pairs.components] = pairs.signs
+    return matrix

@@ -1,0 +1,270 @@
+"""One stochastic-gradient loop for every family that needs one.
+
+An objective trains several restarts side by side: row r of its parameters is restart r,
+and no number of one restart ever touches another. The loop knows nothing else of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["History", "Objective", "Schedule", "resolve_device", "train"]
+
+PILOT = 5
+"""Steps that are timed and thrown away, with or without a budget: the minibatches after
+them are the same."""
+EXPLOSION = 50.0
+"""A minibatch this many nats a sample worse than the best state has lost its way."""
+
+
+class Objective(Protocol):
+    """Restarts of one problem, each to be minimised on its own.
+
+    Attributes
+    ----------
+    parameters : Tensor, shape (n_restarts, n_parameters)
+        Changed in place by `train`.
+    tracked : tuple of Tensor
+        What belongs to a restart's state without being learned by gradient (running
+        moments, say); the first axis of each is the restart.
+    """
+
+    parameters: Tensor
+    tracked: tuple[Tensor, ...]
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """Draw a minibatch.
+
+        Returns
+        -------
+        loss : Tensor, shape (n_restarts,)
+            Minus the ELBO, nats a sample.
+        gradient : Tensor, shape (n_restarts, n_parameters)
+            Of each restart's loss; `train` may overwrite it.
+        """
+        ...
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Both ELBO terms, reconstruction and KL, on samples that `step` never draws.
+
+        Each of shape (n_restarts,), nats a sample.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Parameters
+    ----------
+    n_steps : int
+        Minibatches.
+    learning_rate : float
+        Its peak: reached linearly over the first `warm_up` of the steps, then lowered by
+        a cosine to `final` of it.
+    betas : tuple of float
+        Adam's decay rates.
+    clip : float
+        Largest gradient norm of a restart.
+    n_checks : int
+        How often the held-out ELBO is measured, and the best state kept.
+    seconds : float or None
+        Wall-clock budget. As many steps are done, up to `n_steps`, as by the speed of the
+        first few fit into it; asking for `History.n_steps` steps repeats the training to
+        the bit.
+    """
+
+    n_steps: int
+    learning_rate: float = 2e-2
+    warm_up: float = 0.1
+    final: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 5.0
+    n_checks: int = 10
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_steps < 1:
+            raise SettingsError(f"n_steps={self.n_steps} must be at least 1; raise it")
+        if not self.learning_rate > 0:
+            raise SettingsError(
+                f"learning_rate={self.learning_rate} must be above 0; 0.02 is a good start"
+            )
+        if self.seconds is not None and not self.seconds > 0:
+            raise SettingsError(
+                f"seconds={self.seconds} must be above 0; use None for no time budget"
+            )
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at `progress` in 0 .. 1."""
+        if progress < self.warm_up:
+            return self.learning_rate * progress / self.warm_up
+        done = (progress - self.warm_up) / (1 - self.warm_up)
+        cosine = (1 + math.cos(math.pi * done)) / 2
+        return self.learning_rate * (self.final + (1 - self.final) * cosine)
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in training.
+
+    Attributes
+    ----------
+    steps : ndarray of int, shape (n_checks,)
+        Steps done before each check; the first is 0, the state before training.
+    reconstruction, kl : ndarray, shape (n_checks, n_restarts)
+        The two ELBO terms on the held-out samples, nats a sample.
+    recoveries : ndarray of int, shape (n_restarts,)
+        How often each restart diverged and was taken back to its best state.
+    """
+
+    steps: NDArray[np.int64]
+    reconstruction: NDArray[np.float64]
+    kl: NDArray[np.float64]
+    recoveries: NDArray[np.int64]
+
+    @property
+    def n_steps(self) -> int:
+        """Steps done."""
+        return int(self.steps[-1])
+
+    @property
+    def elbo(self) -> NDArray[np.float64]:
+        """reconstruction - kl, shape (n_checks, n_restarts)."""
+        return self.reconstruction - self.kl
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device that ``device=`` asks for; "auto" takes CUDA if there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    present = {"cpu": True, "cuda": torch.cuda.is_available()}
+    present["mps"] = torch.backends.mps.is_available()
+    kind = device.partition(":")[0]
+    if kind not in present:
+        raise SettingsError(f"device={device!r} must be auto, cpu, cuda or mps")
+    if not present[kind]:
+        raise SettingsError(f"device={device!r} is not available here; use 'cpu' or 'auto'")
+    return device
+
+
+class _Restarts:
+    """Current and best state of every restart, and Adam's moments."""
+
+    def __init__(self, objective: Objective) -> None:
+        import torch
+
+        self.current = (objective.parameters, *objective.tracked)
+        self.best = tuple(t.clone() for t in self.current)
+        parameters = objective.parameters
+        self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self.slowed = torch.ones_like(parameters[:, :1])
+        self.score = torch.full_like(parameters[:, 0], -math.inf)
+        self.recoveries = torch.zeros(len(parameters), dtype=torch.int64)
+
+    def keep(self, score: Tensor) -> None:
+        """Keep the states that are better than any before."""
+        better = score > self.score
+        self.score[better] = score[better]
+        for best, current in zip(self.best, self.current, strict=True):
+            best[better] = current[better]
+
+    def recover(self, lost: Tensor) -> None:
+        """Take lost restarts back to their best state, to go on at half the rate."""
+        self.restore(lost)
+        for moment in (self.first, self.second):
+            moment[lost] = 0
+        self.slowed[lost] /= 2
+        self.recoveries += lost.cpu()
+
+    def restore(self, which: Tensor) -> None:
+        for best, current in zip(self.best, self.current, strict=True):
+            current[which] = best[which]
+
+    def update(
+        self, gradient: Tensor, rate: float, n_done: int, betas: tuple[float, float]
+    ) -> None:
+        """One step of Adam (Kingma & Ba 2015)."""
+        self.first.lerp_(gradient, 1 - betas[0])
+        self.second.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
+        size = rate / (1 - betas[0] ** n_done) * math.sqrt(1 - betas[1] ** n_done)
+        step = self.first / (self.second.sqrt() + 1e-8)
+        self.current[0].addcmul_(step, self.slowed, value=-size)
+
+
+def train(objective: Objective, schedule: Schedule, *, progress: bool = False) -> History:
+    """Minimise every restart of `objective`, and leave each in its best held-out state.
+
+    A restart whose loss or gradient stops being finite, or whose loss explodes, goes back
+    to its best state and on from there at half the learning rate; the others don't notice.
+
+    Parameters
+    ----------
+    objective : Objective
+        Its parameters are changed in place.
+    schedule : Schedule
+        Steps and rates.
+    progress : bool
+        Whether to show a progress bar on stderr.
+
+    Returns
+    -------
+    History
+        The two ELBO terms along the way.
+    """
+    import torch
+    from tqdm import tqdm
+
+    restarts = _Restarts(objective)
+    everyone = torch.ones_like(restarts.score, dtype=torch.bool)
+    steps: list[int] = []
+    terms: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+
+    def check(n_done: int) -> None:
+        reconstruction, kl = objective.held_out()
+        restarts.keep(reconstruction - kl)
+        steps.append(n_done)
+        terms.append((reconstruction.double().cpu().numpy(), kl.double().cpu().numpy()))
+
+    begun = time.monotonic()
+    for _ in range(PILOT):
+        objective.step()
+    restarts.restore(everyone)
+    step_seconds = (time.monotonic() - begun) / PILOT
+    check(0)
+    n_steps = schedule.n_steps
+    if schedule.seconds is not None:
+        check_seconds = time.monotonic() - begun - PILOT * step_seconds
+        left = schedule.seconds - PILOT * step_seconds - (schedule.n_checks + 1) * check_seconds
+        n_steps = min(n_steps, max(1, int(left / step_seconds)))
+    checks = {round(n_steps * (i + 1) / schedule.n_checks) for i in range(schedule.n_checks)}
+    for n_done in tqdm(range(1, n_steps + 1), disable=not progress, unit="step", leave=False):
+        loss, gradient = objective.step()
+        norm = torch.linalg.vector_norm(gradient, dim=1)
+        finite = torch.isfinite(norm) & torch.isfinite(loss)
+        lost = ~(finite & (loss < EXPLOSION - restarts.score))
+        if lost.any():
+            restarts.recover(lost)
+            gradient[lost] = 0
+            norm = norm.masked_fill(lost, 1.0)
+        gradient.mul_((schedule.clip / norm).clamp(max=1.0)[:, None])
+        restarts.update(gradient, schedule.rate(n_done / n_steps), n_done, schedule.betas)
+        if n_done in checks:
+            check(n_done)
+    restarts.restore(everyone)
+    reconstruction, kl = (np.stack(term) for term in zip(*terms, strict=True))
+    return History(np.array(steps), reconstruction, kl, restarts.recoveries.numpy())
