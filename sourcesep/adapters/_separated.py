@@ -24,6 +24,10 @@ class Separated(Protocol):
         """The sources with unit variance, shape (n_components, n_times)."""
 
     @property
+    def mixture(self) -> NDArray[np.float64]:
+        """What sources and residual add up to: the recording, without its distortion."""
+
+    @property
     def n_components(self) -> int:
         """Number of components."""
 

@@ -238,6 +238,9 @@ def write(separation: Separated, folder: Path, *, bit_depth: str | None = None) 
     integer formats the sum is the input bit by bit, or, where `bit_depth` is below the
     input's, the input rounded to that depth; for floats it is within -120 dB.
 
+    Where the model undid a distortion of the microphones, the input means the mixture
+    before that distortion, and ``adds_up_to`` says so.
+
     If a source or the residual would exceed full scale the whole set is written as
     float, with a line in ``separation.warnings``: nothing is clipped or rescaled.
 
@@ -253,7 +256,7 @@ def write(separation: Separated, folder: Path, *, bit_depth: str | None = None) 
     Returns
     -------
     dict
-        ``files``, ``subtype``, ``bit_depth`` and ``written_as_float``.
+        ``files``, ``subtype``, ``bit_depth``, ``written_as_float`` and ``adds_up_to``.
 
     Raises
     ------
@@ -289,6 +292,9 @@ def write(separation: Separated, folder: Path, *, bit_depth: str | None = None) 
         "subtype": used.subtype,
         "bit_depth": used.name,
         "written_as_float": written_as_float,
+        "adds_up_to": "the input"
+        if separation.mixture is separation.recording.data
+        else "the mixture before the distortion that was undone",
     }
 
 
@@ -315,7 +321,7 @@ def _file_names(n_components: int) -> list[str]:
 
 def _write_set(separation: Separated, folder: Path, files: list[str], codec: Codec) -> bool:
     """Write all files in `codec`; stop and return False at the first that does not fit."""
-    data, sfreq = separation.recording.data, separation.recording.sfreq
+    data, sfreq = separation.mixture, separation.recording.sfreq
     residual = codec.quantise(data)
     for k, name in enumerate(files[:-1]):
         image = separation.image(k)

@@ -124,6 +124,13 @@ class Model(ABC):
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map, and the prior that fits x given u best."""
 
+    def mixture(self, x: Array) -> Array:
+        """What the images of all sources add up to, (n_channels, n_times).
+
+        x itself, but for maps that distort a mixture: those undo the distortion.
+        """
+        return x
+
     @abstractmethod
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
         """One source as the channels hear it, shape (n_channels, n_times)."""

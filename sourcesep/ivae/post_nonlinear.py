@@ -241,7 +241,7 @@ class PostNonlinearModel(InvertibleModel):
         """Mix and distort sources: the exact inverse of `encode`."""
         return self.chain.inverse(z)
 
-    def undistort(self, x: Array) -> Array:
+    def mixture(self, x: Array) -> Array:
         """The mixture before the distortion, less its mean: what the images add up to."""
         return self.chain.undistort(x)[0]
 
@@ -249,9 +249,9 @@ class PostNonlinearModel(InvertibleModel):
         """One source as the channels would hear it *without* the distortion.
 
         A distorted mixture is no sum of its sources' images. These are in the domain of
-        `undistort`, whose slope is 1 for quiet signals, and add up to it.
+        `mixture`, whose slope is 1 for quiet signals, and add up to it.
         """
-        z = convolve(self.chain.inner, self.undistort(x))
+        z = convolve(self.chain.inner, self.mixture(x))
         alone = np.zeros_like(z)
         alone[component] = z[component]
         return deconvolve(self.chain.inner, alone)
