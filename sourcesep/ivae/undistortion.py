@@ -33,11 +33,15 @@ N_KNOTS = 129
 OUTER_REACH = 1.5
 """Range of the curves behind a filter that is being fitted, over that of x."""
 MARGINS = {
-    ("none", "logistic"): 0.02,
-    ("none", "smooth"): 0.05,
-    ("logistic", "smooth"): 0.025,
+    ("none", "logistic"): 0.015,
+    ("none", "smooth"): 0.025,
+    ("logistic", "smooth"): 0.0125,
 }
-"""Least gain in held-out log-likelihood of a curve over another, nats a sample."""
+"""Least gain in held-out log-likelihood of a curve over another, nats a sample and channel.
+
+On undistorted talkers the logistic curve gained up to 0.011, on tanh of strength 2 at least
+0.01 and mostly more than 0.025: a missed mild saturation costs 9 dB, a curve without need 40.
+"""
 SCORE_FLOOR = 1e-4
 """Share of a source's variance below which a label is as good as silent in the choice."""
 SCORE_SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0)
@@ -206,7 +210,8 @@ def choose(
     chosen = next(iter(chains))
     for name in list(chains)[1:]:
         gain = by_label[name] - by_label[chosen]
-        if gain.mean() > max(MARGINS[chosen, name], 2 * gain.std() / np.sqrt(len(gain))):
+        margin = len(data.x) * MARGINS[chosen, name]
+        if gain.mean() > max(margin, 2 * gain.std() / np.sqrt(len(gain))):
             chosen = name
     return chosen, {name: float(values.mean()) for name, values in by_label.items()}
 
