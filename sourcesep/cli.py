@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +31,16 @@ def main() -> None:
 
 
 def _talk(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(_printable(line), err=True)
+
+
+def _printable(line: str) -> str:
+    """The line with control characters, which names of files may hold, spelled out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 @contextmanager
-def _noted(where: str, *, quiet: bool) -> Iterator[None]:
+def _noted(where: object, *, quiet: bool) -> Iterator[None]:
     """Say every warning of sourcesep's in one line on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
@@ -46,11 +50,17 @@ def _noted(where: str, *, quiet: bool) -> Iterator[None]:
         finally:
             for warning in caught:
                 if not quiet:
-                    _talk(f"warning: {where}: {warning.message}")
+                    _talk(f"warning: {_about(where, warning.message)}")
 
 
-def _fail(error: BaseException) -> None:
-    _talk(f"error: {' '.join(str(error).split())}")
+def _about(path: object, text: object) -> str:
+    """The text in one line, beginning with the path unless that is in it already."""
+    line = " ".join(str(text).split())
+    return line if str(Path(str(path)).name) in line else f"{path}: {line}"
+
+
+def _fail(error: BaseException, path: object = "") -> None:
+    _talk(f"error: {_about(path, error)}")
 
 
 def _exclude(text: str | None) -> tuple[int, ...]:
@@ -141,7 +151,7 @@ def separate(
     from tqdm import tqdm
 
     from sourcesep import auxiliary
-    from sourcesep.output import check_output
+    from sourcesep.output import check_model_output, check_output, folders_for
     from sourcesep.separation import separate as run
 
     excluded = _exclude(exclude)
@@ -154,15 +164,17 @@ def separate(
     try:
         if settings["aux"] is not None:
             auxiliary.parse(settings["aux"])
+        folders = folders_for(inputs, Path(output))
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    folders = _folders(inputs, Path(output))
     failed = 0
-    for path in tqdm(inputs, disable=None if len(inputs) > 1 and not quiet else True, leave=False):
-        folder = folders[path]
+    no_bar = None if len(folders) > 1 and not quiet else True
+    for path, folder in tqdm(folders.items(), disable=no_bar, leave=False):
         try:
             with _noted(path, quiet=quiet):
                 check_output(folder, overwrite)
+                if save_model:
+                    check_model_output(Path(save_model), overwrite)
                 separation = run(path, **settings)
                 result = separation.save(
                     folder, overwrite=overwrite, bit_depth=bit_depth, exclude=excluded
@@ -171,16 +183,20 @@ def separate(
                     separation.save_model(save_model)
         except SourcesepError as error:
             failed += 1
-            _fail(error)
+            _fail(error, path)
             continue
         except MemoryError:
             failed += 1
-            _fail(MemoryError(f"input={path}: out of memory; cut the recording into parts"))
+            _fail(MemoryError("out of memory; cut the recording into parts"), path)
             continue
         if as_json:
             click.echo(json.dumps(result, allow_nan=False, sort_keys=True))
-        else:
-            click.echo(f"{folder}: {separation.n_components} sources, {separation.verdict.label}")
+        elif not quiet:
+            click.echo(
+                _printable(
+                    f"{folder}: {separation.n_components} sources, {separation.verdict.label}"
+                )
+            )
         if not quiet and separation.verdict.label != "trusted":
             _talk(f"{path}: {separation.verdict.label}: {separation.verdict.sentence}")
         if verbose:
@@ -189,26 +205,9 @@ def separate(
                 for name, score in scores.items():
                     _talk(f"{path}: {choice} {name}: {score:.4f} nats a sample, held out")
     if failed:
-        if len(inputs) > 1:
-            _talk(f"error: {failed} of {len(inputs)} inputs failed")
+        if len(folders) > 1:
+            _talk(f"error: {failed} of {len(folders)} inputs failed")
         sys.exit(FAILED)
-
-
-def _folders(inputs: tuple[str, ...], output: Path) -> dict[str, Path]:
-    """A folder for each input: its stem, or its mirrored path where stems collide."""
-    stems = {
-        path: Path(path).name.removesuffix(".gz").rsplit(".", 1)[0] or "input" for path in inputs
-    }
-    count = Counter(stems.values())
-    folders = {}
-    for path, stem in stems.items():
-        parents = [p for p in Path(path).parent.parts if p not in ("..", ".", Path(path).anchor)]
-        folders[path] = output.joinpath(*parents, stem) if count[stem] > 1 else output / stem
-    taken = Counter(folders.values())
-    return {
-        path: folder.with_name(Path(path).name) if taken[folder] > 1 else folder
-        for path, folder in folders.items()
-    }
 
 
 @main.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sourcesep import metrics, simulate
+from sourcesep.exceptions import OutputError
 from sourcesep.ivae.model import Array
 
 __all__ = ["Row", "best_si_sdr", "mixtures", "run"]
@@ -67,7 +68,12 @@ def run(folder: Path, *, overwrite: bool = True) -> Iterator[Row]:
     from sourcesep.adapters._wav import write_wav
     from sourcesep.separation import separate
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"output={folder}: cannot be written ({error.strerror}); choose another with -o"
+        ) from error
     for name, mixture in mixtures().items():
         path = folder / f"{name}.wav"
         write_wav(path, mixture.data, SFREQ)

@@ -16,7 +16,7 @@ from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import STARTS
-from sourcesep.recording import Recording
+from sourcesep.recording import Recording, check_magnitude
 from sourcesep.selection import select
 from sourcesep.verdict import judge
 
@@ -140,11 +140,14 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             return self._fit(X, u)
 
     def _fit(self, X: Any, u: Any) -> Self:
+        self._check_settings()
         lengths = [len(part) for part in X] if _is_list_of_arrays(X) else None
+        if lengths and len({part.shape[1] for part in X}) > 1:
+            widths = ", ".join(str(part.shape[1]) for part in X[:10])
+            raise InputError(f"X of {widths} columns: all parts must have the same features")
         X = self._validate(np.concatenate(X) if lengths else X, reset=True)
-        rng = np.random.default_rng(self.random_state)
+        rng = self._generator()
         u = self._auxiliary(X, u, lengths)
-        auxiliary.check(u, self.n_components)
         x = X.T
         chosen = select(
             x,
@@ -171,6 +174,17 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.n_iter_ = len(self.history_["kl"])
         self._publish()
         return self
+
+    def _check_settings(self) -> None:
+        """Refuse what `select` does not see of the settings."""
+        if not isinstance(self.aux, str):
+            raise SettingsError(
+                f"aux={self.aux!r}: must be a SPEC such as 'segments'; arrays are given to fit "
+                "as u"
+            )
+        number = isinstance(self.sfreq, float | int | np.number)
+        if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
+            raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
 
     def _publish(self) -> None:
         """Set the attributes that only a linear decoder has."""
@@ -237,7 +251,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         check_is_fitted(self)
         if not isinstance(n, int | np.integer) or n < 1:
             raise SettingsError(f"n={n!r}: must be a whole number of samples, 1 or more")
-        rng = np.random.default_rng(self.random_state)
+        rng = self._generator()
         if u is None:
             names = tuple(map(str, range(len(self.label_counts_))))
             share = self.label_counts_ / self.label_counts_.sum()
@@ -268,6 +282,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         if not isinstance(component, int | np.integer) or not 0 <= component < d:
             raise SettingsError(f"component={component!r}: must be 0 to {d - 1}")
         steps = np.linspace(-2, 2, 9) if values is None else np.asarray(values, np.float64)
+        if steps.ndim != 1:
+            raise InputError(f"values of shape {steps.shape}: must be (n_values,)")
         mean, _ = self.model_.prior_moments()
         centre = np.average(mean, axis=0, weights=self.label_counts_)
         z = np.tile(centre[:, None], (1, len(steps)))
@@ -298,6 +314,15 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             for k in range(self.model_.n_components)
         ]
 
+    def _generator(self) -> np.random.Generator:
+        try:
+            return np.random.default_rng(self.random_state)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(
+                f"random_state={self.random_state!r}: must be a whole number, 0 or more, a "
+                "numpy.random.Generator, or None"
+            ) from error
+
     @property
     def _n_features_out(self) -> int:
         return self.model_.n_components
@@ -309,6 +334,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1
         )
         checked: Array = X
+        check_magnitude(checked)
         return checked
 
     def _auxiliary(self, X: Array, u: Any, lengths: list[int] | None = None) -> Auxiliary:

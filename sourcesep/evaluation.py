@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from sourcesep import metrics, simulate
+from sourcesep._version import __version__
 from sourcesep.exceptions import InputError
-from sourcesep.output import check_output, replacing
+from sourcesep.output import check_output, read_result, replacing
 from sourcesep.persistence import read_metadata
 from sourcesep.recording import Recording, read
 
@@ -165,7 +166,7 @@ def simulate_files(
         facts = {"kind": kind, "from": list(sources), "rt60": rt60, "seed": seed}
         if mixture.mixing is not None:
             facts["mixing"] = mixture.mixing.tolist()
-        text = json.dumps({"simulation": facts}, indent=2)
+        text = json.dumps({"simulation": facts, "versions": {"sourcesep": __version__}}, indent=2)
         (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
     return [folder / name for name in names]
 
@@ -178,18 +179,16 @@ def describe(path: Path) -> dict[str, Any]:
     InputError
         If it is none of these.
     """
-    if path.is_dir():
-        path = path / "result.json"
     if path.suffix == ".safetensors":
         return read_metadata(path)
-    if not path.is_file():
-        raise InputError(f"path={path}: no such file; name a .safetensors file or a result folder")
     try:
-        facts = json.loads(path.read_bytes())
-    except ValueError as error:
+        if path.is_dir():
+            path = path / "result.json"
+        if path.suffix != ".json":
+            raise ValueError(f"ends in {path.suffix or 'nothing'}")
+        return read_result(path)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"path={path}: is no result.json ({error}); name a model file or a result folder"
+            f"path={path}: is no result.json ({error}); name a .safetensors file or a result "
+            "folder"
         ) from error
-    if not isinstance(facts, dict):
-        raise InputError(f"path={path}: is no result.json; name a result folder")
-    return facts

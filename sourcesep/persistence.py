@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from sourcesep._version import __version__
 from sourcesep.exceptions import InputError, ModelFileError, OutputError
 from sourcesep.ivae.model import State
-from sourcesep.output import plain
+from sourcesep.output import check_model_output, plain
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
@@ -59,8 +59,7 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
 
     check_is_fitted(model)
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise OutputError(f"path={path}: a model file must end in .safetensors")
+    check_model_output(path)
     state = model.model_.state()
     parameters = model.get_params()
     if not isinstance(parameters["random_state"], int | np.integer | type(None)):
@@ -74,13 +73,14 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
         "parameters": parameters,
         "contract": {"n_channels": model.model_.n_channels}
         | dict(contract if contract is not None else getattr(model, "contract_", {})),
+        "feature_names": getattr(model, "feature_names_in_", None),
         "u_names": model.u_names_,
         "verdict": model.verdict_.as_dict(),
         "history": model.history_,
         "scores": model.scores_,
         "reason": model.reason_,
     }
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=plain)
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain)
     tensors = {f"model.{name}": np.ascontiguousarray(t) for name, t in state.tensors.items()}
     tensors["label_counts"] = np.asarray(model.label_counts_, np.int64)
     _write(path, to_bytes(tensors, metadata={"sourcesep": text}))
@@ -88,30 +88,21 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
 
 def _write(path: Path, content: bytes) -> None:
     """Write under a temporary name and rename, so that no half a file is ever seen."""
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
+        try:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-                Path(file.name).chmod(0o666 & ~_umask())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"path={path}: cannot be written ({error.strerror or error}); choose another folder"
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def load(path: str | Path) -> IVAE:
@@ -153,6 +144,8 @@ def load(path: str | Path) -> IVAE:
         model = IVAE(**parameters)
         model.model_ = family.from_state(state)
         model.n_features_in_ = model.model_.n_channels
+        if facts["feature_names"] is not None:
+            model.feature_names_in_ = np.array(facts["feature_names"], dtype=object)
         model.verdict_ = Verdict.from_dict(facts["verdict"])
         model.u_names_ = None if facts["u_names"] is None else tuple(facts["u_names"])
         model.label_counts_ = tensors["label_counts"]
@@ -160,13 +153,43 @@ def load(path: str | Path) -> IVAE:
         model.scores_, model.reason_ = facts["scores"], facts["reason"]
         model.n_iter_ = len(model.history_["kl"])
         model.contract_ = facts["contract"]
+        _check_facts(model)
         model._publish()
-    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
         raise ModelFileError(
             f"model={path}: damaged model file ({type(error).__name__}: {error}); "
             "write it again with --save-model"
         ) from error
     return model
+
+
+def _check_facts(model: IVAE) -> None:
+    """Refuse facts that do not belong to the model that came with them (ValueError)."""
+    from sourcesep.verdict import Label
+
+    n_channels, n_labels = model.model_.n_channels, len(model.model_.prior_moments()[0])
+    contract, counts, no_names = model.contract_, model.label_counts_, ("",) * n_channels
+    right = {
+        "contract": contract.get("n_channels") == n_channels
+        and _are_texts(contract.get("names", no_names), n_channels)
+        and _are_texts(contract.get("units", no_names), n_channels)
+        and isinstance(contract.get("sfreq", 1.0), int | float),
+        "feature_names": _are_texts(getattr(model, "feature_names_in_", no_names), n_channels),
+        "u_names": model.u_names_ is None or _are_texts(model.u_names_, n_labels),
+        "label_counts": counts.shape == (n_labels,)
+        and counts.dtype == np.int64
+        and counts.min() >= 0
+        and counts.sum() > 0,
+        "verdict": model.verdict_.label in get_args(Label),
+        "reason": isinstance(model.reason_, str) and isinstance(model.scores_, dict),
+    }
+    for name, is_right in right.items():
+        if not is_right:
+            raise ValueError(f"{name} does not fit the model")
+
+
+def _are_texts(values: Any, number: int) -> bool:
+    return len(values) == number and all(isinstance(value, str) for value in values)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -179,9 +202,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     advice = "name a file written by sourcesep.save or --save-model"
-    if not path.is_file():
-        raise ModelFileError(f"model={path}: no such file; {advice}")
     try:
+        if not path.is_file():
+            raise ModelFileError(f"model={path}: no such file; {advice}")
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(LARGEST_HEADER, path.stat().st_size):
@@ -190,7 +213,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         facts = json.loads(header["__metadata__"]["sourcesep"])
         if facts["format"] != FORMAT:
             raise ValueError(f"format {facts['format']!r}")
-        version = int(facts["schema_version"])
+        version = facts["schema_version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"schema_version {version!r}")
+    except ModelFileError:
+        raise
     except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"model={path}: is no sourcesep model file; {advice}") from error
     if version > SCHEMA_VERSION:
@@ -210,6 +237,9 @@ def check_contract(model: IVAE, recording: Recording) -> None:
     InputError
         Naming what differs: number or names of channels, units, rate or kind.
     """
+    from sklearn.utils.validation import check_is_fitted
+
+    check_is_fitted(model)
     contract = getattr(model, "contract_", {})
     where = recording.path.name if recording.path else "the recording"
     if contract.get("kind", recording.kind) != recording.kind:

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 
-__all__ = ["Event", "Kind", "Recording", "adapter_for", "read"]
+__all__ = ["Event", "Kind", "Recording", "adapter_for", "check_magnitude", "read"]
 
 Kind = Literal["audio", "eeg", "table", "array"]
+
+LARGEST = 1e100
+"""Magnitude beyond which samples are refused: sums of their squares must be floats too."""
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "audio": (
@@ -42,6 +45,15 @@ CURES = {
     ".fdt": "open the .set file that belongs to it",
 }
 """What to do about the files people try most and that no adapter reads."""
+
+
+def check_magnitude(data: NDArray[np.float64], where: str = "") -> None:
+    """Refuse samples beyond `LARGEST`."""
+    if data.size and (peak := np.abs(data).max()) > LARGEST:
+        raise InputError(
+            f"{where}samples up to {peak:.3g}: {LARGEST:g} is the largest that can be computed "
+            "with; rescale the channels"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class Recording:
     ------
     InputError
         If the samples cannot be separated: not two-dimensional, empty, a single
-        sample, not finite, or silent throughout.
+        sample, not finite, beyond `LARGEST`, or silent throughout.
     """
 
     data: NDArray[np.float64]
@@ -130,6 +142,7 @@ class Recording:
                 f"{' ...' if len(bad) > 5 else ''}: all must be finite; "
                 "repair or leave out those channels"
             )
+        check_magnitude(data, where)
         if not np.ptp(data, axis=1).any():
             raise InputError(
                 f"{where}every channel is constant (silent): there is nothing to separate; "
@@ -189,10 +202,7 @@ def read(path: str | Path, **options: Any) -> Recording:
         If an option is not one of this kind of file.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"input={path}: no such file; check the path")
-    if not path.is_file():
-        raise InputError(f"input={path}: is a directory or no regular file; name a file in it")
+    _check_path(path)
     suffix = suffix_of(path)
     kind = next((k for k, suffixes in SUFFIXES.items() if suffix in suffixes), None)
     if kind is None:
@@ -208,6 +218,22 @@ def read(path: str | Path, **options: Any) -> Recording:
     recording: Recording = adapter.read(path, **options)
     _warn_about_channels(recording)
     return recording
+
+
+def _check_path(path: Path) -> None:
+    """Refuse a path that does not lead to a file."""
+    try:
+        str(path).encode()  # libraries in C take no other names
+        exists, is_file = path.exists(), path.is_file()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name is not valid Unicode"
+        raise InputError(
+            f"input={str(path)[:200]!a}: cannot be opened ({reason}); check the path"
+        ) from error
+    if not exists:
+        raise InputError(f"input={path}: no such file; check the path")
+    if not is_file:
+        raise InputError(f"input={path}: is a directory or no regular file; name a file in it")
 
 
 def _warn_about_channels(recording: Recording) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Model
@@ -28,6 +29,10 @@ PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 N_FOLDS = 5
 MOST_NUMBERS = 12
 """Numbers of components that are tried when none is given."""
+FEWEST_SAMPLES = 8
+"""A quarter of a recording must still say something of its variances."""
+SAMPLES_PER_COMPONENT = 2
+"""Fewer, and halves of the data do not even span the components."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,9 @@ def select(
     """
     if mixing not in MIXINGS:
         raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
-    if prior not in PRIORS:
+    if prior not in tuple(PRIORS):
         raise SettingsError(f"prior={prior!r}: allowed are {', '.join(PRIORS)}")
+    check(x, u, n_components)
     model = LinearModel(
         n_components,
         starts=tuple(starts),
@@ -101,6 +107,39 @@ def select(
     if len(tried) > 1:
         reason += f": the best held-out likelihood of {len(tried)} starts"
     return Selection(model, reason, tried)
+
+
+def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:
+    """Refuse what no model can be fitted to, going by the numbers of samples and labels.
+
+    Raises
+    ------
+    InputError
+        If there are too few samples.
+    SettingsError
+        If `n_components` is no whole number above 0, or u has too few labels.
+    """
+    whole = isinstance(n_components, int | np.integer) and not isinstance(n_components, bool)
+    if n_components is not None and not (whole and n_components >= 1):
+        raise SettingsError(
+            f"n_components={n_components!r}: must be a whole number, 1 or more, or None"
+        )
+    n_times = int(u.used.sum())
+    if n_times < FEWEST_SAMPLES:
+        raise InputError(
+            f"n_times={n_times}: too few samples to find sources in, at least {FEWEST_SAMPLES} "
+            f"are needed; {'axes are (channels, times)' if len(x) > n_times else 'record longer'}"
+        )
+    auxiliary.check(u, n_components)
+    most = n_times // SAMPLES_PER_COMPONENT
+    if min(n_components or len(x), len(x)) > most:
+        rank = n_components or numerical_rank(x[:, u.used])
+        if rank > most:
+            raise InputError(
+                f"n_times={n_times}: too few samples for {rank} components, at least "
+                f"{SAMPLES_PER_COMPONENT * rank} are needed; ask for fewer components, or give "
+                "a longer recording"
+            )
 
 
 def choose_n_components(
@@ -117,14 +156,22 @@ def choose_n_components(
         The number with the best held-out ELBO.
     scores : dict of str to float
         The ELBO of every number tried, nats a sample.
+
+    Raises
+    ------
+    InputError, SettingsError
+        If x is constant, or too short for even one component (see `check`).
     """
+    check(x, u, n_components=1)
     if not u.used.all():
         x, u = x[:, u.used], u.take(u.used)
-    rank = numerical_rank(x)
     x, u = x[:, excerpt(u)], u.take(excerpt(u))
     held = block_folds(u.labels, u.n_labels, N_FOLDS) == 0
     train = u.take(~held)
-    numbers = np.unique(np.geomspace(1, rank, MOST_NUMBERS).round().astype(int))
+    most = min(numerical_rank(x[:, ~held]), u.n_times // SAMPLES_PER_COMPONENT)
+    if most == 0:
+        raise InputError("every channel is constant (silent): there is nothing to separate")
+    numbers = np.unique(np.geomspace(1, most, MOST_NUMBERS).round().astype(int))
     scores = {}
     with threadpool_limits(limits=1, user_api="blas"):
         for k in map(int, numbers):

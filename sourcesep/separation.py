@@ -20,6 +20,7 @@ from sourcesep import auxiliary
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, plain, replacing, sha256
 from sourcesep.recording import Recording, adapter_for, read
@@ -52,6 +53,8 @@ class Separation:
         What was asked for, resolved.
     candidates : dict
         Held-out scores behind every choice made.
+    elbo : tuple of float
+        Reconstruction and KL on this recording, nats a sample.
     warnings : list of str
         What was handled on the way.
     seconds : float
@@ -63,6 +66,7 @@ class Separation:
     sources: Array
     u: Auxiliary
     settings: dict[str, Any]
+    elbo: tuple[float, float]
     candidates: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -126,8 +130,8 @@ class Separation:
             "explained_power": [round(p / total, 6) if total else None for p in power],
             "elbo": {
                 "unit": "nats a sample",
-                "reconstruction": self.ivae.history_["reconstruction"][-1],
-                "kl": self.ivae.history_["kl"][-1],
+                "reconstruction": self.elbo[0],
+                "kl": self.elbo[1],
             },
             **self.verdict.as_dict(),
             "warnings": self.warnings,
@@ -195,7 +199,8 @@ class Separation:
             }
             text = json.dumps(result, indent=2, allow_nan=False, default=plain)
             (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
-        return result
+        written_result: dict[str, Any] = json.loads(text)
+        return written_result
 
     def save_model(self, path: str | Path) -> None:
         """Write the fitted model, with what it needs of a recording; see `sourcesep.save`."""
@@ -277,6 +282,10 @@ def separate(
     from sourcesep.selection import choose_n_components
 
     begin = time.perf_counter()
+    if isinstance(random_state, bool) or not (
+        isinstance(random_state, int | np.integer) and random_state >= 0
+    ):
+        raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
@@ -284,8 +293,12 @@ def separate(
         u = _build(aux, recording)
         candidates: dict[str, Any] = {}
         if model is not None:
-            ivae = model if isinstance(model, IVAE) else load(model)
+            ivae = load(model) if isinstance(model, str | Path) else model
+            if not isinstance(ivae, IVAE):
+                raise SettingsError(f"model={model!r}: must be a model file or a fitted IVAE")
             check_contract(ivae, recording)
+            keep = excerpt(u)
+            elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
             if n_components not in (None, ivae.model_.n_components):
                 raise SettingsError(
                     f"n_components={n_components}: the model has {ivae.model_.n_components}; "
@@ -294,7 +307,6 @@ def separate(
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
-            auxiliary.check(u)
             if wanted is None and recording.kind == "table":
                 wanted, numbers = choose_n_components(
                     recording.data, u, np.random.default_rng(random_state)
@@ -310,17 +322,18 @@ def separate(
             ).fit(recording.data.T, u=u)
             ivae.contract_ = contract_of(recording)
             candidates["starts"] = ivae.scores_
+            elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
         sources = ivae.model_.posterior(recording.data).mean
     settings = {
         "n_components": n_components,
         "mixing": mixing,
         "aux": u.spec,
-        "model": None if model is None else str(model) if not isinstance(model, IVAE) else "IVAE",
+        "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
-        "random_state": random_state,
+        "random_state": int(random_state),
     }
     seconds = time.perf_counter() - begin
-    return Separation(recording, ivae, sources, u, settings, candidates, notes, seconds)
+    return Separation(recording, ivae, sources, u, settings, elbo, candidates, notes, seconds)
 
 
 def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
@@ -333,17 +346,29 @@ def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
     if isinstance(source, Recording):
         return source
     if isinstance(source, tuple) and len(source) == 2:
-        data = np.array(source[0], np.float64)
-        count = len(data) if data.ndim else 0
-        names = tuple(f"ch{i}" for i in range(count))
-        return Recording(data, float(source[1]), names, ("",) * count, "array")
-    if hasattr(source, "info") and hasattr(source, "get_data"):
+        return _from_array(*source)
+    if hasattr(source, "info") and hasattr(source, "first_samp"):
         recording: Recording = adapter_for("eeg").from_raw(source)
         return recording
     raise InputError(
         f"source of type {type(source).__name__}: give a path, a Recording, an MNE Raw, or "
         "(array of shape (channels, times), sfreq)"
     )
+
+
+def _from_array(values: ArrayLike, sfreq: float) -> Recording:
+    try:
+        data, rate = np.asarray(values), float(sfreq)
+        if data.dtype.kind not in "biuf":
+            raise TypeError(f"type {data.dtype}")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"source: not an array of real numbers and its rate ({error}); give (array of shape "
+            "(channels, times), sfreq)"
+        ) from error
+    count = len(data) if data.ndim else 0
+    names = tuple(f"ch{i}" for i in range(count))
+    return Recording(data.astype(np.float64), rate, names, ("",) * count, "array")
 
 
 def _build(aux: Any, recording: Recording) -> Auxiliary:
@@ -363,6 +388,7 @@ def _noting() -> Iterator[list[str]]:
         try:
             yield notes
         finally:
-            notes += [str(w.message) for w in caught if issubclass(w.category, SourcesepWarning)]
-    for w in caught:
+            ours = (str(w.message) for w in caught if issubclass(w.category, SourcesepWarning))
+            notes += dict.fromkeys(ours)
+    for w in {(w.category, str(w.message)): w for w in caught}.values():
         warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)

@@ -91,14 +91,11 @@ class Verdict:
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Self:
         """Rebuild what `as_dict` gave."""
-        evidence = facts["evidence"]
-        return cls(
-            facts["verdict"],
-            facts["sentence"],
-            tuple(evidence["richness"]),
-            tuple(evidence["agreement"]),
-            evidence["misfit"],
+        rich, agree, wrong = (
+            np.array(facts["evidence"][name], np.float64)  # a null becomes NaN
+            for name in ("richness", "agreement", "misfit")
         )
+        return cls(facts["verdict"], facts["sentence"], tuple(rich), tuple(agree), float(wrong))
 
 
 def _round(value: float) -> float | None:
@@ -342,7 +339,7 @@ def misfit(z: Array, sfreq: float) -> float:
     n_strongest = int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2)
     z = z[:n_strongest] - z[:n_strongest].mean(axis=1, keepdims=True)
     z = z / z.std(axis=1, keepdims=True)
-    flat = [_Flattening(row, max(16, round(0.02 * sfreq))) for row in z]
+    flat = [_Flattening(row, min(max(16, round(0.02 * sfreq)), len(row))) for row in z]
     return max(_lagged_dependence(flat, z, sfreq), _power_dependence(flat, z))
 
 

@@ -119,8 +119,7 @@ def from_array(name: str, array: NDArray[np.generic]) -> Column:
     elif kind in "fiu":
         values = array.astype(np.float64)
     elif kind in "UM":
-        cells = list(map(str, array))
-        return Column(np.array(cells, dtype=object), cells)
+        return from_cells(list(map(str, array)))
     else:
         raise InputError(
             f"column={name}: type {array.dtype} cannot be separated; real numbers, text and "

@@ -110,8 +110,17 @@ def forget_time(path: Path) -> None:
 
 def write_wav(path: Path, x: Array, sfreq: float, subtype: str = "PCM_16") -> None:
     """Write signals, (channels, times), rounded to the subtype's grid."""
+    import soundfile
+
     codec = Codec(subtype)
-    with open_wav(path, x.shape, sfreq, codec) as file:
-        for block in blocks(x):
-            file.write(codec.encode(codec.quantise(x[:, block])).T)
-    forget_time(path)
+    try:
+        with open_wav(path, x.shape, sfreq, codec) as file:
+            for block in blocks(x):
+                file.write(codec.encode(codec.quantise(x[:, block])).T)
+        forget_time(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"output={path}: cannot write ({error}); check space and permissions"
+        ) from error

@@ -287,8 +287,9 @@ def _from_series(name: str, series: Any) -> Column:
 
     if not is_numeric_dtype(series.dtype):
         gaps = series.isna()
-        cells = ["" if gap else str(value) for gap, value in zip(gaps, series, strict=True)]
-        return Column(np.array(cells, dtype=object), cells)
+        return from_cells(
+            ["" if gap else str(value) for gap, value in zip(gaps, series, strict=True)]
+        )
     if series.isna().any():
         return from_array(name, series.to_numpy(dtype=np.float64, na_value=np.nan))
     return from_array(name, series.to_numpy())

@@ -17,6 +17,8 @@ SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
 VARIANCE_FLOOR = 1e-12
 """Least variance of a label as a share of the source's: silence is not infinitely likely."""
+SILENCE = 1e-20
+"""Least scale of a source; a sounding one's is about 1."""
 PSEUDO_COUNT = 1.0
 """Samples' worth of the source's overall scale that every label starts with."""
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -109,8 +111,9 @@ class LabelPrior:
                 powers = magnitude
             else:
                 powers = np.exp(p * log_magnitude)
-            overall = powers.mean(axis=1)
-            floor = VARIANCE_FLOOR ** (p / 2) * np.maximum(overall, 1e-300)
+            # a source that is silent here is given a scale of which powers can be taken
+            overall = np.maximum(powers.mean(axis=1), SILENCE**p)
+            floor = VARIANCE_FLOOR ** (p / 2) * overall
             sums = _label_sums(powers, labels, n_labels)
             moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)[:, None]
             candidates = [(np.maximum(moments, floor), n_labels)]

@@ -14,6 +14,9 @@ __all__ = ["RANK_TOLERANCE", "Whitening", "numerical_rank", "whiten"]
 RANK_TOLERANCE = 1e-7
 """Eigenvalues of the channels' correlation below this share of the largest are rounding."""
 
+FAR_APART = np.log(1e6)
+"""Channels whose scales differ by more have a covariance of which little but rounding is left."""
+
 
 @dataclass(frozen=True)
 class Whitening:
@@ -106,11 +109,14 @@ def whiten(
             f"signal{'s' * (rank > 1)}; ask for 1 to {rank}"
         )
     unit = np.where(scale > 0, scale, 1)
+    # where all are kept any coordinates will do, and rounding decides between these
+    standardise_channels |= keep == rank and np.ptp(np.log(unit[scale > 0])) > FAR_APART
     if not standardise_channels:
         correlation = correlation * np.outer(unit, unit)
         unit = np.ones_like(unit)
     values, vectors = np.linalg.eigh(correlation)
-    values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+    values = np.maximum(values[::-1][:rank], np.finfo(float).eps * values[-1])
+    vectors = vectors[:, ::-1][:, :rank]
     deviations = np.sqrt(values)
     kept, rest = vectors[:, :keep], vectors[:, keep:]
     noise = np.sqrt(values[keep:].mean()) if keep < rank else 1.0
