@@ -39,6 +39,7 @@ __all__ = [
     "default_spec",
     "from_array",
     "parse",
+    "renumbered",
 ]
 
 
@@ -185,6 +186,25 @@ def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
     factor = from_values(named_columns(values, "u"), are_labels=True)
     scales = _product([factor], np.ones(n_times, dtype=bool))
     return Auxiliary(scales, factor.covariates, is_time=False, spec="array")
+
+
+def renumbered(u: Auxiliary, names: tuple[str, ...]) -> Auxiliary:
+    """Return u on its finest scale, with labels numbered by these names.
+
+    Raises
+    ------
+    InputError
+        If u has a label that is not among them.
+    """
+    known = {name: i for i, name in enumerate(names)}
+    unknown = [name for name in u.scales[0].names if name not in known]
+    if unknown:
+        raise InputError(
+            f"u={unknown[0]!r}: a label that the fit has not seen; known are "
+            f"{', '.join(names[:10])}"
+        )
+    number = np.array([known[name] for name in u.scales[0].names] + [LEFT_OUT])
+    return Auxiliary((Scale(number[u.labels], names),), u.covariates, False, u.spec)
 
 
 def check(u: Auxiliary, n_components: int | None = None) -> None:

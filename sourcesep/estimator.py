@@ -14,11 +14,10 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.model import Array, Model
+from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording, check_magnitude
-from sourcesep.selection import select
-from sourcesep.verdict import judge
+from sourcesep.selection import PRIORS, select
 
 __all__ = ["IVAE"]
 
@@ -34,8 +33,10 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear"}
-        Family of the decoder p(x|z).
+    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"}
+        Family of the decoder p(x|z). ``"auto"`` is linear, or post-nonlinear where the
+        linear components depend on each other's amplitudes and curves fit better.
+        ``"nonlinear"`` needs torch (``pip install sourcesep[nonlinear]``).
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.
@@ -49,6 +50,13 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     standardise : bool
         Whether columns of different units count alike when fewer components than
         columns are asked for, and in the order of the components.
+    kernel_size, post_kernel_size : int
+        Post-nonlinear: taps of the mixing, and of a filter behind the curves.
+    n_restarts : int
+        Nonlinear: fits that are trained side by side; ``transform`` gives their
+        consensus, ``inverse_transform`` inverts the best.
+    device : str
+        Nonlinear: "auto", "cpu", "cuda" or "mps", where they are trained.
     random_state : int, Generator or None
         Seeds every random choice; None draws a fresh seed.
 
@@ -62,8 +70,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         The decoder's matrix; absent unless the decoder is linear.
     components_ : ndarray of shape (n_components, n_features)
         The encoder's matrix; absent unless the decoder is linear.
-    scores_ : dict of str to float
-        Held-out log-likelihood of every candidate, nats a sample.
+    scores_ : dict of str to dict of str to float
+        Held-out log-likelihoods of the candidates of every family fitted, nats a sample.
     reason_ : str
         Why this candidate was chosen.
     history_ : dict of str to list of float
@@ -103,6 +111,10 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         prior: str = "auto",
         starts: tuple[str, ...] = tuple(STARTS),
         standardise: bool = False,
+        kernel_size: int = 1,
+        post_kernel_size: int = 1,
+        n_restarts: int = 4,
+        device: str = "auto",
         random_state: int | np.random.Generator | None = None,
     ) -> None:
         self.n_components = n_components
@@ -112,6 +124,10 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.prior = prior
         self.starts = starts
         self.standardise = standardise
+        self.kernel_size = kernel_size
+        self.post_kernel_size = post_kernel_size
+        self.n_restarts = n_restarts
+        self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, *, u: Any = None) -> Self:
@@ -142,9 +158,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def _fit(self, X: Any, u: Any) -> Self:
         self._check_settings()
         lengths = [len(part) for part in X] if _is_list_of_arrays(X) else None
-        if lengths and len({part.shape[1] for part in X}) > 1:
-            widths = ", ".join(str(part.shape[1]) for part in X[:10])
-            raise InputError(f"X of {widths} columns: all parts must have the same features")
+        if lengths and len(widths := {part.shape[1] for part in X}) > 1:
+            raise InputError(f"X of {sorted(widths)} columns: all parts must have the same")
         X = self._validate(np.concatenate(X) if lengths else X, reset=True)
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
@@ -154,22 +169,28 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             u,
             rng,
             mixing=self.mixing,
-            n_components=self.n_components,
-            prior=self.prior,
-            starts=self.starts,
-            standardise=self.standardise,
+            sfreq=self.sfreq,
+            settings=Settings(
+                n_components=self.n_components,
+                starts=tuple(self.starts),
+                shapes=PRIORS[self.prior],
+                standardise=self.standardise,
+                kernel_size=self.kernel_size,
+                post_kernel_size=self.post_kernel_size,
+                n_restarts=self.n_restarts,
+                device=self.device,
+            ),
         )
-        self.model_ = chosen.model
+        self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
-        self.verdict_ = judge(self.model_, x, u, self.sfreq, rng)
         self.u_names_ = None if u.is_time else u.scales[0].names
         self.label_counts_ = np.bincount(u.labels[u.labels >= 0], minlength=u.n_labels)
         keep = excerpt(u)
         part = u.take(keep)
         elbo = self.model_.elbo(x[:, keep][:, part.used], part.take(part.used))
         self.history_ = {
-            "reconstruction": [float(elbo.reconstruction.mean())],
-            "kl": [float(elbo.kl.mean())],
+            name: [*self.model_.history[name], float(getattr(elbo, name).mean())]
+            for name in ("reconstruction", "kl")
         }
         self.n_iter_ = len(self.history_["kl"])
         self._publish()
@@ -182,6 +203,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 f"aux={self.aux!r}: must be a SPEC such as 'segments'; arrays are given to fit "
                 "as u"
             )
+        if self.prior not in tuple(PRIORS):
+            raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
+        for name in ("kernel_size", "post_kernel_size", "n_restarts"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
         number = isinstance(self.sfreq, float | int | np.number)
         if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
             raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
@@ -360,17 +387,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 "u: this model was fitted on stretches of time, which mean nothing in other "
                 "data; call without u"
             )
-        scale = u.scales[0]
-        known = {name: i for i, name in enumerate(self.u_names_)}
-        unknown = [name for name in scale.names if name not in known]
-        if unknown:
-            raise InputError(
-                f"u={unknown[0]!r}: a label that the fit has not seen; known are "
-                f"{', '.join(self.u_names_[:10])}"
-            )
-        number = np.array([known[name] for name in scale.names] + [auxiliary.LEFT_OUT])
-        labels = number[scale.labels]
-        return Auxiliary((Scale(labels, self.u_names_),), u.covariates, False, u.spec)
+        return auxiliary.renumbered(u, self.u_names_)
 
     def _with_prior_for(self, X: Array, u: Any) -> tuple[Model, Auxiliary]:
         built = self._auxiliary(X, u)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
     from sourcesep.recording import Recording
 
-__all__ = ["SCHEMA_VERSION", "check_contract", "load", "read_metadata", "save"]
+__all__ = ["SCHEMA_VERSION", "check_contract", "contract_of", "load", "read_metadata", "save"]
 
 FORMAT = "sourcesep-model"
 SCHEMA_VERSION = 1
@@ -227,6 +227,16 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         )
     checked: dict[str, Any] = facts
     return checked
+
+
+def contract_of(recording: Recording) -> dict[str, Any]:
+    """Return what a model fitted on this recording needs of another."""
+    return {
+        "kind": recording.kind,
+        "names": list(recording.names),
+        "units": list(recording.units),
+        "sfreq": recording.sfreq,
+    }
 
 
 def check_contract(model: IVAE, recording: Recording) -> None:

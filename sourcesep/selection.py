@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -11,18 +11,29 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Model
+from sourcesep.ivae.model import Array, Model, Settings
+from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
-from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.whitening import numerical_rank
+from sourcesep.verdict import MISFITS, Verdict, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
 
-FAMILIES: dict[str, type[Model]] = {LinearModel.family: LinearModel}
+FAMILIES: dict[str, type[Model]] = {
+    model.family: model for model in (LinearModel, PostNonlinearModel, CouplingModel)
+}
 """The model families by the name they go by in ``mixing=``."""
 MIXINGS = ("auto", *FAMILIES)
+CHALLENGERS = (PostNonlinearModel.family,)
+"""Families that ``auto`` tries where the components of a linear fit depend on each other's
+amplitudes. There a curve is what is wrong; elsewhere a curve that fits a little better
+would separate worse."""
+MARGIN = 0.02
+"""Least gain in held-out log-likelihood, nats a sample, for which `auto` leaves the simpler
+family; and 2 standard errors."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 
@@ -37,21 +48,25 @@ SAMPLES_PER_COMPONENT = 2
 
 @dataclass(frozen=True)
 class Selection:
-    """A fitted model and how it came to be chosen.
+    """A fitted model, what may be believed of it, and how it came to be chosen.
 
     Parameters
     ----------
     model : Model
         Fitted to all samples that u does not leave out.
+    verdict : Verdict
+        On this model.
     reason : str
         In plain words.
-    scores : dict of str to float
-        Held-out log-likelihood of every candidate, nats a sample.
+    scores : dict of str to dict of str to float
+        Held-out log-likelihoods, nats a sample: within each family that was fitted, and
+        ``"gain"`` over the linear family.
     """
 
     model: Model
+    verdict: Verdict
     reason: str
-    scores: dict[str, float]
+    scores: dict[str, dict[str, float]]
 
 
 def select(
@@ -60,12 +75,14 @@ def select(
     rng: np.random.Generator,
     *,
     mixing: str = "auto",
-    n_components: int | None = None,
-    prior: str = "auto",
-    starts: Sequence[str] = tuple(STARTS),
-    standardise: bool = False,
+    sfreq: float = 1.0,
+    settings: Settings,
 ) -> Selection:
     """Fit the family that was asked for, or the one that fits best.
+
+    The linear family is always fitted. Another one takes its place if its own verdict
+    is not "not identifiable", and, under ``auto``, if it also beats the linear family by
+    more than `MARGIN` on held-out blocks of every label, and leaves less dependence.
 
     Parameters
     ----------
@@ -77,14 +94,10 @@ def select(
         For every random choice.
     mixing : str
         One of `MIXINGS`.
-    n_components : int, optional
-        The numerical rank of x by default.
-    prior : str
-        One of `PRIORS`.
-    starts : sequence of str
-        Which linear starts are tried.
-    standardise : bool
-        Whether channels of different units count alike.
+    sfreq : float
+        Samples a second.
+    settings : Settings
+        What every family is configured with.
 
     Raises
     ------
@@ -93,20 +106,80 @@ def select(
     """
     if mixing not in MIXINGS:
         raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
-    if prior not in tuple(PRIORS):
-        raise SettingsError(f"prior={prior!r}: allowed are {', '.join(PRIORS)}")
-    check(x, u, n_components)
-    model = LinearModel(
-        n_components,
-        starts=tuple(starts),
-        shapes=PRIORS[prior],
-        standardise_channels=standardise,
-    ).fit(x, u, rng)
-    tried = {k: v for k, v in model.scores.items() if np.isfinite(v)}
-    reason = f"linear mixing, found from {model.start}"
-    if len(tried) > 1:
-        reason += f": the best held-out likelihood of {len(tried)} starts"
-    return Selection(model, reason, tried)
+    check(x, u, settings.n_components)
+
+    def fitted(name: str) -> Selection:
+        model = FAMILIES[name].configured(settings).fit(x, u, rng)
+        verdict = judge(model, x, u, sfreq, rng)
+        return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
+
+    linear = fitted(LinearModel.family)
+    if mixing == LinearModel.family:
+        return linear
+    if mixing != "auto":
+        asked = fitted(mixing)
+        if (
+            asked.verdict.label != "not identifiable"
+            or linear.verdict.label == asked.verdict.label
+        ):
+            return asked
+        reason = (
+            f"mixing={mixing} was asked for, but nothing in the data tells its components apart: "
+            f"the linear solution is given instead; {linear.reason}"
+        )
+        return replace(linear, reason=reason, scores=linear.scores | asked.scores)
+    wrong = linear.verdict.misfit
+    if wrong.power <= max(MISFITS, wrong.delay):
+        return linear
+    for name in CHALLENGERS:
+        linear = _better(linear, fitted, name, x, u, rng)
+    return linear
+
+
+def _better(
+    simple: Selection,
+    fitted: Callable[[str], Selection],
+    name: str,
+    x: Array,
+    u: Auxiliary,
+    rng: np.random.Generator,
+) -> Selection:
+    """Return the fit of family `name` if it is better than the simple one, else that."""
+    try:
+        rich = fitted(name)
+    except (InputError, SettingsError) as error:
+        return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
+    gain, deviation = _heldout_gain(simple.model, rich.model, x, u, rng)
+    scores = simple.scores | rich.scores | {"gain": {name: gain}}
+    margin = max(MARGIN, 2 * deviation)
+    if (
+        gain > margin
+        and rich.verdict.label != "not identifiable"
+        and max(rich.verdict.misfit) < max(simple.verdict.misfit)
+    ):
+        reason = f"{rich.reason}: {gain:.3f} nats a sample better than linear, held out"
+        return replace(rich, reason=reason, scores=scores)
+    reason = f"{simple.reason}; {name} gains {gain:.3f} nats a sample, held out: not enough"
+    return replace(simple, reason=reason, scores=scores)
+
+
+def _heldout_gain(
+    simple: Model, rich: Model, x: Array, u: Auxiliary, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Gain of one model over another on held-out blocks: mean and standard error, nats."""
+    if not u.used.all():
+        x, u = x[:, u.used], u.take(u.used)
+    x, u = x[:, excerpt(u)], u.take(excerpt(u))
+    held = block_folds(u.labels, u.n_labels, N_FOLDS) == 0
+    train, test = u.take(~held), u.take(held)
+    density = [
+        model.blank().fit(x[:, ~held], train, rng).log_density(x[:, held], test)
+        for model in (simple, rich)
+    ]
+    gain = density[1] - density[0]
+    counts = np.bincount(test.labels, minlength=test.n_labels)
+    by_label = np.bincount(test.labels, gain, test.n_labels)[counts > 0] / counts[counts > 0]
+    return float(gain.mean()), float(by_label.std() / np.sqrt(len(by_label)))
 
 
 def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Separation", "separate"]
 
+LINEAR = ("eeg", "table")
+"""Kinds of recording for which ``auto`` does not look beyond linear mixing."""
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
@@ -88,6 +91,11 @@ class Separation:
         verdict: Verdict = self.ivae.verdict_
         return verdict
 
+    @cached_property
+    def mixture(self) -> Array:
+        """What images and residual add up to: the recording, less a distortion undone."""
+        return self.ivae.model_.mixture(self.recording.data)
+
     def image(self, k: int) -> Array:
         """Source k as the channels hear it, shape (n_channels, n_times)."""
         return self.ivae.model_.image(self.recording.data, k, self.u)
@@ -99,8 +107,8 @@ class Separation:
 
     @property
     def residual(self) -> Array:
-        """What no source explains: recording - sum of images, (n_channels, n_times)."""
-        residual = self.recording.data.copy()
+        """What no source explains: mixture - sum of images, (n_channels, n_times)."""
+        residual = self.mixture.copy()
         for k in range(self.n_components):
             residual -= self.image(k)
         return residual
@@ -204,19 +212,9 @@ class Separation:
 
     def save_model(self, path: str | Path) -> None:
         """Write the fitted model, with what it needs of a recording; see `sourcesep.save`."""
-        from sourcesep.persistence import save
+        from sourcesep.persistence import contract_of, save
 
         save(self.ivae, path, contract=contract_of(self.recording))
-
-
-def contract_of(recording: Recording) -> dict[str, Any]:
-    """Return what a model fitted on this recording needs of another."""
-    return {
-        "kind": recording.kind,
-        "names": list(recording.names),
-        "units": list(recording.units),
-        "sfreq": recording.sfreq,
-    }
 
 
 def separate(
@@ -238,8 +236,8 @@ def separate(
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
-    mixing : {"auto", "linear"}
-        Family of the decoder.
+    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"}
+        Family of the decoder (see `IVAE`); ``"auto"`` is linear for EEG and tables.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
@@ -278,7 +276,7 @@ def separate(
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
-    from sourcesep.persistence import check_contract, load
+    from sourcesep.persistence import check_contract, contract_of, load
     from sourcesep.selection import choose_n_components
 
     begin = time.perf_counter()
@@ -314,14 +312,15 @@ def separate(
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
-                mixing=mixing,
+                # volume conduction is linear, and tables' columns are no saturated sensors
+                mixing="linear" if mixing == "auto" and recording.kind in LINEAR else mixing,
                 sfreq=recording.sfreq,
                 standardise=table,
                 random_state=random_state,
                 starts=EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
             ).fit(recording.data.T, u=u)
             ivae.contract_ = contract_of(recording)
-            candidates["starts"] = ivae.scores_
+            candidates |= ivae.scores_
             elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
         sources = ivae.model_.posterior(recording.data).mean
     settings = {

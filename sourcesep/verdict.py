@@ -8,9 +8,10 @@ the truth:
   with u, spectra, or distributions that are not Gaussian) beyond what sampling makes of
   nothing?
 * **agreement**: do fits on random halves of the data find the same components?
-* **misfit**: are the components, whitened and freed of their envelopes, still correlated
-  at some lag? Then the model is the wrong one for this mixture (a room, saturation),
-  however rich and reproducible it looks.
+* **misfit**: do the components, whitened and freed of their envelopes, still say something
+  of each other: at some delay (a room, any filter), or of each other's squares and cubes
+  (saturation)? Then the model is the wrong one for this mixture, however rich and
+  reproducible it looks.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.contrast import heldout_log_likelihood, innovations, prediction_filter
+from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import draw_halves, excerpt, random_halves
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
 from sourcesep.ivae.whitening import numerical_rank
+from sourcesep.misfit import Misfit, misfit
 
-__all__ = ["Label", "Verdict", "agreement", "judge", "misfit", "richness"]
+__all__ = ["MISFITS", "Label", "Verdict", "agreement", "judge", "richness"]
 
 Label = Literal["trusted", "doubtful", "not identifiable"]
 
@@ -38,17 +40,12 @@ RICH = 3.0
 AGREES = 0.95
 """Least correlation between the components of two fits on halves of the data."""
 MISFITS = 12.0
-"""Largest cross-correlation of right fits, in standard errors, with room to spare."""
-N_SPLITS = 2
-"""Random halves that richness and agreement average over."""
+"""Largest dependence between components of a right fit, in standard errors, with room to
+spare."""
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
-SHORTEST = 256
-"""Samples; fewer say nothing about misfit."""
-MOST_PAIRS = 28
-"""Pairs of components whose misfit is examined; the strongest components come first."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +63,15 @@ class Verdict:
         component most like it.
     agreement : tuple of float
         For each component, its mean correlation between fits on random halves.
-    misfit : float
-        Largest cross-correlation between two components, in standard errors.
+    misfit : Misfit
+        What components still say of each other.
     """
 
     label: Label
     sentence: str
     richness: tuple[float, ...]
     agreement: tuple[float, ...]
-    misfit: float
+    misfit: Misfit
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, rounded to what the evidence is good for."""
@@ -84,18 +81,20 @@ class Verdict:
             "evidence": {
                 "richness": [_round(v) for v in self.richness],
                 "agreement": [_round(v) for v in self.agreement],
-                "misfit": _round(self.misfit),
+                "misfit": {k: _round(v) for k, v in self.misfit._asdict().items()},
             },
         }
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Self:
         """Rebuild what `as_dict` gave."""
+        evidence = facts["evidence"]
+        misfit = [evidence["misfit"][name] for name in Misfit._fields]
         rich, agree, wrong = (
-            np.array(facts["evidence"][name], np.float64)  # a null becomes NaN
-            for name in ("richness", "agreement", "misfit")
+            np.array(values, np.float64).tolist()  # a null becomes NaN
+            for values in (evidence["richness"], evidence["agreement"], misfit)
         )
-        return cls(facts["verdict"], facts["sentence"], tuple(rich), tuple(agree), float(wrong))
+        return cls(facts["verdict"], facts["sentence"], tuple(rich), tuple(agree), Misfit(*wrong))
 
 
 def _round(value: float) -> float | None:
@@ -126,12 +125,12 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             "one component only: there was nothing to separate it from",
             (0.0,),
             (1.0,),
-            0.0,
+            Misfit(0.0, 0.0),
         )
     rank = min(model.n_components, numerical_rank(x))
     keep = excerpt(u)
     x, u = x[:, keep], u.take(keep)
-    halves = [draw_halves(x, u, rank, rng) for _ in range(N_SPLITS)]
+    halves = [draw_halves(x, u, rank, rng) for _ in range(model.n_splits)]
     fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     if not fits:
         nothing = (0.0,) * model.n_components
@@ -141,7 +140,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             "all: there is nothing to check them by",
             nothing,
             nothing,
-            0.0,
+            Misfit(0.0, 0.0),
         )
     z = model.posterior(x, u).mean
     rich = richness(z, u, fits, rng)
@@ -151,7 +150,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
-def _decide(rich: Array, agree: Array, wrong: float) -> tuple[Label, str]:
+def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
     distinct = rich > RICH
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
@@ -159,10 +158,15 @@ def _decide(rich: Array, agree: Array, wrong: float) -> tuple[Label, str]:
             f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
             "any mixture of them would fit as well, do not read them as sources"
         )
-    if wrong > MISFITS:
+    if max(wrong) > MISFITS:
+        if wrong.power > wrong.delay:
+            return "doubtful", (
+                "the components still depend on each other's amplitudes: the sensors seem to "
+                "saturate in a way that was not fitted"
+            )
         return "doubtful", (
-            "the components still depend on each other at some delay or amplitude: this kind "
-            "of mixing (an echo, a room, a saturated sensor) is not what was fitted"
+            "the components still depend on each other at some delay: an echo or a room that "
+            "was not fitted, or sources that act on each other"
         )
     if n < d:
         return "doubtful", (
@@ -310,89 +314,3 @@ def _standard_errors(gain: Array) -> float:
     blocks = gain[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
     error = blocks.std(ddof=1) / np.sqrt(n_blocks)
     return float(blocks.mean() / error) if error > 0 else 0.0
-
-
-def misfit(z: Array, sfreq: float) -> float:
-    """How much one component still says of another, in standard errors.
-
-    Each component is whitened by linear prediction and divided by its envelope, which
-    makes it noise of unit variance. Independent components are then uncorrelated, about
-    N(0, 1) in standard errors, (a) at every lag: a room or any filter that was not fitted
-    shows here; and (b) with the squares and cubes of the others, seen through the same
-    whitening: saturation shows here. Correlation without lag or power is left out, as
-    every fit makes it 0.
-
-    Parameters
-    ----------
-    z : ndarray of shape (n_components, n_times)
-        Components; the strongest first, of which `MOST_PAIRS` pairs are examined.
-    sfreq : float
-        Samples a second. Lags go up to 50 ms, or 32 samples if that is more.
-
-    Returns
-    -------
-    float
-        The largest of all.
-    """
-    if z.shape[1] < SHORTEST:
-        return 0.0
-    n_strongest = int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2)
-    z = z[:n_strongest] - z[:n_strongest].mean(axis=1, keepdims=True)
-    z = z / z.std(axis=1, keepdims=True)
-    flat = [_Flattening(row, min(max(16, round(0.02 * sfreq)), len(row))) for row in z]
-    return max(_lagged_dependence(flat, z, sfreq), _power_dependence(flat, z))
-
-
-class _Flattening:
-    """Whitening and division by the envelope, as one component calls for."""
-
-    def __init__(self, y: Array, width: int) -> None:
-        from scipy.ndimage import uniform_filter1d
-
-        self.taps = prediction_filter(y, 32, 1e-4)
-        errors = self._whiten(y)
-        power = uniform_filter1d(errors**2, width, mode="constant")
-        self.envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std()
-
-    def _whiten(self, y: Array) -> Array:
-        from scipy.signal import lfilter
-
-        errors: Array = lfilter(self.taps, [1.0], y)
-        return errors
-
-    def __call__(self, y: Array) -> Array:
-        flat: Array = self._whiten(y) / self.envelope
-        return flat
-
-
-def _lagged_dependence(flat: list[_Flattening], z: Array, sfreq: float) -> float:
-    n_times = z.shape[1]
-    n_lags = min(max(32, round(0.05 * sfreq)), max(4, n_times // 64))
-    n_fft = 1 << (2 * n_times - 1).bit_length()
-    spectra = [np.fft.rfft(f(row), n_fft) for f, row in zip(flat, z, strict=True)]
-    worst = 0.0
-    for a, b in combinations(spectra, 2):
-        correlation = np.fft.irfft(a * b.conj(), n_fft)
-        near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
-        # the standard error is read off lags so far apart that nothing connects them
-        far = np.concatenate(
-            [correlation[10 * n_lags : 20 * n_lags], correlation[-20 * n_lags : -10 * n_lags]]
-        )
-        error = np.sqrt((far**2).mean())
-        if error > 0:
-            worst = max(worst, float(np.abs(near).max() / error))
-    return worst
-
-
-def _power_dependence(flat: list[_Flattening], z: Array) -> float:
-    worst = 0.0
-    for j, flatten in enumerate(flat):
-        target = flatten(z[j])
-        target = target / target.std()
-        for i in range(len(z)):
-            if i == j:
-                continue
-            powers = np.stack([flatten(z[i] ** p) for p in (1, 2, 3)], axis=1)
-            basis = np.linalg.qr(powers)[0]
-            worst = max(worst, float(np.abs(basis[:, 1:].T @ target).max()))
-    return worst

@@ -11,7 +11,8 @@ from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.ivae import heldout
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.recording import Recording
-from sourcesep.verdict import N_LIKEST, RICH, Verdict, agreement, cross_fit, judge, misfit
+from sourcesep.misfit import Misfit, misfit
+from sourcesep.verdict import N_LIKEST, RICH, Verdict, agreement, cross_fit, judge
 
 LABELS = ("trusted", "doubtful", "not identifiable")
 
@@ -87,7 +88,7 @@ class TestNothingToFind:
             "one component only: there was nothing to separate it from",
             (0.0,),
             (1.0,),
-            0.0,
+            Misfit(0.0, 0.0),
         )
 
 
@@ -147,26 +148,26 @@ class TestTheWrongModel:
         x, u = talkers(how, seed)
         found = verdict(x, u, 16000.0, starts=("segments",))
         assert found.label == "doubtful"
-        assert "this kind of mixing" in found.sentence
+        assert {"saturated": "saturate", "room": "a room"}[how] in found.sentence
         assert min(found.richness) > RICH  # rich and reproducible, and wrong all the same
 
     def test_independent_noise_fits(self):
         z = np.random.default_rng(0).standard_normal((4, 20_000))
-        assert misfit(z, 1000.0) < 6
+        assert max(misfit(z, 1000.0)) < 6
 
     @pytest.mark.parametrize("lag", [1, 20, 45])
     def test_an_echo_does_not(self, lag):
         z = np.random.default_rng(0).standard_normal((2, 20_000))
         z[1] += 0.2 * np.roll(z[0], lag)
-        assert misfit(z, 1000.0) > 20
+        assert misfit(z, 1000.0).delay > 20
         beyond = z.copy()
         beyond[1] = z[1] + 0.2 * np.roll(z[0], 300)
-        assert misfit(beyond, 1000.0) == pytest.approx(misfit(z, 1000.0), rel=0.3)
+        assert misfit(beyond, 1000.0).delay == pytest.approx(misfit(z, 1000.0).delay, rel=0.3)
 
     def test_dependence_on_a_power_does_not(self):
         z = np.random.default_rng(0).standard_normal((2, 20_000))
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
-        assert misfit(z, 1000.0) > 12
+        assert misfit(z, 1000.0).power > 12
 
     def test_scale_and_offset_make_no_difference(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))

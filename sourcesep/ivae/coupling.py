@@ -8,7 +8,6 @@ unmixing matrix followed by a `Flow` that starts as the identity.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.linear import SIGMA, LinearModel
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
+from sourcesep.ivae.invertible import InvertibleModel
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.model import Array, Posterior, Settings, State
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.training import History, Schedule, resolve_device, train
 from sourcesep.metrics import match_sources
@@ -35,7 +35,7 @@ ORDER_SAMPLES = 5000
 """Explained power is measured on this many samples."""
 
 
-class CouplingModel(Model):
+class CouplingModel(InvertibleModel):
     """x = f(z + sigma e), f invertible and nonlinear, the same at every sample.
 
     Several restarts are trained in one batch. What they differ in is luck, so `posterior`
@@ -75,7 +75,7 @@ class CouplingModel(Model):
         The start: whitening and unmixing that precede the flow.
     flow : Flow
         The restarts, the best first; their components match.
-    scores : ndarray of shape (n_restarts,)
+    restart_scores : ndarray of shape (n_restarts,)
         Held-out log-likelihood of each restart in coordinates of the start, nats a sample.
     prior : LabelPrior
         p(z|u) of the best restart.
@@ -86,12 +86,12 @@ class CouplingModel(Model):
     family: ClassVar[str] = "nonlinear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
-    is_invertible: ClassVar[bool] = True
+    n_splits: ClassVar[int] = 1
+    shapes: tuple[float, ...] = GAUSSIAN
 
     linear: LinearModel
     flow: Flow
-    scores: NDArray[np.float64]
-    prior: LabelPrior
+    restart_scores: NDArray[np.float64]
     history_: History
     _range: Array  # (n_restarts, 2, n_components): least and largest latent of the fit
     _shrinkage: Array  # (n_components,): standard deviation of the consensus over the fit
@@ -129,6 +129,34 @@ class CouplingModel(Model):
         self.standardise_channels = standardise_channels
         self.progress = progress
 
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """Return an unfitted model with these settings."""
+        return cls(
+            settings.n_components,
+            n_restarts=settings.n_restarts,
+            device=settings.device,
+            standardise_channels=settings.standardise,
+        )
+
+    @property
+    def choice(self) -> str:  # type: ignore[override]
+        """What was fitted, in plain words."""
+        return f"{self.n_blocks} coupling blocks, {self._n_agreed} restarts averaged"
+
+    @property
+    def scores(self) -> dict[str, float]:  # type: ignore[override]
+        """Held-out log-likelihood of each restart in the start's coordinates, nats a sample."""
+        return {f"restart {r}": float(score) for r, score in enumerate(self.restart_scores)}
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Both ELBO terms along the training of the best restart, nats a sample."""
+        return {
+            "reconstruction": self.history_.reconstruction[:, 0].tolist(),
+            "kl": self.history_.kl[:, 0].tolist(),
+        }
+
     @property
     def n_components(self) -> int:
         """Number of sources."""
@@ -138,11 +166,6 @@ class CouplingModel(Model):
     def n_channels(self) -> int:
         """Number of channels of x."""
         return self.linear.n_channels
-
-    @property
-    def is_bound(self) -> bool:
-        """False: the density is exact."""
-        return False
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -158,8 +181,11 @@ class CouplingModel(Model):
         }
 
     def blank(self) -> Self:
-        """Return an unfitted model with this one's number of components and of steps done."""
-        done = {"n_steps": self.history_.n_steps, "seconds": None}
+        """Return an unfitted model of as many components and steps, and one restart.
+
+        Other fits are compared with this one, and one restart is enough for that.
+        """
+        done = {"n_steps": self.history_.n_steps, "seconds": None, "n_restarts": 1}
         return type(self)(**self._settings() | done, device=self.device, progress=self.progress)
 
     def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
@@ -224,11 +250,11 @@ class CouplingModel(Model):
         z, log_det = self.flow.encode(y)
         scores = np.empty(len(z))
         for r, latent in enumerate(z):
-            prior = _fit_prior(latent[:, ~held], u.take(~held))
+            prior = self.fit_prior(latent[:, ~held], u.take(~held))
             density = prior.log_prob(latent[:, held], u.labels[held]).sum(axis=0)
             scores[r] = (density + log_det[r, held]).mean()
         rank = np.argsort(-scores, kind="stable")
-        self.scores, z = scores[rank], z[rank]
+        self.restart_scores, z = scores[rank], z[rank]
         self.flow = self.flow.with_parameters(self.flow.parameters[rank])
 
         mean = z.mean(axis=2, keepdims=True)
@@ -245,12 +271,12 @@ class CouplingModel(Model):
         z = z[:, order]
         self._range = np.stack([z.min(axis=2), z.max(axis=2)], axis=1)
         self._shrinkage = z[: self._n_agreed].mean(axis=0).std(axis=1)
-        self.prior = _fit_prior(z[0], u)
+        self.prior = self.fit_prior(z[0], u)
 
     @property
     def _n_agreed(self) -> int:
         """Restarts that the consensus is of."""
-        return int((self.scores > self.scores[0] - STRAGGLER).sum())
+        return int((self.restart_scores > self.restart_scores[0] - STRAGGLER).sum())
 
     def _absorb(self, matrix: Array, offset: Array) -> None:
         import torch
@@ -274,53 +300,21 @@ class CouplingModel(Model):
             s = z.mean(axis=0) / self._shrinkage[:, None]
         else:
             s = self._best(x)[0]
-        if u is None:
-            return Posterior(s, np.full_like(s, SIGMA))
-        return self._given_u(s, u)
-
-    def _given_u(self, s: Array, u: Auxiliary) -> Posterior:
-        """Posterior of z from s = z + sigma e, exact."""
-        mean, variance = (moment[u.labels].T for moment in self.prior_moments())
-        gain = variance / (variance + SIGMA**2)
-        return Posterior(mean + gain * (s - mean), SIGMA * np.sqrt(gain))
+        return self._posterior(s, u)
 
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
         """Mix sources by the best restart: f(z)."""
         return self.linear.decode(self.flow.best.decode(z))
 
-    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
-        """Both terms for every sample under the best restart; their difference is exact."""
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """Latents of the best restart, and the log-density of x less theirs."""
         s, log_det = self._best(x)
-        q = self._given_u(s, u)
-        mean, variance = (moment[u.labels].T for moment in self.prior_moments())
-        aside = self.linear.complement @ (x - self.linear.mean[:, None])
-        spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
-        reconstruction = (
-            log_det
-            - 0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
-            - 0.5 * (np.log(2 * np.pi) + aside**2).sum(axis=0)
-        )
-        ratio = q.scale**2 / variance
-        kl = 0.5 * (ratio + (q.mean - mean) ** 2 / variance - 1 - np.log(ratio)).sum(axis=0)
-        return ELBO(reconstruction, kl)
+        return s, log_det + self.linear.log_density_aside(x)
 
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draw z from p(z|u) and x from p(x|z)."""
-        z = self.prior.sample(u.labels, rng)
-        complement = self.linear.complement
-        aside = rng.standard_normal((len(complement), z.shape[1]))
-        noisy = z + SIGMA * rng.standard_normal(z.shape)
-        return z, self.decode(noisy) + np.linalg.pinv(complement) @ aside
-
-    def prior_moments(self) -> tuple[Array, Array]:
-        """Mean and variance of each component given each label, (n_labels, n_components)."""
-        return self.prior.mean, self.prior.variance
-
-    def refit_prior(self, x: Array, u: Auxiliary) -> Self:
-        """Return a model with this map and the prior that fits x given u best."""
-        other = copy.copy(self)
-        other.prior = _fit_prior(self._best(x)[0], u)
-        return other
+        z, x = super().sample(u, rng)
+        return z, x + self.linear.draw_aside(z.shape[1], rng)
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
         """One source as the channels hear it: what x loses without it; they needn't add up."""
@@ -339,7 +333,7 @@ class CouplingModel(Model):
             "restarts": self.flow.parameters.numpy(),
             "range": self._range,
             "shrinkage": self._shrinkage,
-            "scores": self.scores,
+            "scores": self.restart_scores,
             "prior.mean": self.prior.mean,
             "prior.scale": self.prior.scale,
             "prior.shape": self.prior.shape,
@@ -365,7 +359,7 @@ class CouplingModel(Model):
         model.flow = Flow(parameters, model.n_components, model.n_blocks, model.n_hidden)
         model._range = state.tensors["range"]
         model._shrinkage = state.tensors["shrinkage"]
-        model.scores = state.tensors["scores"]
+        model.restart_scores = state.tensors["scores"]
         model.prior = LabelPrior(**group("prior."))
         model.history_ = History(**group("history."))
         return model
@@ -377,10 +371,6 @@ def _at_least_two(n_components: int) -> None:
             f"n_components={n_components}: a nonlinear map needs at least 2 linearly "
             "independent signals; use mixing='linear' or 'post-nonlinear'"
         )
-
-
-def _fit_prior(z: Array, u: Auxiliary) -> LabelPrior:
-    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=not u.is_time, shapes=GAUSSIAN)
 
 
 def _signs(x: Array, z: Array) -> Array:

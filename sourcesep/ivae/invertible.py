@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import ClassVar, Self
 
@@ -19,7 +20,6 @@ SIGMA = 1e-4
 In x = f(z + sigma e) sigma and the prior's variance cannot be told apart, so it is fixed
 by rule: at -80 dB it changes no source, and makes the two terms of the ELBO well defined.
 """
-NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 
 
 class InvertibleModel(Model):
@@ -46,10 +46,13 @@ class InvertibleModel(Model):
         """Fit p(z|u) to sources."""
         return LabelPrior.fit(s, u.labels, u.n_labels, with_mean=not u.is_time, shapes=self.shapes)
 
+    def prior_moments(self) -> tuple[Array, Array]:
+        """Mean and variance of each component given each label, (n_labels, n_components)."""
+        return self.prior.mean, self.prior.variance
+
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior that fits x given u best."""
-        other = self.blank()
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.prior = self.fit_prior(self.encode(x)[0], u)
         return other
 
@@ -72,11 +75,7 @@ class InvertibleModel(Model):
         spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
         reconstruction = log_volume - 0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
         entropy = 0.5 * np.log(2 * np.pi * np.e * q.scale**2).sum(axis=0)
-        # Gauss-Hermite quadrature of E_q log p(z|u): exact for a Gaussian prior
-        expected = sum(
-            w * self.prior.log_prob(q.mean + node * q.scale, u.labels).sum(axis=0)
-            for node, w in zip(NODES, NODE_WEIGHTS / NODE_WEIGHTS.sum(), strict=True)
-        )
+        expected = self.prior.expected_log_prob(q.mean, q.scale, u.labels).sum(axis=0)
         return ELBO(reconstruction, -entropy - expected)
 
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.flow import Flow, Tape
 from sourcesep.ivae.heldout import block_folds
-from sourcesep.ivae.linear import SIGMA
+from sourcesep.ivae.invertible import SIGMA
 from sourcesep.ivae.model import Array
 
 if TYPE_CHECKING:

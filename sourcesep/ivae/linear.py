@@ -11,28 +11,23 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import block_folds, excerpt
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
+from sourcesep.ivae.invertible import InvertibleModel
+from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.priors import SHAPES, LabelPrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.whitening import whiten
 
-__all__ = ["SIGMA", "LinearModel"]
+__all__ = ["LinearModel"]
 
-SIGMA = 1e-4
-"""Standard deviation of the noise on each source, as a share of the source's own.
-
-In x = f(z + sigma e) sigma and the prior's variance cannot be told apart, so it is fixed
-by rule: at -80 dB it changes no source, and makes the two terms of the ELBO well defined.
-"""
+N_FOLDS = 5
 TIE = 1e-3
 """Nats a sample; of starts whose scores differ by less the first one is taken: closer ones
 told nothing, and a worse matrix was taken for a gain of .0001 nats (16 dB lost on talkers)."""
-N_FOLDS = 5
 ENOUGH_HELD_OUT = 50_000
 """With fewer samples than this the comparison goes through more folds, to be less noisy."""
 
 
-class LinearModel(Model):
+class LinearModel(InvertibleModel):
     """x = A (z + sigma e) + mean, with A fitted in closed form.
 
     Parameters
@@ -72,7 +67,6 @@ class LinearModel(Model):
     family: ClassVar[str] = "linear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = True
-    is_invertible: ClassVar[bool] = True
 
     mean: Array
     unmixing: Array
@@ -99,6 +93,21 @@ class LinearModel(Model):
         self.shapes = tuple(shapes)
         self.standardise_channels = standardise_channels
 
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """Return an unfitted model with these settings."""
+        return cls(
+            settings.n_components,
+            starts=settings.starts,
+            shapes=settings.shapes,
+            standardise_channels=settings.standardise,
+        )
+
+    @property
+    def choice(self) -> str:  # type: ignore[override]
+        """Which start was kept, in plain words."""
+        return f"found from {self.start}"
+
     @property
     def n_components(self) -> int:
         """Number of sources."""
@@ -108,11 +117,6 @@ class LinearModel(Model):
     def n_channels(self) -> int:
         """Number of channels of x."""
         return len(self.mean)
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether `log_density` is a bound: exact only while every shape is Gaussian."""
-        return bool(np.any(self.prior.shape != 2))
 
     @property
     def rank(self) -> int:
@@ -164,7 +168,7 @@ class LinearModel(Model):
         self.unmixing = ((rotation @ white.matrix) * sign[:, None])[order]
         self.mixing = (mixing * sign)[:, order]
         self.complement, self.remainder = white.complement, white.complement_inverse
-        self.prior = self._fit_prior(x, u)
+        self.prior = self.fit_prior(self._unmix(x), u)
         return self
 
     def _compare(self, y: Array, u: Auxiliary, rng: np.random.Generator) -> dict[str, float]:
@@ -188,26 +192,10 @@ class LinearModel(Model):
                 scores[name] += float(density.sum(axis=0).mean() + volume) / n_rounds
         return scores
 
-    def _fit_prior(self, x: Array, u: Auxiliary) -> LabelPrior:
-        return LabelPrior.fit(
-            self._unmix(x), u.labels, u.n_labels, with_mean=not u.is_time, shapes=self.shapes
-        )
-
     @property
     def matrices(self) -> tuple[Array, Array]:
         """Unmixing and mixing matrix."""
         return self.unmixing, self.mixing
-
-    def prior_moments(self) -> tuple[Array, Array]:
-        """Mean and variance of each component given each label, (n_labels, n_components)."""
-        return self.prior.mean, self.prior.variance
-
-    def refit_prior(self, x: Array, u: Auxiliary) -> Self:
-        """Return a model with this matrix and the prior that fits x given u best."""
-        other = self.blank()
-        other.__dict__.update(self.__dict__)
-        other.prior = self._fit_prior(x, u)
-        return other
 
     def _unmix(self, x: Array) -> Array:
         return self.unmixing @ x - (self.unmixing @ self.mean)[:, None]
@@ -221,42 +209,30 @@ class LinearModel(Model):
         triangle = qr(both[falling], mode="r", pivoting=True)[0]
         return -float(np.log(np.abs(np.diag(triangle))).sum())
 
-    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """q(z|x,u): exact for a Gaussian prior; without u, as for a flat one."""
-        s = self._unmix(x)
-        if u is None:
-            return Posterior(s, np.full_like(s, SIGMA))
-        variance = self.prior.variance[u.labels].T
-        mean = self.prior.mean[u.labels].T
-        gain = variance / (variance + SIGMA**2)
-        return Posterior(mean + gain * (s - mean), SIGMA * np.sqrt(gain))
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """Sources, and the log-density of x less that of the sources, shape (n_times,)."""
+        return self._unmix(x), self.log_density_aside(x)
+
+    def log_density_aside(self, x: Array) -> Array:
+        """Log-density of what is set aside, and of the change of volume, shape (n_times,)."""
+        aside = self.complement @ (x - self.mean[:, None])
+        density: Array = self.log_volume - 0.5 * (np.log(2 * np.pi) + aside**2).sum(axis=0)
+        return density
+
+    def draw_aside(self, n_times: int, rng: np.random.Generator) -> Array:
+        """Draw what is set aside, as it shows in x, shape (n_channels, n_times)."""
+        drawn: Array = self.remainder @ rng.standard_normal((len(self.complement), n_times))
+        return drawn
 
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
         """Mix sources: A z + mean."""
         x: Array = self.mixing @ z + self.mean[:, None]
         return x
 
-    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
-        """Both terms for every sample; their difference is exact for a Gaussian prior."""
-        s = self._unmix(x)
-        q = self.posterior(x, u)
-        aside = self.complement @ (x - self.mean[:, None])
-        spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
-        reconstruction = (
-            -0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
-            - 0.5 * (np.log(2 * np.pi) + aside**2).sum(axis=0)
-            + self.log_volume
-        )
-        entropy = 0.5 * np.log(2 * np.pi * np.e * q.scale**2).sum(axis=0)
-        expected = self.prior.expected_log_prob(q.mean, q.scale, u.labels).sum(axis=0)
-        return ELBO(reconstruction, -entropy - expected)
-
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draw z from p(z|u) and x from p(x|z)."""
-        z = self.prior.sample(u.labels, rng)
-        noisy = z + SIGMA * rng.standard_normal(z.shape)
-        aside = rng.standard_normal((len(self.complement), z.shape[1]))
-        return z, self.decode(noisy) + self.remainder @ aside
+        z, x = super().sample(u, rng)
+        return z, x + self.draw_aside(z.shape[1], rng)
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
         """One source as the channels hear it, shape (n_channels, n_times)."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 
-__all__ = ["ELBO", "Array", "Model", "Posterior", "State"]
+__all__ = ["ELBO", "Array", "Model", "Posterior", "Settings", "State"]
 
 Array = NDArray[np.float64]
 
@@ -57,6 +57,38 @@ class State:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What may be asked of a fit; every family takes from it what concerns it.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        Number of sources.
+    starts : tuple of str
+        Linear starts that are tried.
+    shapes : tuple of float
+        Exponents that p(z|u) may take.
+    standardise : bool
+        Whether channels of different units count alike.
+    kernel_size, post_kernel_size : int
+        Taps of the mixing, and of a filter behind its curves.
+    n_restarts : int
+        Fits by stochastic gradient that are trained side by side.
+    device : str
+        Where they are trained.
+    """
+
+    n_components: int | None = None
+    starts: tuple[str, ...] = ("segments",)
+    shapes: tuple[float, ...] = (2.0,)
+    standardise: bool = False
+    kernel_size: int = 1
+    post_kernel_size: int = 1
+    n_restarts: int = 4
+    device: str = "auto"
+
+
 class Model(ABC):
     """A prior p(z|u) and a map between sources z and observations x.
 
@@ -71,6 +103,18 @@ class Model(ABC):
     """Where its likelihood lives; likelihoods compare within one representation only."""
     is_linear: ClassVar[bool]
     is_invertible: ClassVar[bool]
+    n_splits: ClassVar[int] = 2
+    """Random halvings of the data on which a verdict can afford to refit it."""
+
+    scores: dict[str, float]
+    """Held-out log-likelihood of the candidates within the family, nats a sample."""
+    choice: str
+    """Which of them was kept, in plain words."""
+
+    @classmethod
+    @abstractmethod
+    def configured(cls, settings: Settings) -> Self:
+        """Return an unfitted model with these settings."""
 
     @property
     @abstractmethod
@@ -110,6 +154,11 @@ class Model(ABC):
     def log_density(self, x: Array, u: Auxiliary) -> Array:
         """log p(x|u) for every sample in nats: exact, or a bound where `is_bound`."""
         return self.elbo(x, u).per_sample
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Both ELBO terms along the training, nats a sample; none for closed forms."""
+        return {"reconstruction": [], "kl": []}
 
     @property
     def matrices(self) -> tuple[Array, Array] | None:

@@ -18,7 +18,7 @@ from sourcesep.ivae.curves import Curves, SlopeFamily
 from sourcesep.ivae.filters import convolve, deconvolve, impulse_response
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, State
+from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.priors import SHAPES, LabelPrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.undistortion import (
@@ -110,6 +110,23 @@ class PostNonlinearModel(InvertibleModel):
         self.post_kernel_size = post_kernel_size
         self.curves = tuple(c for c in CURVES if c in curves)
         self.shapes = tuple(shapes)
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """Return an unfitted model with these settings."""
+        return cls(
+            settings.n_components,
+            kernel_size=settings.kernel_size,
+            post_kernel_size=settings.post_kernel_size,
+            shapes=settings.shapes,
+        )
+
+    @property
+    def choice(self) -> str:  # type: ignore[override]
+        """Which curve was kept, in plain words."""
+        curve = "no curve" if self.curve == "none" else f"a {self.curve} curve a channel"
+        taps = max(self.kernel_size, self.post_kernel_size)
+        return curve + (" and filters" if taps > 1 else "")
 
     @property
     def n_components(self) -> int:

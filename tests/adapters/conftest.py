@@ -20,6 +20,10 @@ class FakeSeparation:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def mixture(self) -> np.ndarray:
+        return self.recording.data
+
+    @property
     def n_components(self) -> int:
         return len(self.sources)
 

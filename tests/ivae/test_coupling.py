@@ -338,7 +338,7 @@ class TestModel:
     def test_restarts_are_matched_and_the_best_is_first(self, seed):
         model, x, _ = fitted(seed, n_restarts=3)
         z = model.restarts(x)
-        assert (np.diff(model.scores) <= 0).all()
+        assert (np.diff(model.restart_scores) <= 0).all()
         for other in z[1:]:
             correlation = np.corrcoef(z[0], other)[:3, 3:]
             np.testing.assert_array_equal(np.abs(correlation).argmax(axis=1), np.arange(3))
@@ -355,7 +355,7 @@ class TestModel:
     def test_a_straggler_has_no_part_in_the_consensus(self):
         model, x, _ = fitted(0, n_restarts=3)
         tensors = dict(model.state().tensors)
-        tensors["scores"] = model.scores[0] - np.array([0.0, 0.1, 9.0])
+        tensors["scores"] = model.restart_scores[0] - np.array([0.0, 0.1, 9.0])
         other = CouplingModel.from_state(State(tensors, model.state().facts))
         mean = model.restarts(x)[:2].mean(axis=0)
         np.testing.assert_allclose(other.posterior(x).mean, mean / other._shrinkage[:, None])

@@ -92,7 +92,7 @@ def test_memory_and_saturation_are_undone(seed):
     x = np.tanh(1.5 * y)
     model = fitted(x, kernel_size=4)
     assert model.curve != "none"
-    undone = model.undistort(x)
+    undone = model.mixture(x)
     residual = [1 - np.corrcoef(undone[c], y[c])[0, 1] ** 2 for c in range(2)]
     linear = [1 - np.corrcoef(x[c], y[c])[0, 1] ** 2 for c in range(2)]
     assert max(residual) < 0.3 * min(linear)
@@ -117,7 +117,7 @@ def test_exactness_and_rules_of_the_contract(kind):
     np.testing.assert_allclose(model.decode(z), x, atol=1e-8)
     np.testing.assert_allclose(z.std(axis=1), 1, rtol=0.01)
     images = model.images(x)
-    np.testing.assert_allclose(images.sum(axis=0), model.undistort(x), atol=1e-8)
+    np.testing.assert_allclose(images.sum(axis=0), model.mixture(x), atol=1e-8)
     power = np.square(images).sum(axis=(1, 2))
     assert power[0] >= 0.98 * power[1]
     rebuilt = PostNonlinearModel.from_state(model.state())
