@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
     from sourcesep.recording import Recording
 
-__all__ = ["SCHEMA_VERSION", "check_contract", "load", "read_metadata", "save"]
+__all__ = ["SCHEMA_VERSION", "check_contract", "contract_of", "load", "read_metadata", "save"]
 
 FORMAT = "sourcesep-model"
 SCHEMA_VERSION = 1
@@ -153,6 +153,7 @@ def load(path: str | Path) -> IVAE:
         model.scores_, model.reason_ = facts["scores"], facts["reason"]
         model.n_iter_ = len(model.history_["kl"])
         model.contract_ = facts["contract"]
+        model._check_settings()
         _check_facts(model)
         model._publish()
     except (KeyError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
@@ -180,7 +181,9 @@ def _check_facts(model: IVAE) -> None:
         and counts.dtype == np.int64
         and counts.min() >= 0
         and counts.sum() > 0,
-        "verdict": model.verdict_.label in get_args(Label),
+        "verdict": model.verdict_.label in get_args(Label)
+        and np.shape(model.verdict_.richness) == (model.model_.n_components,)
+        and np.shape(model.verdict_.agreement) == (model.model_.n_components,),
         "reason": isinstance(model.reason_, str) and isinstance(model.scores_, dict),
     }
     for name, is_right in right.items():
@@ -213,6 +216,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         facts = json.loads(header["__metadata__"]["sourcesep"])
         if facts["format"] != FORMAT:
             raise ValueError(f"format {facts['format']!r}")
+        json.dumps(facts, allow_nan=False)  # what could not be written again is damage
         version = facts["schema_version"]
         if type(version) is not int or version < 1:
             raise ValueError(f"schema_version {version!r}")
@@ -227,6 +231,16 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         )
     checked: dict[str, Any] = facts
     return checked
+
+
+def contract_of(recording: Recording) -> dict[str, Any]:
+    """Return what a model fitted on this recording needs of another."""
+    return {
+        "kind": recording.kind,
+        "names": list(recording.names),
+        "units": list(recording.units),
+        "sfreq": recording.sfreq,
+    }
 
 
 def check_contract(model: IVAE, recording: Recording) -> None:

@@ -204,19 +204,9 @@ class Separation:
 
     def save_model(self, path: str | Path) -> None:
         """Write the fitted model, with what it needs of a recording; see `sourcesep.save`."""
-        from sourcesep.persistence import save
+        from sourcesep.persistence import contract_of, save
 
         save(self.ivae, path, contract=contract_of(self.recording))
-
-
-def contract_of(recording: Recording) -> dict[str, Any]:
-    """Return what a model fitted on this recording needs of another."""
-    return {
-        "kind": recording.kind,
-        "names": list(recording.names),
-        "units": list(recording.units),
-        "sfreq": recording.sfreq,
-    }
 
 
 def separate(
@@ -278,7 +268,7 @@ def separate(
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
-    from sourcesep.persistence import check_contract, load
+    from sourcesep.persistence import contract_of
     from sourcesep.selection import choose_n_components
 
     begin = time.perf_counter()
@@ -293,17 +283,12 @@ def separate(
         u = _build(aux, recording)
         candidates: dict[str, Any] = {}
         if model is not None:
-            ivae = load(model) if isinstance(model, str | Path) else model
-            if not isinstance(ivae, IVAE):
-                raise SettingsError(f"model={model!r}: must be a model file or a fitted IVAE")
-            check_contract(ivae, recording)
+            ivae = _given(model, recording, n_components)
             keep = excerpt(u)
-            elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
-            if n_components not in (None, ivae.model_.n_components):
-                raise SettingsError(
-                    f"n_components={n_components}: the model has {ivae.model_.n_components}; "
-                    "leave it out, or fit anew without a model"
-                )
+            with np.errstate(over="ignore", invalid="ignore"):
+                elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
+            if not np.isfinite(elbo).all():
+                raise InputError("the model makes infinite values of this recording: rescale it")
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
@@ -369,6 +354,23 @@ def _from_array(values: ArrayLike, sfreq: float) -> Recording:
     count = len(data) if data.ndim else 0
     names = tuple(f"ch{i}" for i in range(count))
     return Recording(data.astype(np.float64), rate, names, ("",) * count, "array")
+
+
+def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
+    """The fitted estimator to use, where it fits what was asked for."""
+    from sourcesep.estimator import IVAE
+    from sourcesep.persistence import check_contract, load
+
+    ivae = load(model) if isinstance(model, str | Path) else model
+    if not isinstance(ivae, IVAE):
+        raise SettingsError(f"model={model!r}: must be a model file or a fitted IVAE")
+    check_contract(ivae, recording)
+    if n_components not in (None, ivae.model_.n_components):
+        raise SettingsError(
+            f"n_components={n_components}: the model has {ivae.model_.n_components}; leave it "
+            "out, or fit anew without a model"
+        )
+    return ivae
 
 
 def _build(aux: Any, recording: Recording) -> Auxiliary:
