@@ -8,7 +8,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 REQUIRED := pyproject.toml constraints.txt
 
 .PHONY: demo test lint claims clean
@@ -39,7 +39,7 @@ clean:
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: sourcesep needs 3.11 or newer; name one, e.g. make demo PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
 	touch $@
 
 .venv/installed: .venv/made $(REQUIRED)
@@ -47,9 +47,9 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/made $(REQUIRED)
-	$(INSTALL) --editable '.[tables]' --group dev
+	$(INSTALL) --editable '.[nonlinear,tables]' --group dev
 	touch $@ .venv/installed
 
 .venv/installed-bench: .venv/made $(REQUIRED)
-	$(INSTALL) --editable '.[tables]' --group bench
+	$(INSTALL) --editable '.[nonlinear,tables]' --group bench
 	touch $@ .venv/installed

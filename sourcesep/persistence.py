@@ -153,6 +153,7 @@ def load(path: str | Path) -> IVAE:
         model.scores_, model.reason_ = facts["scores"], facts["reason"]
         model.n_iter_ = len(model.history_["kl"])
         model.contract_ = facts["contract"]
+        model._check_settings()
         _check_facts(model)
         model._publish()
     except (KeyError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
@@ -180,7 +181,9 @@ def _check_facts(model: IVAE) -> None:
         and counts.dtype == np.int64
         and counts.min() >= 0
         and counts.sum() > 0,
-        "verdict": model.verdict_.label in get_args(Label),
+        "verdict": model.verdict_.label in get_args(Label)
+        and np.shape(model.verdict_.richness) == (model.model_.n_components,)
+        and np.shape(model.verdict_.agreement) == (model.model_.n_components,),
         "reason": isinstance(model.reason_, str) and isinstance(model.scores_, dict),
     }
     for name, is_right in right.items():
@@ -213,6 +216,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         facts = json.loads(header["__metadata__"]["sourcesep"])
         if facts["format"] != FORMAT:
             raise ValueError(f"format {facts['format']!r}")
+        json.dumps(facts, allow_nan=False)  # what could not be written again is damage
         version = facts["schema_version"]
         if type(version) is not int or version < 1:
             raise ValueError(f"schema_version {version!r}")

@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 
-__all__ = ["Event", "Kind", "Recording", "adapter_for", "check_magnitude", "read"]
+__all__ = ["Event", "Kind", "Recording", "adapter_for", "check_magnitude", "from_array", "read"]
 
 Kind = Literal["audio", "eeg", "table", "array"]
 
@@ -174,6 +174,22 @@ def suffix_of(path: Path) -> str:
 def adapter_for(kind: str) -> ModuleType:
     """Return the adapter module that reads and writes recordings of `kind`."""
     return importlib.import_module(f"sourcesep.adapters.{'table' if kind == 'array' else kind}")
+
+
+def from_array(values: ArrayLike, sfreq: float) -> Recording:
+    """Return a recording of an array of shape (n_channels, n_times) and its rate in hertz."""
+    try:
+        data, rate = np.asarray(values), float(sfreq)
+        if data.dtype.kind not in "biuf":
+            raise TypeError(f"type {data.dtype}")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"source: not an array of real numbers and its rate ({error}); give (array of shape "
+            "(channels, times), sfreq)"
+        ) from error
+    count = len(data) if data.ndim else 0
+    names = tuple(f"ch{i}" for i in range(count))
+    return Recording(data.astype(np.float64), rate, names, ("",) * count, "array")
 
 
 def read(path: str | Path, **options: Any) -> Recording:

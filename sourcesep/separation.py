@@ -24,7 +24,7 @@ from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, plain, replacing, sha256
-from sourcesep.recording import Recording, adapter_for, read
+from sourcesep.recording import Recording, adapter_for, from_array, read
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
@@ -211,7 +211,7 @@ class Separation:
         return written_result
 
     def save_model(self, path: str | Path) -> None:
-        """Write the fitted model, with what it needs of a recording; see `sourcesep.save`."""
+        """Write the fitted model, with what it needs of a recording: see `sourcesep.save`."""
         from sourcesep.persistence import contract_of, save
 
         save(self.ivae, path, contract=contract_of(self.recording))
@@ -276,7 +276,7 @@ def separate(
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
-    from sourcesep.persistence import check_contract, contract_of, load
+    from sourcesep.persistence import contract_of
     from sourcesep.selection import choose_n_components
 
     begin = time.perf_counter()
@@ -291,17 +291,12 @@ def separate(
         u = _build(aux, recording)
         candidates: dict[str, Any] = {}
         if model is not None:
-            ivae = load(model) if isinstance(model, str | Path) else model
-            if not isinstance(ivae, IVAE):
-                raise SettingsError(f"model={model!r}: must be a model file or a fitted IVAE")
-            check_contract(ivae, recording)
+            ivae = _given(model, recording, n_components)
             keep = excerpt(u)
-            elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
-            if n_components not in (None, ivae.model_.n_components):
-                raise SettingsError(
-                    f"n_components={n_components}: the model has {ivae.model_.n_components}; "
-                    "leave it out, or fit anew without a model"
-                )
+            with np.errstate(over="ignore", invalid="ignore"):
+                elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
+            if not np.isfinite(elbo).all():
+                raise InputError("the model makes infinite values of this recording: rescale it")
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
@@ -345,7 +340,7 @@ def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
     if isinstance(source, Recording):
         return source
     if isinstance(source, tuple) and len(source) == 2:
-        return _from_array(*source)
+        return from_array(*source)
     if hasattr(source, "info") and hasattr(source, "first_samp"):
         recording: Recording = adapter_for("eeg").from_raw(source)
         return recording
@@ -355,19 +350,21 @@ def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
     )
 
 
-def _from_array(values: ArrayLike, sfreq: float) -> Recording:
-    try:
-        data, rate = np.asarray(values), float(sfreq)
-        if data.dtype.kind not in "biuf":
-            raise TypeError(f"type {data.dtype}")
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"source: not an array of real numbers and its rate ({error}); give (array of shape "
-            "(channels, times), sfreq)"
-        ) from error
-    count = len(data) if data.ndim else 0
-    names = tuple(f"ch{i}" for i in range(count))
-    return Recording(data.astype(np.float64), rate, names, ("",) * count, "array")
+def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
+    """The fitted estimator to use, where it fits what was asked for."""
+    from sourcesep.estimator import IVAE
+    from sourcesep.persistence import check_contract, load
+
+    ivae = load(model) if isinstance(model, str | Path) else model
+    if not isinstance(ivae, IVAE):
+        raise SettingsError(f"model={model!r}: must be a model file or a fitted IVAE")
+    check_contract(ivae, recording)
+    if n_components not in (None, ivae.model_.n_components):
+        raise SettingsError(
+            f"n_components={n_components}: the model has {ivae.model_.n_components}; leave it "
+            "out, or fit anew without a model"
+        )
+    return ivae
 
 
 def _build(aux: Any, recording: Recording) -> Auxiliary:

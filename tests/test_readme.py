@@ -14,14 +14,12 @@ README = ROOT / "README.md"
 RUN = ("sourcesep ", "python ")
 """Commands that are run."""
 SKIPPED = (
-    "git clone ",  # needs a network
-    "cd ",
     "make ",  # installs, and runs these tests
     "python3 -m venv ",
     ". .venv/bin/activate",
     "pip install ",
 )
-"""Commands that are not, as they install or move."""
+"""Commands that are not, as they install."""
 SHOWN = ("text", "json")
 """Blocks that show something and are not run."""
 

@@ -10,8 +10,8 @@ from sourcesep import auxiliary, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.ivae import heldout
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.recording import Recording
 from sourcesep.misfit import Misfit, misfit
+from sourcesep.recording import Recording
 from sourcesep.verdict import N_LIKEST, RICH, Verdict, agreement, cross_fit, judge
 
 LABELS = ("trusted", "doubtful", "not identifiable")

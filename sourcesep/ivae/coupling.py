@@ -20,7 +20,7 @@ from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, Settings, State
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.training import History, Schedule, resolve_device, train
+from sourcesep.ivae.training import History, Schedule, require_torch, resolve_device, train
 from sourcesep.metrics import match_sources
 
 if TYPE_CHECKING:
@@ -207,7 +207,10 @@ class CouplingModel(InvertibleModel):
             If x is not finite.
         SettingsError
             If x has rank 1, or more components are asked for than its rank.
+        MissingDependencyError
+            If torch cannot be imported.
         """
+        require_torch()
         import torch
 
         from sourcesep.ivae.likelihood import Likelihood, hold_out
@@ -345,6 +348,7 @@ class CouplingModel(InvertibleModel):
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
+        require_torch()
         import torch
 
         from sourcesep.ivae.flow import Flow

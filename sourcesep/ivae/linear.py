@@ -278,7 +278,8 @@ class LinearModel(InvertibleModel):
             tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]
         )
         model.start, model.scores = facts["start"], facts["scores"]
-        if model.start not in model.starts or not all(p > 0 for p in model.shapes):
+        right = bool(model.shapes) and all(p > 0 for p in model.shapes)
+        if model.start not in model.starts or not right:
             raise ValueError(f"start={model.start!r}, shapes={model.shapes} cannot be")
         return model
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import MissingDependencyError, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["History", "Objective", "Schedule", "resolve_device", "train"]
+__all__ = ["History", "Objective", "Schedule", "require_torch", "resolve_device", "train"]
 
 PILOT = 5
 """Steps that are timed and thrown away, with or without a budget: the minibatches after
@@ -144,6 +144,17 @@ class History:
     def elbo(self) -> NDArray[np.float64]:
         """reconstruction - kl, shape (n_checks, n_restarts)."""
         return self.reconstruction - self.kl
+
+
+def require_torch() -> None:
+    """Raise MissingDependencyError, with the cure, where torch cannot be imported."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise MissingDependencyError(
+            f"mixing=nonlinear needs torch, which cannot be imported ({error}); install it: "
+            "pip install 'sourcesep[nonlinear]'"
+        ) from error
 
 
 def resolve_device(device: str) -> str:

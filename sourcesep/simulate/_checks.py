@@ -8,6 +8,8 @@ import numpy as np
 
 from sourcesep.exceptions import SettingsError
 
+__all__ = ["RandomState", "at_least", "generator", "n_samples", "one_of", "positive"]
+
 RandomState = int | np.random.Generator
 
 

@@ -180,7 +180,20 @@ def icebeem(
 
 
 def shuffled_labels(protocol: Protocol, *, random_state: RandomState = 0) -> Protocol:
-    """Return `protocol` with u permuted over the samples: u then says nothing."""
+    """Permute u over the samples: it then says nothing.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        Data whose u means something.
+    random_state : int or numpy.random.Generator
+        Seed of the permutation.
+
+    Returns
+    -------
+    Protocol
+        The same sources and observations, with u in another order.
+    """
     return replace(protocol, u=generator(random_state).permutation(protocol.u))
 
 

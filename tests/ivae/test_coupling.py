@@ -3,17 +3,15 @@ import functools
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from sourcesep.auxiliary import LEFT_OUT, Auxiliary, Scale  # noqa: E402
-from sourcesep.exceptions import InputError, SettingsError  # noqa: E402
-from sourcesep.ivae.coupling import CouplingModel  # noqa: E402
-from sourcesep.ivae.flow import Flow, Tape  # noqa: E402
-from sourcesep.ivae.likelihood import Likelihood  # noqa: E402
-from sourcesep.ivae.linear import LinearModel  # noqa: E402
-from sourcesep.ivae.model import State  # noqa: E402
-from sourcesep.metrics import mcc  # noqa: E402
-from sourcesep.simulate.protocols import ivae, shuffled_labels  # noqa: E402
+from sourcesep.auxiliary import LEFT_OUT, Auxiliary, Scale
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.coupling import CouplingModel
+from sourcesep.ivae.flow import Flow, Tape
+from sourcesep.ivae.likelihood import Likelihood
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.model import State
+from sourcesep.metrics import mcc
+from sourcesep.simulate.protocols import ivae, shuffled_labels
 
 SHORT = {"n_restarts": 2, "n_steps": 60, "n_blocks": 4, "n_hidden": 8, "device": "cpu"}
 

@@ -5,10 +5,8 @@ import time
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from sourcesep.exceptions import SettingsError  # noqa: E402
-from sourcesep.ivae.training import Schedule, resolve_device, train  # noqa: E402
+from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.training import Schedule, resolve_device, train
 
 
 class Bowl:
