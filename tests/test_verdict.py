@@ -206,12 +206,12 @@ class TestEvidence:
         assert facts["verdict"] == found.label
         evidence = facts["evidence"]
         assert all(np.isfinite([*evidence["richness"], *evidence["agreement"]]))
-        assert evidence["misfit"] == pytest.approx(found.misfit, abs=1e-4)
+        assert evidence["misfit"] == pytest.approx(found.misfit._asdict(), abs=1e-4)
         assert Verdict.from_dict(facts).as_dict() == facts
-        assert {type(v) for v in (*found.richness, *found.agreement, found.misfit)} == {float}
+        assert {type(v) for v in (*found.richness, *found.agreement, *found.misfit)} == {float}
 
     def test_what_is_not_finite_is_null(self):
-        found = Verdict("doubtful", "", (np.inf, 1.0), (np.nan, 1.0), 2.0).as_dict()
+        found = Verdict("doubtful", "", (np.inf, 1.0), (np.nan, 1.0), Misfit(2.0, 3.0)).as_dict()
         assert found["evidence"] == {
             "richness": [None, 1.0],
             "agreement": [None, 1.0],
@@ -243,7 +243,7 @@ class TestHardInput:
         x = of_kind("gaussian", 5)[:, :n_times]
         found = verdict(x, in_time(n_times, length))
         assert found.label != "trusted"
-        assert np.isfinite([*found.richness, *found.agreement, found.misfit]).all()
+        assert np.isfinite([*found.richness, *found.agreement, *found.misfit]).all()
 
     def test_a_source_heard_in_one_segment_only(self):
         sources = simulate.linear_sources("laplace", 8000, 3, random_state=0)

@@ -291,9 +291,9 @@ class CouplingModel(InvertibleModel):
         return self.flow.encode(self.linear.posterior(x).mean)[0]
 
     def _best(self, x: Array) -> tuple[Array, Array]:
-        """Latents of the best restart, and log|det| of its whole map from x."""
+        """Latents of the best restart, and log|det| of its flow."""
         z, log_det = self.flow.best.encode(self.linear.posterior(x).mean)
-        return z[0], log_det[0] + self.linear.log_volume
+        return z[0], log_det[0]
 
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
         """q(z|x,u), centred on the consensus of the restarts; without u, as for a flat prior."""

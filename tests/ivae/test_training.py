@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.training import Schedule, resolve_device, train
