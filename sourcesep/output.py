@@ -124,7 +124,7 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(getattr(error, "strerror", None) or str(error)) from error
     if not isinstance(facts, dict):
         raise ValueError(f"holds a {type(facts).__name__}, not an object")
     return facts

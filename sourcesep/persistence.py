@@ -271,7 +271,8 @@ def check_contract(model: IVAE, recording: Recording) -> None:
         )
     if model.n_features_in_ != recording.n_channels:
         raise InputError(
-            f"{where}: n_channels={recording.n_channels}, the model needs {model.n_features_in_}"
+            f"{where}: n_channels={recording.n_channels}, the model needs "
+            f"{model.n_features_in_}; use one fitted on a recording like this"
         )
     for what, value in (("sfreq", recording.sfreq), ("units", list(recording.units))):
         if contract.get(what, value) != value:

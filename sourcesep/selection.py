@@ -40,6 +40,8 @@ PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 N_FOLDS = 5
 MOST_NUMBERS = 12
 """Numbers of components that are tried when none is given."""
+MARGIN = 0.02
+"""Nats a sample by which a larger model must be better."""
 FEWEST_SAMPLES = 8
 """A quarter of a recording must still say something of its variances."""
 SAMPLES_PER_COMPONENT = 2
@@ -203,7 +205,6 @@ def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:
             f"n_times={n_times}: too few samples to find sources in, at least {FEWEST_SAMPLES} "
             f"are needed; {'axes are (channels, times)' if len(x) > n_times else 'record longer'}"
         )
-    auxiliary.check(u, n_components)
     most = n_times // SAMPLES_PER_COMPONENT
     if min(n_components or len(x), len(x)) > most:
         rank = n_components or numerical_rank(x[:, u.used])
@@ -213,6 +214,7 @@ def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:
                 f"{SAMPLES_PER_COMPONENT * rank} are needed; ask for fewer components, or give "
                 "a longer recording"
             )
+    auxiliary.check(u, n_components)
 
 
 def choose_n_components(
@@ -221,12 +223,14 @@ def choose_n_components(
     """Choose the number of components by held-out ELBO.
 
     What is left of x counts as an isotropic Gaussian within its rank, so that the ELBO
-    of any number is a likelihood of the same data.
+    of any number is a likelihood of the same data. Fewer win unless they are beaten by
+    `MARGIN` and by two standard errors: numbers that describe x equally well differ in
+    nothing but chance.
 
     Returns
     -------
     n_components : int
-        The number with the best held-out ELBO.
+        The smallest number that the best one does not beat.
     scores : dict of str to float
         The ELBO of every number tried, nats a sample.
 
@@ -245,11 +249,18 @@ def choose_n_components(
     if most == 0:
         raise InputError("every channel is constant (silent): there is nothing to separate")
     numbers = np.unique(np.geomspace(1, most, MOST_NUMBERS).round().astype(int))
-    scores = {}
+    values = {}
     with threadpool_limits(limits=1, user_api="blas"):
         for k in map(int, numbers):
             model = LinearModel(k, starts=("segments",), standardise_channels=standardise)
             model.fit(x[:, ~held], train, rng)
-            scores[str(k)] = float(model.log_density(x[:, held], u.take(held)).mean())
-    best = max(scores, key=scores.__getitem__)
-    return int(best), scores
+            values[k] = model.log_density(x[:, held], u.take(held))
+    best = max(values.values(), key=np.mean)
+    chosen = min(k for k, value in values.items() if not _beats(best, value))
+    return chosen, {str(k): float(value.mean()) for k, value in values.items()}
+
+
+def _beats(one: Array, other: Array) -> bool:
+    """Whether one log density, nats for each sample, is higher than another beyond chance."""
+    gain = one - other
+    return bool(gain.mean() > max(MARGIN, 2 * gain.std() / np.sqrt(len(gain))))

@@ -138,7 +138,7 @@ class TestRank:
         else:
             extra = {"duplicated": x[1], "silent": 0 * x[0], "constant": 0 * x[0] + 0.1}[how]
             x = np.concatenate([x[:1], extra[None], x[1:]])
-        model = fit(x, standardise_channels=standardise)
+        model = fit(x, standardise_channels=standardise, starts=("non-gaussian",))
         assert (model.n_components, model.rank, model.n_channels) == (3, 3, 4)
         assert found(model, x, sources) > 0.995
         for tensor in model.state().tensors.values():
@@ -180,7 +180,7 @@ class TestRank:
         # more than k gain but what their parameters (40 variances each) fit of the noise
         assert scores[k] > max(scores.values()) - 0.01 * (5 - k)
         assert all(scores[n] < scores[k] - 0.1 for n in range(1, k))
-        assert found(fit(x, u, k), x, sources) > 0.99
+        assert found(fit(x, u, k, starts=("segments",)), x, sources) > 0.99
 
 
 class TestHardInput:
@@ -206,7 +206,8 @@ class TestHardInput:
     def test_channels_in_other_units(self, standardise):
         x, sources = mixed("mixed", 7)
         units = np.array([[1e-6], [1.0], [1e3], [1e5]])
-        model = fit(units * x, standardise_channels=standardise)
+        settings = {"standardise_channels": standardise, "starts": ("non-gaussian",)}
+        model = fit(units * x, **settings)
         assert found(model, units * x, sources) > 0.995
 
     def test_units_do_not_matter_where_they_may_not(self):
@@ -225,7 +226,7 @@ class TestHardInput:
         padded = np.concatenate([quiet, x, quiet], axis=1)
         padded_sources = np.concatenate([quiet, sources, quiet], axis=1)
         u = in_time(10_000)
-        model = fit(padded, u)
+        model = fit(padded, u, starts=("segments", "bands"))
         assert found(model, padded, padded_sources) > 0.995
         assert np.isfinite(model.log_density(padded, u)).all()
 
@@ -280,7 +281,7 @@ class TestLabels:
         sources = (means[labels] + spread[labels] * rng.standard_normal((12_000, 3))).T
         x = rng.standard_normal((3, 3)) @ sources
         u = from_array(labels, 12_000)
-        model = fit(x, u)
+        model = fit(x, u, starts=("segments",))
         assert found(model, x, sources) > 0.995
         z = model.posterior(x).mean
         expected = [z[:, labels == k].mean(axis=1) for k in range(12)]
@@ -291,7 +292,7 @@ class TestLabels:
         x, _ = mixed("modulated", 2)
         labels = in_time(8000).labels
         renamed = np.random.default_rng(0).permutation(40)[labels]
-        a, b = fit(x, from_array(labels, 8000)), fit(x, from_array(renamed, 8000))
+        a, b = (fit(x, from_array(v, 8000), starts=("segments",)) for v in (labels, renamed))
         assert score(a.posterior(x).mean, b.posterior(x).mean) > 1 - 1e-4
 
     def test_left_out_samples(self):
@@ -303,13 +304,14 @@ class TestLabels:
         names = tuple(map(str, range(40)))
         u = Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
         clean = np.r_[0:3000, 3500:8000]
-        assert found(fit(x, u), x[:, clean], sources[:, clean]) > 0.995
-        assert found(fit(x), x[:, clean], sources[:, clean]) < 0.99
+        one = {"starts": ("segments",)}
+        assert found(fit(x, u, **one), x[:, clean], sources[:, clean]) > 0.995
+        assert found(fit(x, **one), x[:, clean], sources[:, clean]) < 0.99
 
     def test_several_scales(self):
         x, sources = mixed("modulated", 4)
         scales = tuple(in_time(8000, length).scales[0] for length in (50, 200, 800))
         u = Auxiliary(scales, None, is_time=True, spec="segments")
-        model = fit(x, u)
+        model = fit(x, u, starts=("segments",))
         assert found(model, x, sources) > 0.995
         assert len(model.prior_moments()[0]) == 160

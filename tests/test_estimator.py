@@ -1,0 +1,447 @@
+"""`IVAE` as scikit-learn's users know an estimator, and as the iVAE's theorem promises."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sourcesep import IVAE, metrics, simulate
+from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
+from sourcesep.recording import LARGEST
+
+STARTS = ("segments",)
+
+
+def modulated(seed, n_labels=30, length=40, d=3):
+    """Mixed Gaussians whose variances change with a label: samples X, sources S, labels u."""
+    rng = np.random.default_rng(seed)
+    u = np.repeat(np.arange(n_labels), length)
+    S = rng.standard_normal((len(u), d)) * np.exp(rng.normal(size=(n_labels, d)))[u]
+    return S @ rng.standard_normal((d, d)), S, u
+
+
+def quick(n_components=None, **settings):
+    return IVAE(n_components, **{"starts": STARTS, "random_state": 0} | settings)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return modulated(0)
+
+
+@pytest.fixture(scope="module")
+def in_time(data):
+    return quick().fit(data[0])
+
+
+@pytest.fixture(scope="module")
+def by_label(data):
+    X, _, u = data
+    return quick().fit(X, u=u)
+
+
+@parametrize_with_checks([quick()], expected_failed_checks=lambda estimator: {})
+def test_scikit_learn_is_content(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SourcesepWarning)  # of a few samples
+        check(estimator)
+
+
+class TestInScikitLearn:
+    def test_clone_keeps_settings_only(self, in_time):
+        other = clone(in_time)
+        assert other.get_params() == in_time.get_params()
+        with pytest.raises(NotFittedError):
+            other.transform(np.zeros((3, 3)))
+
+    def test_pipeline(self, data):
+        X, S, u = data
+        pipe = Pipeline([("scale", StandardScaler()), ("ivae", quick())])
+        found = pipe.fit(X * [1, 1e3, 1e-3], ivae__u=u).transform(X * [1, 1e3, 1e-3])
+        assert metrics.mcc(S, found) > 0.98
+        np.testing.assert_allclose(pipe.inverse_transform(found), X * [1, 1e3, 1e-3])
+        assert np.isfinite(pipe.score(X * [1, 1e3, 1e-3], None))
+
+    def test_grid_search_finds_the_number_of_components(self):
+        rng = np.random.default_rng(1)
+        S = (
+            rng.standard_normal((1200, 2))
+            * np.exp(rng.normal(size=(40, 2)))[np.repeat(np.arange(40), 30)]
+        )
+        X = S @ rng.standard_normal((2, 4)) + 0.05 * rng.standard_normal((1200, 4))
+        search = GridSearchCV(quick(), {"n_components": [1, 2, 3]}, cv=KFold(2)).fit(X)
+        assert search.best_params_ == {"n_components": 2}
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+    def test_names_of_the_output(self, data):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(data[0], columns=["a", "b", "c"])
+        ivae = quick(2).set_output(transform="pandas")
+        found = ivae.fit_transform(frame)
+        assert list(found.columns) == ["ivae0", "ivae1"] == list(ivae.get_feature_names_out())
+        assert found.index.equals(frame.index)
+        with pytest.raises(ValueError, match="feature names"):
+            ivae.transform(frame[["c", "a", "b"]])
+
+    def test_joblib_workers_give_the_same_bits(self, data, in_time):
+        X = data[0]
+        fits = Parallel(2)(delayed(quick().fit)(X) for _ in range(2))
+        for other in fits:
+            np.testing.assert_array_equal(other.components_, in_time.components_)
+            np.testing.assert_array_equal(other.transform(X), in_time.transform(X))
+
+    def test_pickles(self, data, in_time):
+        again = pickle.loads(pickle.dumps(in_time))
+        np.testing.assert_array_equal(again.transform(data[0]), in_time.transform(data[0]))
+
+    def test_the_input_is_left_alone(self, data):
+        X = data[0].copy()
+        X.setflags(write=False)
+        quick().fit(X).transform(X)
+        np.testing.assert_array_equal(X, data[0])
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.int32])
+    def test_other_types(self, data, dtype):
+        X = (1000 * data[0]).astype(dtype)
+        assert metrics.mcc(data[1], quick().fit(X).transform(X)) > 0.98
+
+
+class TestSources:
+    @pytest.mark.parametrize("seed", [1, 2, 3])
+    def test_are_found_and_trusted(self, seed):
+        X, S, u = modulated(seed, n_labels=40, length=60)
+        ivae = quick().fit(X, u=u)
+        assert metrics.mcc(S, ivae.transform(X)) > 0.98
+        assert ivae.verdict_.label == "trusted"
+
+    def test_need_the_right_u(self):
+        """The claim of identifiability: in shuffled time, only the true labels find them."""
+        errors = {"right": [], "shuffled": [], "time": []}
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            u = rng.permutation(np.repeat(np.arange(40), 100))
+            S = rng.standard_normal((4000, 3)) * np.exp(rng.uniform(-0.5, 0.5, (40, 3)))[u]
+            X = S @ rng.standard_normal((3, 3))
+            for name, given in (("right", u), ("shuffled", rng.permutation(u)), ("time", None)):
+                ivae = quick(prior="gaussian").fit(X, u=given)
+                errors[name].append(1 - metrics.mcc(S, ivae.transform(X)))
+                expected = "trusted" if name == "right" else "not identifiable"
+                assert ivae.verdict_.label == expected, (seed, name)
+        assert max(errors["right"]) < 0.002
+        assert np.mean(errors["shuffled"]) > 10 * np.mean(errors["right"])
+        assert np.mean(errors["time"]) > 10 * np.mean(errors["right"])
+
+    def test_have_unit_variance_and_fall_in_power(self, data, in_time):
+        X = data[0]
+        S = in_time.transform(X)
+        np.testing.assert_allclose(S.std(axis=0), 1)
+        np.testing.assert_allclose(S.mean(axis=0), 0, atol=1e-12)
+        power = np.square(in_time.mixing_).sum(axis=0)
+        assert (np.diff(power) <= 0).all()
+        peak = np.abs(in_time.mixing_).argmax(axis=0)
+        assert (in_time.mixing_[peak, np.arange(3)] > 0).all()
+
+    def test_standardised_channels_count_alike(self, data):
+        X = data[0] * [1, 1e-6, 1e6]
+        ivae = quick(standardise=True).fit(X)
+        power = np.square(ivae.mixing_ / X.std(axis=0)[:, None]).sum(axis=0)
+        assert (np.diff(power) <= 0).all()
+
+    @pytest.mark.parametrize("exponent", [6, 10, 30, 90])
+    @pytest.mark.parametrize("standardise", [False, True])
+    def test_do_not_depend_on_the_channels_units(self, data, in_time, exponent, standardise):
+        X, S, _ = data
+        units = 10.0 ** np.array([-exponent, 0, exponent])
+        ivae = quick(standardise=standardise).fit(X * units)
+        assert metrics.mcc(S, ivae.transform(X * units)) > 0.98
+        shift = np.log(units).sum()
+        assert ivae.score(X * units) + shift == pytest.approx(in_time.score(X), abs=0.02)
+
+    def test_mixing_and_components_invert_each_other(self, in_time):
+        np.testing.assert_allclose(in_time.components_ @ in_time.mixing_, np.eye(3), atol=1e-12)
+
+    def test_a_seed_gives_the_same_bits(self, data):
+        X = data[0]
+        a, b = (IVAE(random_state=5).fit(X) for _ in range(2))
+        np.testing.assert_array_equal(a.components_, b.components_)
+        assert a.verdict_ == b.verdict_
+        assert a.scores_ == b.scores_
+
+    def test_global_state_is_not_touched(self, data):
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        IVAE(random_state=None).fit(data[0][:200])
+        np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+class TestTransform:
+    def test_fit_transform_is_fit_and_transform(self, data):
+        X, _, u = data
+        np.testing.assert_array_equal(quick().fit_transform(X), quick().fit(X).transform(X))
+        np.testing.assert_array_equal(
+            quick().fit_transform(X, u=u), quick().fit(X, u=u).transform(X)
+        )
+
+    def test_inverse_transform_inverts(self, data, in_time):
+        for X in (data[0], modulated(9)[0], 1e3 + data[0]):
+            back = in_time.inverse_transform(in_time.transform(X))
+            assert np.abs(back - X).max() <= 1e-10 * np.abs(X).max()
+
+    def test_of_fewer_components_projects(self, data):
+        X = data[0]
+        ivae = quick(2).fit(X)
+        once = ivae.inverse_transform(ivae.transform(X))
+        np.testing.assert_allclose(ivae.inverse_transform(ivae.transform(once)), once)
+
+    def test_with_u_is_the_posterior_mean(self, data, by_label):
+        X, _, u = data
+        flat, informed = by_label.transform(X), by_label.transform(X, u=u)
+        assert np.abs(informed - flat).max() < 1e-3
+        assert not np.array_equal(informed, flat)
+
+    def test_does_not_depend_on_the_other_samples(self, data, by_label):
+        X, _, u = data
+        np.testing.assert_allclose(
+            by_label.transform(X[::-5], u=u[::-5]), by_label.transform(X, u=u)[::-5]
+        )
+
+    def test_a_label_that_the_fit_has_not_seen(self, data, by_label):
+        X, _, u = data
+        with pytest.raises(InputError, match=r"^u='u=99': a label that the fit has not seen; kn"):
+            by_label.transform(X, u=np.where(u == 0, 99, u))
+
+    def test_u_for_a_model_of_time(self, data, in_time):
+        with pytest.raises(InputError, match=r"fitted on stretches of time, .*; call without u$"):
+            in_time.transform(data[0], u=data[2])
+
+    def test_u_of_another_length(self, data, by_label):
+        with pytest.raises(InputError, match=r"u of shape \(7,\): must be \(1200,\)"):
+            by_label.transform(data[0], u=data[2][:7])
+
+    @pytest.mark.parametrize("S", [np.zeros((4, 2)), np.zeros(3), np.zeros((2, 2, 3))])
+    def test_inverse_of_another_shape(self, in_time, S):
+        with pytest.raises(InputError, match=r"must be \(n_samples, 3\), a column for each"):
+            in_time.inverse_transform(S)
+
+
+class TestScore:
+    def test_is_the_difference_of_the_elbo_terms(self, data, in_time, by_label):
+        X, _, u = data
+        for ivae, given in ((in_time, None), (by_label, u)):
+            reconstruction, kl = ivae.elbo(X, u=given)
+            assert ivae.score(X, None, u=given) == pytest.approx(reconstruction - kl)
+            assert kl > 0
+            assert ivae.history_["reconstruction"][-1] == pytest.approx(reconstruction)
+            assert ivae.history_["kl"][-1] == pytest.approx(kl)
+            assert ivae.n_iter_ == 1
+
+    def test_is_the_log_likelihood_of_a_gaussian_prior(self, data):
+        from scipy.stats import multivariate_normal
+
+        X, _, u = data
+        ivae = quick(prior="gaussian").fit(X, u=u)
+        mean, variance = ivae.model_.prior_moments()
+        expected = np.empty(len(X))
+        for label in range(len(mean)):
+            A = ivae.mixing_
+            rows = u == label
+            expected[rows] = multivariate_normal(
+                X.mean(axis=0) + A @ mean[label], A * (variance[label] + 1e-8) @ A.T
+            ).logpdf(X[rows])
+        assert ivae.score(X, u=u) == pytest.approx(expected.mean(), abs=1e-6)
+
+    def test_is_higher_with_the_right_u(self, data, by_label):
+        X, _, u = data
+        shuffled = np.random.default_rng(0).permutation(u)
+        assert by_label.score(X, u=u) > by_label.score(X, u=shuffled) + 0.5
+
+    def test_new_segments_get_their_own_variances(self, in_time):
+        X = modulated(0)[0]
+        louder = X.mean(axis=0) + 10 * (X - X.mean(axis=0))
+        assert in_time.score(louder) == pytest.approx(in_time.score(X) - 3 * np.log(10), abs=1e-3)
+
+
+class TestSample:
+    def test_follows_the_prior(self, data, by_label):
+        u = np.repeat([3, 17], 20_000)
+        S, X = by_label.sample(len(u), u=u)
+        assert S.shape == X.shape == (40_000, 3)
+        variance = by_label.model_.prior_moments()[1]
+        for label, part in ((3, S[:20_000]), (17, S[20_000:])):
+            np.testing.assert_allclose(part.var(axis=0), variance[label], rtol=0.06)
+        np.testing.assert_allclose(by_label.transform(X), S, atol=1e-3)
+
+    @pytest.mark.parametrize("name", ["in_time", "by_label"])
+    def test_without_u_looks_like_the_data(self, data, name, request):
+        ivae = request.getfixturevalue(name)
+        _, X = ivae.sample(50_000)
+        np.testing.assert_allclose(np.cov(X.T), np.cov(data[0].T), rtol=0.1, atol=0.2)
+
+    def test_is_repeatable(self, by_label):
+        for a, b in zip(by_label.sample(9), by_label.sample(9), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize("n", [0, -1, 1.5, "3", None])
+    def test_a_number_that_cannot_be(self, in_time, n):
+        with pytest.raises(SettingsError, match=r"n=.*: must be a whole number of samples, 1 or"):
+            in_time.sample(n)
+
+
+class TestEffectAndPrior:
+    def test_moves_along_the_mixing_vector(self, in_time):
+        for k in range(3):
+            path = in_time.effect(k, [-1, 0, 2])
+            np.testing.assert_allclose(path[2] - path[1], 2 * in_time.mixing_[:, k])
+            np.testing.assert_allclose(path[1] - path[0], in_time.mixing_[:, k])
+        assert in_time.effect(0).shape == (9, 3)
+
+    @pytest.mark.parametrize("component", [-1, 3, 1.0, "a", None])
+    def test_of_what_is_no_component(self, in_time, component):
+        with pytest.raises(SettingsError, match=r"component=.*: must be 0 to 2$"):
+            in_time.effect(component)
+
+    def test_of_values_of_another_shape(self, in_time):
+        with pytest.raises(InputError, match=r"values of shape \(\): must be \(n_values,\)"):
+            in_time.effect(0, 2.0)
+
+    def test_table_of_the_prior(self, data):
+        X, _, u = data
+        ivae = quick(prior="gaussian").fit(X, u=u)
+        S, table = ivae.transform(X), ivae.prior_table()
+        assert len(table) == 30 * 3
+        for row in (table[0], table[44], table[-1]):
+            samples = S[u == int(row["label"].removeprefix("u=")), row["component"]]
+            assert row["n_samples"] == len(samples) == 40
+            assert row["mean"] == pytest.approx(samples.mean(), abs=0.1)
+            # a label's variance is drawn to the source's own, 1, by one sample's worth
+            assert row["variance"] == pytest.approx((40 * samples.var() + 1) / 41, rel=0.05)
+
+
+class TestSeveralRecordings:
+    def test_share_a_map(self):
+        rng = np.random.default_rng(0)
+        A = rng.standard_normal((3, 3))
+        sources = [modulated(seed)[1] for seed in (4, 5)]
+        parts = [S @ A for S in sources]
+        ivae = quick().fit(parts)
+        for S, X in zip(sources, parts, strict=True):
+            assert metrics.mcc(S, ivae.transform(X)) > 0.98
+        np.testing.assert_allclose(ivae.label_counts_, 30)
+
+    def test_segments_do_not_cross(self):
+        parts = [modulated(0)[0][:390], modulated(1)[0][:410]]
+        ivae = quick(aux="segments:100").fit(parts)
+        assert sum(ivae.label_counts_) == 800
+        assert len(ivae.label_counts_) == 8
+
+    def test_of_unequal_width(self):
+        with pytest.raises(InputError, match="X of 3, 2 columns: all parts must have the same"):
+            quick().fit([np.ones((9, 3)), np.ones((9, 2))])
+
+    def test_a_list_of_rows_is_one_recording(self, data, in_time):
+        other = quick().fit(data[0].tolist())
+        np.testing.assert_array_equal(other.components_, in_time.components_)
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"n_components": 0}, "n_components=0: must be a whole number, 1 or more, or None"),
+            ({"n_components": -2}, "n_components=-2: must be"),
+            ({"n_components": 1.5}, "n_components=1.5: must be"),
+            ({"n_components": "2"}, "n_components='2': must be"),
+            ({"n_components": True}, "n_components=True: must be"),
+            ({"n_components": 4}, "n_components=4: the 3 channels hold 3 linearly independent"),
+            ({"mixing": "quadratic"}, "mixing='quadratic': allowed are auto, linear"),
+            ({"prior": "flat"}, "prior='flat': allowed are auto, gaussian"),
+            ({"prior": ["flat"]}, "prior=['flat']: allowed are auto, gaussian"),
+            ({"starts": ("luck",)}, "starts=('luck',): allowed are segments, bands"),
+            ({"starts": ()}, "starts=(): allowed are"),
+            ({"aux": "sundials"}, "aux='sundials': unknown term 'sundials'; known are"),
+            ({"aux": None}, "aux=None: must be a SPEC such as 'segments'; arrays are given to"),
+            ({"aux": "segments:1e9"}, "seconds=1000000000 is longer than the recording"),
+            ({"sfreq": 0}, "sfreq=0: must be a number of rows a second above 0"),
+            ({"sfreq": "1"}, "sfreq='1': must be"),
+            ({"sfreq": np.inf}, "sfreq=inf: must be"),
+            ({"random_state": -1}, "random_state=-1: must be a whole number, 0 or more, a numpy"),
+            ({"random_state": "x"}, "random_state='x': must be"),
+        ],
+    )
+    def test_settings(self, data, settings, message):
+        with pytest.raises(SettingsError) as error:
+            quick(**settings).fit(data[0])
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("X", "message"),
+        [
+            (np.ones((100, 2)), "every channel is constant"),
+            (np.full((100, 2), 1.0) + 1e-17, "every channel is constant"),
+            (np.eye(7), "n_times=7: too few samples to find sources in, at least 8"),
+            (np.eye(50), "n_times=50: too few samples for 49 components, at least 98"),
+            (np.eye(100)[:, :3] * 1e200, "samples up to 1e+200: 1e+100 is the largest"),
+        ],
+    )
+    def test_data(self, X, message):
+        with pytest.raises(InputError) as error:
+            quick().fit(X)
+        assert message in str(error.value)
+
+    def test_data_beyond_all_bounds_in_every_verb(self, data, by_label):
+        X = np.full((9, 3), 10 * LARGEST)
+        for verb in (by_label.transform, by_label.score):
+            with pytest.raises(InputError, match="is the largest that can be computed with"):
+                verb(X)
+        with pytest.raises(InputError, match="is the largest"):
+            quick().fit(X, u=np.arange(9) % 2)
+
+    @pytest.mark.parametrize(
+        "u", [np.zeros(1200, int), np.arange(1200), -np.ones(1200, int), np.full(1200, np.nan)]
+    )
+    def test_u_that_tells_nothing(self, data, u):
+        with pytest.raises(SourcesepError):
+            quick().fit(data[0], u=u)
+
+    def test_few_samples_with_a_label(self, data):
+        """Most are left out; what is left is fitted without a warning from numpy."""
+        u = np.full(1200, -1)
+        u[:20] = np.arange(20) % 2
+        ivae = quick().fit(data[0], u=u)
+        assert ivae.label_counts_.sum() == 20
+        assert np.isfinite(ivae.transform(data[0])).all()
+
+    def test_before_fit(self):
+        for call in (
+            lambda: quick().transform(np.zeros((2, 2))),
+            lambda: quick().inverse_transform(np.zeros((2, 2))),
+            lambda: quick().score(np.zeros((2, 2))),
+            lambda: quick().sample(2),
+            lambda: quick().effect(0),
+            lambda: quick().prior_table(),
+        ):
+            with pytest.raises(NotFittedError, match="not fitted yet"):
+                call()
+
+
+def test_attributes_of_a_linear_decoder_are_absent_before_fit():
+    assert not hasattr(IVAE(), "mixing_")
+    assert not hasattr(IVAE(), "components_")
+
+
+def test_stationary_sources_by_every_start():
+    """Segments say nothing of stationary uniform sources; the other starts do."""
+    S = simulate.linear_sources("uniform", 4000, 3, random_state=0).T
+    X = S @ np.random.default_rng(0).standard_normal((3, 3))
+    ivae = IVAE(random_state=0).fit(X)
+    assert metrics.mcc(S, ivae.transform(X)) > 0.99
+    assert ivae.scores_["non-gaussian"] == max(ivae.scores_.values())
+    assert "non-gaussian" in ivae.reason_
