@@ -98,7 +98,7 @@ def main() -> None:
         for evidence in (
             [min(v.richness) for v in found],
             [min(v.agreement) for v in found],
-            [v.misfit for v in found],
+            [max(v.misfit) for v in found],
         ):
             low, mid, high = np.quantile(evidence, [0, 0.5, 1])
             line += f"   {low:5.3g} {mid:5.3g} {high:6.3g}"
@@ -109,12 +109,12 @@ def main() -> None:
     something = [
         min(v.richness) for k, found in results.items() if k.split(",")[0] in KINDS for v in found
     ]
-    right = [v.misfit for k, found in results.items() if "instant" in k for v in found]
+    right = [max(v.misfit) for k, found in results.items() if "instant" in k for v in found]
     print(
         f"\nAUROC of richness, white Gaussian against the others: {auroc(nothing, something):.4f}"
     )
     for kind in ("saturated", "room"):
-        wrong = [v.misfit for k, found in results.items() if kind in k for v in found]
+        wrong = [max(v.misfit) for k, found in results.items() if kind in k for v in found]
         print(f"AUROC of misfit, instantaneous against {kind}: {auroc(right, wrong):.4f}")
 
 

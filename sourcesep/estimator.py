@@ -16,7 +16,7 @@ from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
-from sourcesep.recording import Recording, check_magnitude
+from sourcesep.recording import check_magnitude, from_array
 from sourcesep.selection import PRIORS, select
 
 __all__ = ["IVAE"]
@@ -158,8 +158,9 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def _fit(self, X: Any, u: Any) -> Self:
         self._check_settings()
         lengths = [len(part) for part in X] if _is_list_of_arrays(X) else None
-        if lengths and len(widths := {part.shape[1] for part in X}) > 1:
-            raise InputError(f"X of {sorted(widths)} columns: all parts must have the same")
+        widths = dict.fromkeys(str(part.shape[1]) for part in X) if lengths else {}
+        if len(widths) > 1:
+            raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
         X = self._validate(np.concatenate(X) if lengths else X, reset=True)
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
@@ -373,11 +374,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         if u is not None:
             return auxiliary.from_array(u, len(X))
         ends = np.cumsum(lengths or [len(X)])[:-1]
-        names = tuple(f"x{i}" for i in range(X.shape[1]))
-        parts = [
-            Recording(part.T, self.sfreq, names, ("",) * len(names), "array")
-            for part in np.split(X, ends)
-        ]
+        parts = [from_array(part.T, self.sfreq) for part in np.split(X, ends)]
         return auxiliary.build_many(self.aux, parts)
 
     def _labels_of_the_fit(self, u: Auxiliary) -> Auxiliary:

@@ -5,7 +5,11 @@ import pytest
 
 from sourcesep import simulate
 from sourcesep.auxiliary import build, from_array
+from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.ivae.model import Settings
+from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
 from sourcesep.selection import FAMILIES, MIXINGS, check, choose_n_components, select
 
@@ -21,6 +25,10 @@ def mixed(kind, seed, n=3, n_times=4000, n_channels=None, noise=0.0):
     x = rng.standard_normal((n_channels or n, n)) @ sources
     # as loud beside every channel, or it would not be isotropic where channels count alike
     return x + noise * x.std(axis=1, keepdims=True) * rng.standard_normal(x.shape)
+
+
+def settings(**asked):
+    return Settings(**{"starts": tuple(STARTS), "shapes": SHAPES} | asked)
 
 
 def rng():
@@ -46,10 +54,10 @@ class TestSelect:
     @pytest.mark.parametrize("seed", [0, 1])
     def test_takes_the_start_that_suits_the_sources(self, kind, right, seed):
         x = mixed(kind, seed)
-        chosen = select(x, in_time(x), rng())
-        best = max(chosen.scores, key=chosen.scores.__getitem__)
+        chosen = select(x, in_time(x), rng(), settings=settings())
+        scores = chosen.scores["linear"]
         assert chosen.model.start in right
-        assert chosen.scores[chosen.model.start] == pytest.approx(chosen.scores[best], abs=0.01)
+        assert scores[chosen.model.start] == pytest.approx(max(scores.values()), abs=0.01)
         assert chosen.reason == (
             f"linear mixing, found from {chosen.model.start}: the best held-out likelihood of 4 "
             "starts"
@@ -57,19 +65,77 @@ class TestSelect:
 
     def test_says_nothing_of_a_choice_where_there_is_none(self):
         x = mixed("modulated", 0)
-        chosen = select(x, in_time(x), rng(), starts=("spectrum",))
+        chosen = select(x, in_time(x), rng(), settings=settings(starts=("spectrum",)))
         assert chosen.reason == "linear mixing, found from spectrum"
-        assert chosen.scores == {}
+        assert chosen.scores == {"linear": {}}
 
-    def test_auto_and_linear_are_one_while_there_is_one_family(self):
+    def test_auto_stays_linear_where_linear_fits(self):
         x = mixed("modulated", 0)
-        a, b = (select(x, in_time(x), rng(), mixing=m) for m in ("auto", "linear"))
+        a, b = (
+            select(x, in_time(x), rng(), mixing=m, settings=settings()) for m in ("auto", "linear")
+        )
         np.testing.assert_array_equal(a.model.unmixing, b.model.unmixing)
+        assert set(a.scores) == {"linear"}
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_auto_undoes_saturated_microphones(self, seed):
+        """Two talkers through tanh microphones: above 20 dB, where no matrix passes 15."""
+        voices = [simulate.speech(4, random_state=80 + 2 * seed + k) for k in range(2)]
+        mixture = simulate.saturated(voices, sfreq=16000, random_state=seed)
+        u = in_time(mixture.data, "segments:320")
+        auto, linear = (
+            select(mixture.data, u, rng(), mixing=m, sfreq=16000.0, settings=settings())
+            for m in ("auto", "linear")
+        )
+        assert auto.model.family == "post-nonlinear"
+        assert auto.scores["gain"]["post-nonlinear"] > 0.02
+        assert linear.verdict.label == "doubtful"
+        assert linear.verdict.misfit.power > auto.verdict.misfit.power
+
+        def quality(chosen):
+            z = chosen.model.posterior(mixture.data).mean
+            return best_si_sdr(mixture.sources, z)
+
+        assert quality(auto) > 20
+        assert quality(linear) < 15
+
+    def test_auto_leaves_a_room_linear_and_doubtful(self):
+        voices = [simulate.speech(4, random_state=90 + k) for k in range(2)]
+        mixture = simulate.room(voices, sfreq=16000, n_mics=2, rt60=0.2, random_state=0)
+        u = in_time(mixture.data, "segments:320")
+        chosen = select(mixture.data, u, rng(), sfreq=16000.0, settings=settings())
+        assert chosen.model.family == "linear"
+        assert chosen.verdict.label == "doubtful"
+        assert chosen.verdict.misfit.delay > chosen.verdict.misfit.power
+
+    def test_a_family_that_was_asked_for_is_given(self):
+        x = mixed("modulated", 0)
+        chosen = select(x, in_time(x), rng(), mixing="post-nonlinear", settings=settings())
+        assert chosen.model.family == "post-nonlinear"
+        assert chosen.reason == "post-nonlinear mixing, no curve"
+
+    def test_what_cannot_be_tried_is_said(self):
+        """Three channels of rank 2: no curves, a linear fit and the reason."""
+        voices = [simulate.speech(4, random_state=80 + k) for k in range(2)]
+        mixture = simulate.saturated(voices, sfreq=16000, random_state=0).data
+        x = np.concatenate([mixture, mixture[:1]])
+        chosen = select(x, in_time(x, "segments:320"), rng(), sfreq=16000.0, settings=settings())
+        assert chosen.model.family == "linear"
+        assert "post-nonlinear cannot be tried: rank=2 of 3 channels" in chosen.reason
+
+    def test_a_nonlinear_fit_of_nothing_is_not_given(self):
+        x = rng().standard_normal((2, 2000))
+        asked = select(x, in_time(x), rng(), mixing="nonlinear", settings=settings(n_restarts=1))
+        assert asked.verdict.label == "not identifiable"
 
     def test_a_gaussian_prior_is_gaussian(self):
         x = mixed("laplace", 0)
-        assert set(select(x, in_time(x), rng(), prior="gaussian").model.prior.shape) == {2.0}
-        assert set(select(x, in_time(x), rng()).model.prior.shape) != {2.0}
+
+        def shapes(**asked):
+            return set(select(x, in_time(x), rng(), settings=settings(**asked)).model.prior.shape)
+
+        assert shapes(shapes=(2.0,)) == {2.0}
+        assert shapes() != {2.0}
 
 
 class TestNumberOfComponents:

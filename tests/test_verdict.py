@@ -215,7 +215,7 @@ class TestEvidence:
         assert found["evidence"] == {
             "richness": [None, 1.0],
             "agreement": [None, 1.0],
-            "misfit": 2,
+            "misfit": {"delay": 2, "power": 3},
         }
 
     def test_same_seed_same_verdict(self):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
@@ -21,7 +22,6 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, Settings, State
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.training import History, Schedule, require_torch, resolve_device, train
-from sourcesep.metrics import match_sources
 
 if TYPE_CHECKING:
     from sourcesep.ivae.flow import Flow
@@ -386,7 +386,8 @@ def _signs(x: Array, z: Array) -> Array:
 
 def _match(reference: Array, z: Array) -> Array:
     """Signed permutation matrix that brings z closest to `reference`."""
-    pairs = match_sources(reference.T, z.T)
+    correlation = np.corrcoef(reference, z)[: len(z), len(z) :]
+    rows, columns = linear_sum_assignment(-np.abs(correlation))
     matrix = np.zeros((len(z), len(z)))
-    matrix[pairs.sources, pairs.components] = pairs.signs
+    matrix[rows, columns] = np.where(correlation[rows, columns] < 0, -1.0, 1.0)
     return matrix

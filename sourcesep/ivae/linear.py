@@ -106,7 +106,8 @@ class LinearModel(InvertibleModel):
     @property
     def choice(self) -> str:  # type: ignore[override]
         """Which start was kept, in plain words."""
-        return f"found from {self.start}"
+        best = f": the best held-out likelihood of {len(self.scores)} starts"
+        return f"found from {self.start}" + best * (len(self.scores) > 1)
 
     @property
     def n_components(self) -> int:
