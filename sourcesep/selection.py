@@ -33,15 +33,13 @@ amplitudes. There a curve is what is wrong; elsewhere a curve that fits a little
 would separate worse."""
 MARGIN = 0.02
 """Least gain in held-out log-likelihood, nats a sample, for which `auto` leaves the simpler
-family; and 2 standard errors."""
+family, or a smaller number of components; and 2 standard errors."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 
 N_FOLDS = 5
 MOST_NUMBERS = 12
 """Numbers of components that are tried when none is given."""
-MARGIN = 0.02
-"""Nats a sample by which a larger model must be better."""
 FEWEST_SAMPLES = 8
 """A quarter of a recording must still say something of its variances."""
 SAMPLES_PER_COMPONENT = 2
@@ -151,6 +149,8 @@ def _better(
         rich = fitted(name)
     except (InputError, SettingsError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
+    if rich.model.matrices is not None:
+        return replace(simple, reason=f"{simple.reason}; {name} found no curve")
     gain, deviation = _heldout_gain(simple.model, rich.model, x, u, rng)
     scores = simple.scores | rich.scores | {"gain": {name: gain}}
     margin = max(MARGIN, 2 * deviation)

@@ -86,7 +86,7 @@ def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     used = y[:, u.used]
     if used.shape[1] < len(y):
         return np.eye(len(y))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         # an unfinished Picard is one candidate among several, judged by its likelihood
         warnings.filterwarnings("ignore", message="Picard did not converge")
         _, unmixing, _ = picard(
@@ -100,7 +100,8 @@ def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
             tol=1e-6,
             random_state=int(rng.integers(2**31)),
         )
-    return np.asarray(unmixing, np.float64)
+    # of a few spikes it can step beyond all bounds
+    return np.asarray(unmixing if np.isfinite(unmixing).all() else np.eye(len(y)), np.float64)
 
 
 STARTS: dict[str, Start] = {
