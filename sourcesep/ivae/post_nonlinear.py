@@ -250,6 +250,15 @@ class PostNonlinearModel(InvertibleModel):
         inner = inner * np.where(peak < 0, -1.0, 1.0)[:, None, None]
         self.chain = replace(chain, inner=inner[order])
 
+    @property
+    def matrices(self) -> tuple[Array, Array] | None:
+        """Unmixing and mixing matrix, where neither a curve nor a filter was kept."""
+        chain = self.chain
+        if not chain.curves.is_identity or chain.outer is not None or chain.inner.shape[2] > 1:
+            return None
+        unmixing = chain.inner[:, :, 0]
+        return unmixing, np.linalg.inv(unmixing)
+
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Sources, and log |det J| shared out to the samples, shape (n_times,)."""
         return self.chain.forward(x)
