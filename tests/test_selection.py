@@ -65,7 +65,8 @@ class TestSelect:
 
     def test_says_nothing_of_a_choice_where_there_is_none(self):
         x = mixed("modulated", 0)
-        chosen = select(x, in_time(x), rng(), settings=settings(starts=("spectrum",)))
+        one = settings(starts=("spectrum",))
+        chosen = select(x, in_time(x), rng(), mixing="linear", settings=one)
         assert chosen.reason == "linear mixing, found from spectrum"
         assert chosen.scores == {"linear": {}}
 

@@ -257,7 +257,8 @@ class PostNonlinearModel(InvertibleModel):
         if not chain.curves.is_identity or chain.outer is not None or chain.inner.shape[2] > 1:
             return None
         unmixing = chain.inner[:, :, 0]
-        return unmixing, np.linalg.inv(unmixing)
+        mixing: Array = np.linalg.inv(unmixing)
+        return unmixing, mixing
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Sources, and log |det J| shared out to the samples, shape (n_times,)."""
