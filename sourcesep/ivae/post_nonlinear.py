@@ -257,8 +257,7 @@ class PostNonlinearModel(InvertibleModel):
         if not chain.curves.is_identity or chain.outer is not None or chain.inner.shape[2] > 1:
             return None
         unmixing = chain.inner[:, :, 0]
-        mixing: Array = np.linalg.inv(unmixing)
-        return unmixing, mixing
+        return unmixing, np.linalg.inv(unmixing).astype(np.float64)
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Sources, and log |det J| shared out to the samples, shape (n_times,)."""
