@@ -188,7 +188,8 @@ def describe(path: Path) -> dict[str, Any]:
             raise ValueError(f"ends in {path.suffix or 'nothing'}")
         return read_result(path)
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"path={path}: is no result.json ({error}); name a .safetensors file or a result "
+            f"path={path}: is no result.json ({reason}); name a .safetensors file or a result "
             "folder"
         ) from error
