@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from sourcesep.ivae.contrast import prediction_filter
 from sourcesep.ivae.model import Array
@@ -15,10 +14,6 @@ __all__ = ["Misfit", "misfit"]
 
 SHORTEST = 256
 """Samples; fewer say nothing about misfit."""
-SUSPECT = 5.0
-"""Standard errors; what is more is compared with what shifted components give."""
-N_SHIFTS = 7
-"""Shifts in time, far apart, at which only chance connects two components."""
 MOST_PAIRS = 28
 """Pairs of components whose misfit is examined; the strongest components come first."""
 
@@ -99,44 +94,26 @@ def _lagged_dependence(flat: list[_Flattening], z: Array, sfreq: float) -> float
     worst = 0.0
     for a, b in combinations(spectra, 2):
         correlation = np.fft.irfft(a * b.conj(), n_fft)
-        near = np.concatenate([correlation[1 : n_lags + 1], correlation[-n_lags:]])
-        # what chance does is read off lags so far apart that nothing connects them
+        near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
+        # the standard error is read off lags so far apart that nothing connects them
         far = np.concatenate(
             [correlation[10 * n_lags : 20 * n_lags], correlation[-20 * n_lags : -10 * n_lags]]
         )
-        error = _standard_error(np.abs(far).reshape(10, 2 * n_lags).max(axis=1), 2 * n_lags)
-        error = max(error, float(np.sqrt((far**2).mean())))
+        error = np.sqrt((far**2).mean())
         if error > 0:
             worst = max(worst, float(np.abs(near).max() / error))
     return worst
 
 
 def _power_dependence(flat: list[_Flattening], z: Array) -> float:
-    n_times = z.shape[1]
-    shifts = np.linspace(0, n_times, N_SHIFTS + 2).astype(int)[1:-1]
     worst = 0.0
     for j, flatten in enumerate(flat):
         target = flatten(z[j])
         target = target / target.std()
-
-        def dependence(
-            other: Array, flatten: _Flattening = flatten, target: Array = target
-        ) -> float:
-            powers = np.stack([flatten(other**p) for p in (1, 2, 3)], axis=1)
-            return float(np.abs(np.linalg.qr(powers)[0][:, 1:].T @ target).max())
-
         for i in range(len(z)):
             if i == j:
                 continue
-            found = dependence(z[i])
-            if found > max(worst, SUSPECT):
-                # pulses and tones are no noise, however they are whitened: chance does more
-                chance = np.array([dependence(np.roll(z[i], shift)) for shift in shifts])
-                found /= max(1.0, _standard_error(chance, 2))
-            worst = max(worst, found)
+            powers = np.stack([flatten(z[i] ** p) for p in (1, 2, 3)], axis=1)
+            basis = np.linalg.qr(powers)[0]
+            worst = max(worst, float(np.abs(basis[:, 1:].T @ target).max()))
     return worst
-
-
-def _standard_error(largest: Array, n: int) -> float:
-    """Standard error under which the median of maxima of n values is what it is."""
-    return float(np.median(largest) / ndtri((1 + 0.5 ** (1 / n)) / 2))

@@ -39,7 +39,7 @@ RICH = 3.0
 """Least evidence, in standard errors, that tells a component from every other."""
 AGREES = 0.95
 """Least correlation between the components of two fits on halves of the data."""
-MISFITS = 7.0
+MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
 N_LIKEST = 3
