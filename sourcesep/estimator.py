@@ -210,6 +210,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < 1:
                 raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
+        auxiliary.parse(self.aux)
+        self._generator()
         number = isinstance(self.sfreq, float | int | np.number)
         if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
             raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
