@@ -192,11 +192,8 @@ def separate(
         if as_json:
             click.echo(json.dumps(result, allow_nan=False, sort_keys=True))
         elif not quiet:
-            click.echo(
-                _printable(
-                    f"{folder}: {separation.n_components} sources, {separation.verdict.label}"
-                )
-            )
+            count = f"{separation.n_components} source{'s' * (separation.n_components > 1)}"
+            click.echo(_printable(f"{folder}: {count}, {separation.verdict.label}"))
         if not quiet and separation.verdict.label != "trusted":
             _talk(f"{path}: {separation.verdict.label}: {separation.verdict.sentence}")
         if verbose:

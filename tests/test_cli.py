@@ -224,7 +224,7 @@ class TestRefusedInputs:
         assert found.exit_code == 1
         assert found.stdout.splitlines() == [
             "separated/a: 2 sources, trusted",
-            "separated/z: 1 sources, not identifiable",
+            "separated/z: 1 source, not identifiable",
         ]
         lines = found.stderr.splitlines()
         assert lines[0] == "error: input=missing.wav: no such file; check the path"
@@ -406,7 +406,7 @@ class TestSays:
         wav("m.wav", mixture()[:1])
         found = run("separate", "m.wav")
         assert found.exit_code == 0
-        assert found.stdout == "separated/m: 1 sources, not identifiable\n"
+        assert found.stdout == "separated/m: 1 source, not identifiable\n"
         assert re.fullmatch(r"m\.wav: not identifiable: [^\n]+\n", found.stderr)
 
     def test_a_warning_a_line(self):
