@@ -147,6 +147,12 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
     label, sentence = _decide(rich, agree, wrong)
+    if label == "trusted" and not model.is_calibrated:
+        label = "doubtful"
+        sentence = (
+            f"every check is passed, but how often that is right for {model.family} mixing "
+            "has not been measured yet"
+        )
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
@@ -161,8 +167,8 @@ def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
     if max(wrong) > MISFITS:
         if wrong.power > wrong.delay:
             return "doubtful", (
-                "the components still depend on each other's amplitudes: the sensors seem to "
-                "saturate in a way that was not fitted"
+                "the components still depend on each other's amplitudes: sensors that saturate in "
+                "a way that was not fitted, or sources that act on each other"
             )
         return "doubtful", (
             "the components still depend on each other at some delay: an echo or a room that "

@@ -86,6 +86,7 @@ class CouplingModel(InvertibleModel):
     family: ClassVar[str] = "nonlinear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
+    is_calibrated: ClassVar[bool] = False
     n_splits: ClassVar[int] = 1
     shapes: tuple[float, ...] = GAUSSIAN
 

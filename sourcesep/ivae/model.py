@@ -103,6 +103,8 @@ class Model(ABC):
     """Where its likelihood lives; likelihoods compare within one representation only."""
     is_linear: ClassVar[bool]
     is_invertible: ClassVar[bool]
+    is_calibrated: ClassVar[bool] = True
+    """Whether it has been measured how often the verdict is right on fits of this family."""
     n_splits: ClassVar[int] = 2
     """Random halvings of the data on which a verdict can afford to refit it."""
 
