@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from sourcesep._version import __version__
+from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, ModelFileError, OutputError
-from sourcesep.ivae.model import State
+from sourcesep.ivae.model import Model, State
 from sourcesep.output import check_model_output, plain
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ __all__ = ["SCHEMA_VERSION", "check_contract", "contract_of", "load", "read_meta
 FORMAT = "sourcesep-model"
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""
+N_TRIED = 512
+"""Samples, at least, with which a model is tried once it is read."""
 LARGEST_HEADER = 100_000_000
 """Bytes; as in the safetensors format itself."""
 
@@ -134,6 +137,9 @@ def load(path: str | Path) -> IVAE:
     facts = read_metadata(path)
     try:
         tensors = from_bytes(path.read_bytes())
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"tensor {name} has NaN or infinite values")
         family = FAMILIES[facts["family"]]
         state = State(
             {k.removeprefix("model."): v for k, v in tensors.items() if k != "label_counts"},
@@ -155,8 +161,9 @@ def load(path: str | Path) -> IVAE:
         model.contract_ = facts["contract"]
         model._check_settings()
         _check_facts(model)
+        _try(model.model_)
         model._publish()
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
         raise ModelFileError(
             f"model={path}: damaged model file ({type(error).__name__}: {error}); "
             "write it again with --save-model"
@@ -189,6 +196,24 @@ def _check_facts(model: IVAE) -> None:
     for name, is_right in right.items():
         if not is_right:
             raise ValueError(f"{name} does not fit the model")
+
+
+def _try(model: Model) -> None:
+    """Use every verb once: tensors that do not belong together show, whatever the family."""
+    n_labels = len(model.prior_moments()[0])
+    labels = np.resize(np.arange(n_labels), max(n_labels, N_TRIED))
+    scale = Scale(labels, tuple(map(str, range(n_labels))))
+    u = Auxiliary((scale,), None, is_time=True, spec="labels")
+    with np.errstate(all="ignore"):
+        z, x = model.sample(u, np.random.default_rng(0))
+        model.elbo(x, u)
+        model.decode(model.posterior(x).mean)
+        model.refit_prior(x, u)
+        model.image(x, 0, u)
+    shapes = {"z": (z, model.n_components), "x": (x, model.n_channels)}
+    for name, (signal, number) in shapes.items():
+        if signal.shape != (number, len(labels)):
+            raise ValueError(f"{name} comes out in shape {signal.shape}")
 
 
 def _are_texts(values: Any, number: int) -> bool:
