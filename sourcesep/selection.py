@@ -248,7 +248,9 @@ def choose_n_components(
     most = min(numerical_rank(x[:, ~held]), u.n_times // SAMPLES_PER_COMPONENT)
     if most == 0:
         raise InputError("every channel is constant (silent): there is nothing to separate")
-    numbers = np.unique(np.geomspace(1, most, MOST_NUMBERS).round().astype(int))
+    numbers = np.arange(1, most + 1)
+    if most > MOST_NUMBERS:
+        numbers = np.unique(np.geomspace(1, most, MOST_NUMBERS).round().astype(int))
     values = {}
     with threadpool_limits(limits=1, user_api="blas"):
         for k in map(int, numbers):

@@ -150,9 +150,12 @@ class TestNumberOfComponents:
         assert list(scores) == ["1", "2", "3", "4", "5", "6"]
         assert np.isfinite(list(scores.values())).all()
 
-    def test_all_where_there_is_no_noise(self):
-        x = mixed("modulated", 0, n=4)
-        assert choose_n_components(x, in_time(x), rng())[0] == 4
+    @pytest.mark.parametrize("n", [4, 8])
+    def test_all_where_there_is_no_noise(self, n):
+        x = mixed("modulated", 0, n=n)
+        number, scores = choose_n_components(x, in_time(x), rng())
+        assert number == n
+        assert list(scores) == list(map(str, range(1, n + 1)))
 
     def test_does_not_depend_on_units(self):
         x = mixed("modulated", 1, n=2, n_channels=5, noise=0.05)
