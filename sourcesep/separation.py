@@ -142,6 +142,7 @@ class Separation:
                 "kl": self.elbo[1],
             },
             **self.verdict.as_dict(),
+            "judged_on": "this recording" if self.settings["model"] is None else "the model's fit",
             "warnings": self.warnings,
         }
 
