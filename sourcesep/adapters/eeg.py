@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -165,9 +166,14 @@ def _picks(raw: Any, path: Path | None) -> tuple[str, list[int]]:
 @contextmanager
 def _listening(notes: list[str]) -> Iterator[None]:
     """Gather MNE's warnings about the file into `notes`; those about its name are noise."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
+    logger = logging.getLogger("mne")  # may write the same to stdout, where results go
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        logger.disabled = disabled
     for warning in caught:
         text = " ".join(str(warning.message).split())
         about_file = issubclass(warning.category, RuntimeWarning)

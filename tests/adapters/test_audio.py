@@ -312,7 +312,11 @@ def test_integer_files_add_up_to_the_input_bit_by_bit(
     )
     images = rng.uniform(-0.2, 0.2, (n_sources, n_channels, n_times))
     separation = SimpleNamespace(
-        recording=recording, n_components=n_sources, image=lambda k: images[k], warnings=[]
+        recording=recording,
+        mixture=recording.data,
+        n_components=n_sources,
+        image=lambda k: images[k],
+        warnings=[],
     )
     depth = DEPTH_OF.get(bit_depth, bits)
     with TemporaryDirectory() as name:
@@ -342,6 +346,7 @@ def test_float_files_add_up_to_the_input(fake, folder, subtype, seed):
         "subtype": subtype,
         "bit_depth": subtype.lower(),
         "written_as_float": False,
+        "adds_up_to": "the input",
     }
     error = np.linalg.norm(total - data) / np.linalg.norm(data)
     assert error < (1e-7 if subtype == "FLOAT" else 1e-15)  # -120 dB is 1e-6
