@@ -76,7 +76,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Why this candidate was chosen.
     history_ : dict of str to list of float
         Both ELBO terms, nats a sample, at every evaluation; a closed form has one, on the
-        middle 100 000 samples of the fit.
+        64 000 samples of the fit, from all over it.
     n_iter_ : int
         Number of evaluations in `history_`.
 

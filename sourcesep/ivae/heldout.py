@@ -13,7 +13,7 @@ __all__ = ["block_folds", "draw_halves", "excerpt", "random_halves"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
-EXCERPT = 100_000
+EXCERPT = 64_000
 """Samples that suffice to choose between fits and to judge one; fits use all there are."""
 N_STRETCHES = 20
 """That the excerpt is made of."""
