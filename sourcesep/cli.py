@@ -114,6 +114,26 @@ def _exclude(text: str | None) -> tuple[int, ...]:
 )
 @click.option("--columns", metavar="LIST", help="Tables: columns to separate, e.g. a,b,c.")
 @click.option(
+    "--kernel-size",
+    type=click.IntRange(1),
+    help="Taps of the mixing, for families with memory.  [default: the family's own]",
+)
+@click.option(
+    "--quality",
+    type=click.Choice(["fast", "normal", "best"]),
+    default="normal",
+    show_default=True,
+    help="How much time a fit may take for how good a result.",
+)
+@click.option(
+    "-d",
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where families that are trained are trained.",
+)
+@click.option(
     "--seed",
     "random_state",
     type=click.IntRange(0),

@@ -14,7 +14,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.model import Array, Model, Settings
+from sourcesep.ivae.model import QUALITIES, Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import check_magnitude, from_array
 from sourcesep.selection import PRIORS, select
@@ -50,13 +50,19 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     standardise : bool
         Whether columns of different units count alike when fewer components than
         columns are asked for, and in the order of the components.
-    kernel_size, post_kernel_size : int
-        Post-nonlinear: taps of the mixing, and of a filter behind the curves.
+    kernel_size : int, optional
+        Post-nonlinear: taps of the mixing. None is the family's own choice.
+    post_kernel_size : int
+        Post-nonlinear: taps of a filter behind the curves.
     n_restarts : int
         Nonlinear: fits that are trained side by side; ``transform`` gives their
         consensus, ``inverse_transform`` inverts the best.
+    quality : {"fast", "normal", "best"}
+        How much time a fit may take for how good a result; closed forms always give
+        their best.
     device : str
-        Nonlinear: "auto", "cpu", "cuda" or "mps", where they are trained.
+        "auto", "cpu", "cuda" or "mps": where families that are fitted by stochastic
+        gradient are trained.
     random_state : int, Generator or None
         Seeds every random choice; None draws a fresh seed.
 
@@ -111,9 +117,10 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         prior: str = "auto",
         starts: tuple[str, ...] = tuple(STARTS),
         standardise: bool = False,
-        kernel_size: int = 1,
+        kernel_size: int | None = 1,
         post_kernel_size: int = 1,
         n_restarts: int = 4,
+        quality: str = "normal",
         device: str = "auto",
         random_state: int | np.random.Generator | None = None,
     ) -> None:
@@ -127,6 +134,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.kernel_size = kernel_size
         self.post_kernel_size = post_kernel_size
         self.n_restarts = n_restarts
+        self.quality = quality
         self.device = device
         self.random_state = random_state
 
@@ -179,7 +187,9 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 kernel_size=self.kernel_size,
                 post_kernel_size=self.post_kernel_size,
                 n_restarts=self.n_restarts,
+                quality=self.quality,
                 device=self.device,
+                sfreq=float(self.sfreq),
             ),
         )
         self.model_, self.verdict_ = chosen.model, chosen.verdict
@@ -208,8 +218,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
         for name in ("kernel_size", "post_kernel_size", "n_restarts"):
             value = getattr(self, name)
+            if value is None and name == "kernel_size":
+                continue
             if not isinstance(value, int | np.integer) or value < 1:
                 raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
+        if self.quality not in QUALITIES:
+            raise SettingsError(f"quality={self.quality!r}: allowed are {', '.join(QUALITIES)}")
         auxiliary.parse(self.aux)
         self._generator()
         number = isinstance(self.sfreq, float | int | np.number)

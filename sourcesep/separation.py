@@ -226,6 +226,9 @@ def separate(
     aux: str | ArrayLike | None = None,
     model: str | Path | IVAE | None = None,
     columns: str | Sequence[str] | None = None,
+    kernel_size: int | None = None,
+    quality: str = "normal",
+    device: str = "auto",
     random_state: int = 0,
 ) -> Separation:
     """Separate a recording into its sources.
@@ -249,6 +252,12 @@ def separate(
         channels, units and rate.
     columns : str or sequence of str, optional
         Of a table, the columns to separate.
+    kernel_size : int, optional
+        Taps of the mixing, for families that have memory (see `IVAE`).
+    quality : {"fast", "normal", "best"}
+        How much time a fit may take for how good a result.
+    device : str
+        "auto", "cpu", "cuda" or "mps", for families that are trained.
     random_state : int
         Seed of every random choice.
 
@@ -312,19 +321,26 @@ def separate(
                 mixing="linear" if mixing == "auto" and recording.kind in LINEAR else mixing,
                 sfreq=recording.sfreq,
                 standardise=table,
+                kernel_size=kernel_size,
+                quality=quality,
+                device=device,
                 random_state=random_state,
                 starts=EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
             ).fit(recording.data.T, u=u)
             ivae.contract_ = contract_of(recording)
             candidates |= ivae.scores_
             elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
-        sources = ivae.model_.posterior(recording.data).mean
+        fitted = ivae.model_
+        sources = fitted.posterior(recording.data, None if fitted.is_invertible else u).mean
     settings = {
         "n_components": n_components,
         "mixing": mixing,
         "aux": u.spec,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
+        "kernel_size": kernel_size,
+        "quality": quality,
+        "device": device,
         "random_state": int(random_state),
     }
     seconds = time.perf_counter() - begin

@@ -383,6 +383,9 @@ class TestResult:
             "aux": "segments:.02",
             "model": None,
             "columns": None,
+            "kernel_size": None,
+            "quality": "normal",
+            "device": "auto",
             "random_state": 0,
         }
         assert set(result["versions"]) >= {"sourcesep", "numpy"}

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 
-__all__ = ["ELBO", "Array", "Model", "Posterior", "Settings", "State"]
+__all__ = ["ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
 
 Array = NDArray[np.float64]
+
+QUALITIES = ("fast", "normal", "best")
+"""Values of ``quality=``: how much time a fit may take."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +74,33 @@ class Settings:
         Exponents that p(z|u) may take.
     standardise : bool
         Whether channels of different units count alike.
-    kernel_size, post_kernel_size : int
-        Taps of the mixing, and of a filter behind its curves.
+    kernel_size : int, optional
+        Taps of the mixing, or samples that an encoder sees; the family's own by default.
+    post_kernel_size : int
+        Taps of a filter behind the curves.
+    condition_decoder : bool
+        Whether the decoder sees u too: p(x|z,u).
     n_restarts : int
         Fits by stochastic gradient that are trained side by side.
+    quality : {"fast", "normal", "best"}
+        How much time a fit may take for how good a result.
     device : str
-        Where they are trained.
+        Where gradients are computed.
+    sfreq : float
+        Samples a second, for what is a duration.
     """
 
     n_components: int | None = None
     starts: tuple[str, ...] = ("segments",)
     shapes: tuple[float, ...] = (2.0,)
     standardise: bool = False
-    kernel_size: int = 1
+    kernel_size: int | None = None
     post_kernel_size: int = 1
+    condition_decoder: bool = False
     n_restarts: int = 4
+    quality: str = "normal"
     device: str = "auto"
+    sfreq: float = 1.0
 
 
 class Model(ABC):

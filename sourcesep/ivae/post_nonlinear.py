@@ -116,7 +116,7 @@ class PostNonlinearModel(InvertibleModel):
         """Return an unfitted model with these settings."""
         return cls(
             settings.n_components,
-            kernel_size=settings.kernel_size,
+            kernel_size=settings.kernel_size or 1,
             post_kernel_size=settings.post_kernel_size,
             shapes=settings.shapes,
         )
