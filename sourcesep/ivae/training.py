@@ -19,7 +19,7 @@ from sourcesep.exceptions import MissingDependencyError, SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["History", "Objective", "Schedule", "require_torch", "resolve_device", "train"]
+__all__ = ["PILOT", "History", "Objective", "Schedule", "require_torch", "resolve_device", "train"]
 
 PILOT = 5
 """Steps that are timed and thrown away, with or without a budget: the minibatches after
