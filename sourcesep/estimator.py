@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -14,10 +15,11 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import QUALITIES, Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import check_magnitude, from_array
-from sourcesep.selection import PRIORS, select
+from sourcesep.selection import FAMILIES, PRIORS, select
 
 __all__ = ["IVAE"]
 
@@ -33,10 +35,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"}
+    mixing : {"auto", "linear", "post-nonlinear", "nonlinear", "amortised"}
         Family of the decoder p(x|z). ``"auto"`` is linear, or post-nonlinear where the
         linear components depend on each other's amplitudes and curves fit better.
-        ``"nonlinear"`` needs torch (``pip install sourcesep[nonlinear]``).
+        ``"nonlinear"`` and ``"amortised"`` need torch
+        (``pip install sourcesep[nonlinear]``). ``"amortised"`` has noise in every channel,
+        takes NaN in X for missing, and needs u wherever it is given X.
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.
@@ -51,12 +55,16 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Whether columns of different units count alike when fewer components than
         columns are asked for, and in the order of the components.
     kernel_size : int, optional
-        Post-nonlinear: taps of the mixing. None is the family's own choice.
+        Post-nonlinear: taps of the mixing. Amortised: samples that encoder and decoder
+        see, an odd number. None is the family's own choice.
     post_kernel_size : int
         Post-nonlinear: taps of a filter behind the curves.
+    condition_decoder : bool
+        Amortised: whether the decoder sees u too, p(x|z,u). The theorem wants p(x|z).
     n_restarts : int
         Nonlinear: fits that are trained side by side; ``transform`` gives their
-        consensus, ``inverse_transform`` inverts the best.
+        consensus, ``inverse_transform`` inverts the best. Amortised: of the flow that
+        networks may start from.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result; closed forms always give
         their best.
@@ -119,6 +127,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         standardise: bool = False,
         kernel_size: int | None = 1,
         post_kernel_size: int = 1,
+        condition_decoder: bool = False,
         n_restarts: int = 4,
         quality: str = "normal",
         device: str = "auto",
@@ -133,6 +142,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.standardise = standardise
         self.kernel_size = kernel_size
         self.post_kernel_size = post_kernel_size
+        self.condition_decoder = condition_decoder
         self.n_restarts = n_restarts
         self.quality = quality
         self.device = device
@@ -186,6 +196,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 standardise=self.standardise,
                 kernel_size=self.kernel_size,
                 post_kernel_size=self.post_kernel_size,
+                condition_decoder=self.condition_decoder,
                 n_restarts=self.n_restarts,
                 quality=self.quality,
                 device=self.device,
@@ -198,7 +209,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.label_counts_ = np.bincount(u.labels[u.labels >= 0], minlength=u.n_labels)
         keep = excerpt(u)
         part = u.take(keep)
-        elbo = self.model_.elbo(x[:, keep][:, part.used], part.take(part.used))
+        x = (x if self.model_.accepts_missing else impute(x))[:, keep]
+        elbo = self.model_.elbo(x[:, part.used], part.take(part.used))
         self.history_ = {
             name: [*self.model_.history[name], float(getattr(elbo, name).mean())]
             for name in ("reconstruction", "kl")
@@ -238,18 +250,35 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def transform(self, X: ArrayLike, *, u: Any = None) -> Array:
         """Return the posterior mean of the sources, shape (n_samples, n_components).
 
-        Invertible maps need no u. With u given it is the mean of q(z|x,u).
+        Invertible maps need no u. With u given it is the mean of q(z|x,u). Other maps need
+        what the fit was given; new stretches of time get variances of their own.
         """
         X = self._validate(X)
-        given = None if u is None else self._labels_of_the_fit(self._auxiliary(X, u))
-        return self.model_.posterior(X.T, given).mean.T
+        if self.model_.is_invertible:
+            given = None if u is None else self._labels_of_the_fit(self._auxiliary(X, u))
+            return self.model_.posterior(X.T, given).mean.T
+        model, given = self._with_prior_for(X, u)
+        return model.posterior(X.T, given).mean.T
+
+    def adapted(self, X: ArrayLike, *, u: Any = None) -> tuple[Self, Auxiliary]:
+        """Return this estimator with the prior that rows of X have, and their u.
+
+        New stretches of time get variances of their own, with the map fixed; labels and
+        covariates keep what the fit has learned of them.
+        """
+        other = copy.copy(self)
+        other.model_, given = self._with_prior_for(self._validate(X), u)
+        return other, given
 
     def fit_transform(self, X: ArrayLike, y: Any = None, *, u: Any = None) -> Array:
         """Fit, and return the sources of X."""
         return self.fit(X, y, u=u).transform(X)
 
-    def inverse_transform(self, S: ArrayLike) -> Array:
-        """Mix sources of shape (n_samples, n_components) by the decoder."""
+    def inverse_transform(self, S: ArrayLike, *, u: Any = None) -> Array:
+        """Mix sources of shape (n_samples, n_components) by the decoder.
+
+        u counts where the decoder was conditioned on it.
+        """
         check_is_fitted(self)
         S = np.asarray(S, np.float64)
         if S.ndim != 2 or S.shape[1] != self.model_.n_components:
@@ -257,7 +286,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 f"S of shape {S.shape}: must be (n_samples, {self.model_.n_components}), a "
                 "column for each component"
             )
-        return self.model_.decode(S.T).T
+        given = None if u is None else self._labels_of_the_fit(auxiliary.from_array(u, len(S)))
+        return self.model_.decode(S.T, given).T
 
     def elbo(self, X: ArrayLike, *, u: Any = None) -> tuple[float, float]:
         """Return the two terms of the ELBO, (reconstruction, kl), in nats a sample.
@@ -367,6 +397,16 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 "numpy.random.Generator, or None"
             ) from error
 
+    def _accepts_missing(self, is_fit: bool) -> bool:
+        """Whether NaN may be in X: a fit may have ended in another family than asked for."""
+        family = FAMILIES.get(self.mixing) if is_fit else self.model_
+        return family is not None and family.accepts_missing
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._accepts_missing(is_fit=True)
+        return tags
+
     @property
     def _n_features_out(self) -> int:
         return self.model_.n_components
@@ -375,7 +415,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         if not reset:
             check_is_fitted(self)
         X = validate_data(
-            self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1
+            self,
+            X,
+            reset=reset,
+            dtype=np.float64,
+            ensure_all_finite="allow-nan" if self._accepts_missing(reset) else True,
+            ensure_min_samples=2 if reset else 1,
         )
         checked: Array = X
         check_magnitude(checked)
@@ -403,6 +448,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         return auxiliary.renumbered(u, self.u_names_)
 
     def _with_prior_for(self, X: Array, u: Any) -> tuple[Model, Auxiliary]:
+        """The model as it is for these rows, and their u."""
+        if u is None and self.u_names_ is not None and not self.model_.is_invertible:
+            raise InputError(
+                f"u=None: mixing={self.model_.family!r} was fitted with labels or covariates, and "
+                "needs those of every row; give them as u"
+            )
         built = self._auxiliary(X, u)
         if built.is_time:
             return self.model_.refit_prior(X.T, built), built

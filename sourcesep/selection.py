@@ -11,9 +11,11 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
@@ -23,7 +25,8 @@ from sourcesep.verdict import MISFITS, Verdict, judge
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
 
 FAMILIES: dict[str, type[Model]] = {
-    model.family: model for model in (LinearModel, PostNonlinearModel, CouplingModel)
+    model.family: model
+    for model in (LinearModel, PostNonlinearModel, CouplingModel, AmortisedModel)
 }
 """The model families by the name they go by in ``mixing=``."""
 MIXINGS = ("auto", *FAMILIES)
@@ -87,7 +90,7 @@ def select(
     Parameters
     ----------
     x : ndarray of shape (n_channels, n_times)
-        Observations.
+        Observations; NaN where missing, if the family that is asked for accepts that.
     u : Auxiliary
         Their auxiliary variable.
     rng : numpy.random.Generator
@@ -106,11 +109,14 @@ def select(
     """
     if mixing not in MIXINGS:
         raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
-    check(x, u, settings.n_components)
+    filled = impute(x)
+    check(filled, u, settings.n_components)
 
     def fitted(name: str) -> Selection:
-        model = FAMILIES[name].configured(settings).fit(x, u, rng)
-        verdict = judge(model, x, u, sfreq, rng)
+        family = FAMILIES[name]
+        given = x if family.accepts_missing else filled
+        model = family.configured(settings).fit(given, u, rng)
+        verdict = judge(model, given, u, sfreq, rng)
         return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
 
     linear = fitted(LinearModel.family)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import draw_halves, excerpt, random_halves
+from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
 from sourcesep.ivae.whitening import numerical_rank
@@ -127,10 +128,11 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             (1.0,),
             Misfit(0.0, 0.0),
         )
-    rank = min(model.n_components, numerical_rank(x))
+    filled = impute(x)
+    rank = min(model.n_components, numerical_rank(filled))
     keep = excerpt(u)
     x, u = x[:, keep], u.take(keep)
-    halves = [draw_halves(x, u, rank, rng) for _ in range(model.n_splits)]
+    halves = [draw_halves(filled[:, keep], u, rank, rng) for _ in range(model.n_splits)]
     fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     if not fits:
         nothing = (0.0,) * model.n_components
@@ -216,7 +218,11 @@ def cross_fit(
     outputs = []
     for which in (0, 1):
         chosen = half == which
-        other = model.blank().fit(x[:, chosen], u.take(chosen), rng).posterior(x).mean
+        fit = model.blank().fit(x[:, chosen], u.take(chosen), rng)
+        if fit.is_invertible:
+            other = fit.posterior(x).mean
+        else:  # its prior knows this half's labels only
+            other = fit.refit_prior(x, u).posterior(x, u).mean
         correlation = np.corrcoef(z, other)[: len(z), len(z) :]
         match = linear_sum_assignment(-np.abs(correlation))[1]
         outputs.append(other[match] / other[match].std(axis=1, keepdims=True))

@@ -16,28 +16,18 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.amortised_maps import (
-    NO_HISTORY,
-    Candidate,
-    MatrixMap,
-    NetworkMap,
-    map_from_state,
-)
-from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
-from sourcesep.ivae.latent_start import MARGIN, LatentStart
-from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.linear_gaussian import LinearGaussian, impute
+from sourcesep.ivae.amortised_candidates import fit_matrix, score
+from sourcesep.ivae.amortised_maps import MatrixMap, NetworkMap, map_from_state
+from sourcesep.ivae.frame import Frame
+from sourcesep.ivae.latent_start import MARGIN
+from sourcesep.ivae.missing import check_values
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
-from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.prior_tables import (
-    GAUSSIAN,
+    Prior,
     encoded_prior,
-    gaussian_prior,
     label_table,
-    pooled,
     prior_from,
     prior_tensors,
-    rearranged,
     table_for,
 )
 from sourcesep.ivae.priors import LabelPrior
@@ -48,15 +38,13 @@ __all__ = ["AmortisedModel"]
 
 CANDIDATES = ("linear", "networks")
 STEPS = {"fast": 800, "normal": 2400, "best": 6000}
-"""Minibatches of the networks by quality; a flow at the start takes half as many."""
+"""Minibatches of the networks by quality."""
 KERNEL = 9
 """Samples that the networks see where u is time and nothing else is asked for."""
-ORDER_SAMPLES = 5000
+SOME_SAMPLES = 5000
 """Scale and explained power are measured on this many samples."""
 PRIOR_ROUNDS = 10
 """Of encoding and of fitting the prior to what is encoded."""
-ARRAYS = ("centre", "width", "order", "offset", "gain")
-"""The model's own tensors."""
 
 
 class AmortisedModel(Model):
@@ -73,14 +61,13 @@ class AmortisedModel(Model):
     n_components : int, optional
         Number of sources; the numerical rank of x by default.
     kernel_size : int, optional
-        Samples that encoder and decoder see, an odd number. By default 9 where u is time
-        and 1 elsewhere.
+        Samples that encoder and decoder see, odd; by default 9 where u is time, else 1.
     condition_decoder : bool
         Whether the decoder sees u, by way of the prior's moments: p(x|z,u).
     n_restarts : int
-        Networks trained side by side; the one with the best held-out bound is kept.
-    quality : {"fast", "normal", "best"}
-        How long to train.
+        Of the flow that networks may start from; its consensus is the start.
+    n_steps : int
+        Minibatches that networks are trained on; a flow at the start takes half as many.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; for training.
     candidates : tuple of str
@@ -88,7 +75,7 @@ class AmortisedModel(Model):
     starts : tuple of str
         Of the linear candidate.
     standardise_channels : bool
-        Whether channels of different units count alike.
+        Whether channels of different units count alike in the order of the components.
 
     Attributes
     ----------
@@ -108,18 +95,16 @@ class AmortisedModel(Model):
     accepts_missing: ClassVar[bool] = True
     n_splits: ClassVar[int] = 1
 
+    kernel_size: int
     candidate: str
     scores: dict[str, float]
     map: MatrixMap | NetworkMap
-    prior: LabelPrior | NetworkPrior
+    prior: Prior
     history_: History
     with_mean: bool
     centre: Array  # (n_channels,)
     width: Array  # (n_channels,)
-    # from the map's z to the model's: (z[order] - offset) / gain
-    order: NDArray[np.int64]
-    offset: Array
-    gain: Array
+    frame: Frame
 
     def __init__(
         self,
@@ -127,8 +112,8 @@ class AmortisedModel(Model):
         *,
         kernel_size: int | None = None,
         condition_decoder: bool = False,
-        n_restarts: int = 1,
-        quality: str = "normal",
+        n_restarts: int = 4,
+        n_steps: int = STEPS["normal"],
         device: str = "auto",
         candidates: tuple[str, ...] = CANDIDATES,
         starts: tuple[str, ...] = tuple(STARTS),
@@ -142,10 +127,10 @@ class AmortisedModel(Model):
         if not candidates or any(c not in CANDIDATES for c in candidates):
             raise SettingsError(f"candidates={candidates}: allowed are {', '.join(CANDIDATES)}")
         self.requested = n_components
-        self.kernel_size = kernel_size
+        self.asked_kernel_size = kernel_size
         self.condition_decoder = condition_decoder
         self.n_restarts = n_restarts
-        self.quality = quality
+        self.n_steps = n_steps
         self.device = device
         self.candidates = tuple(candidates)
         self.starts = tuple(starts)
@@ -159,7 +144,7 @@ class AmortisedModel(Model):
             kernel_size=settings.kernel_size,
             condition_decoder=settings.condition_decoder,
             n_restarts=settings.n_restarts,
-            quality=settings.quality,
+            n_steps=STEPS[settings.quality],
             device=settings.device,
             starts=settings.starts,
             standardise_channels=settings.standardise,
@@ -171,21 +156,21 @@ class AmortisedModel(Model):
             "kernel_size": self.kernel_size,
             "condition_decoder": self.condition_decoder,
             "n_restarts": self.n_restarts,
-            "quality": self.quality,
+            "n_steps": self.n_steps,
             "candidates": self.candidates,
             "starts": self.starts,
             "standardise_channels": self.standardise_channels,
         }
 
     def blank(self) -> Self:
-        """Return an unfitted model with this one's choices made, and one restart."""
+        """Return an unfitted model with this one's choices made, and one restart of a flow."""
         made = {"candidates": (self.candidate,), "n_restarts": 1}
         return type(self)(**self._settings() | made, device=self.device)
 
     @property
     def n_components(self) -> int:
         """Number of sources."""
-        return len(self.order)
+        return len(self.frame.order)
 
     @property
     def n_channels(self) -> int:
@@ -208,10 +193,7 @@ class AmortisedModel(Model):
     @property
     def history(self) -> dict[str, list[float]]:
         """Both terms of the bound along the training, nats a sample; none for a matrix."""
-        return {
-            "reconstruction": self.history_.reconstruction[:, 0].tolist(),
-            "kl": self.history_.kl[:, 0].tolist(),
-        }
+        return {k: getattr(self.history_, k)[:, 0].tolist() for k in ("reconstruction", "kl")}
 
     @property
     def noise(self) -> Array:
@@ -230,8 +212,7 @@ class AmortisedModel(Model):
             Labels of the samples; those left out are not fitted on. Where it has
             covariates the prior is a network of them, and of nothing else.
         rng : numpy.random.Generator
-            For every random choice: the same state gives the same fit, bit for bit, on
-            one machine.
+            For every random choice.
 
         Raises
         ------
@@ -239,27 +220,25 @@ class AmortisedModel(Model):
             If x is infinite somewhere, or a channel has no value at all.
         SettingsError
             If more components are asked for than the rank of x.
-        MissingDependencyError
-            If torch cannot be imported.
         """
-        require_torch()
+        require_torch(self.family)
         from sourcesep.ivae.amortised_fit import fit_networks
         from sourcesep.ivae.likelihood import hold_out
 
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
-        _check_values(x)
+        check_values(x)
         self.with_mean = not u.is_time
-        self.kernel_size = self.kernel_size or (KERNEL if u.is_time else 1)
+        self.kernel_size = self.asked_kernel_size or (KERNEL if u.is_time else 1)
         self.centre = np.nanmean(x, axis=1)
         deviation = np.nanstd(x, axis=1)
         self.width = np.where(deviation > 0, deviation, 1.0)
         x = self._standardised(x)
         held = hold_out(u)
-        kept = self._fit_matrix(x, u, ~held, rng)
+        kept = fit_matrix(x, u, ~held, rng, self.requested, self.starts)
         self.scores = {}
         if "linear" in self.candidates:
-            self.scores["linear"] = self._score(kept, x, u, held)
+            self.scores["linear"] = score(kept, x, u, held, with_spectra=self.kernel_size > 1)
         if "networks" in self.candidates:
             networks = fit_networks(
                 kept.map.start,
@@ -270,76 +249,30 @@ class AmortisedModel(Model):
                 kernel_size=self.kernel_size,
                 condition_decoder=self.condition_decoder,
                 n_restarts=self.n_restarts,
-                n_steps=STEPS[self.quality],
+                n_steps=self.n_steps,
                 device=resolve_device(self.device),
             )
-            self.scores["networks"] = self._score(networks, x, u, held)
+            self.scores["networks"] = score(networks, x, u, held)
             if self.scores["networks"] > self.scores.get("linear", -np.inf) + MARGIN:
                 kept = networks
         if isinstance(kept.map, MatrixMap):
-            kept = self._fit_matrix(x, u, np.ones(u.n_times, bool), rng)
+            kept = fit_matrix(x, u, np.ones(u.n_times, bool), rng, self.requested, self.starts)
         self.candidate = "linear" if isinstance(kept.map, MatrixMap) else "networks"
         self.map, self.history_ = kept.map, kept.history
-        self._arrange(kept.prior, x, u)
+        self.frame = self._framed(kept.prior, x, u)
+        self.prior = self.frame.show_prior(kept.prior)
         return self
 
-    def _fit_matrix(
-        self, x: Array, u: Auxiliary, free: NDArray[np.bool_], rng: np.random.Generator
-    ) -> Candidate:
-        """Fit the linear candidate to some of the samples of standardised x."""
-        filled, part = impute(x)[:, free], u.take(free)
-        # which directions are kept, and the order, go by the channels' own power
-        linear = LinearModel(
-            self.requested, starts=self.starts, standardise_channels=self.standardise_channels
-        ).fit(filled * self.width[:, None], part, rng)
-        mixing = linear.mixing / self.width[:, None]
-        counts = np.bincount(part.labels, minlength=u.n_labels)
-        gaussian, mean, variance = LinearGaussian.fit(
-            filled, mixing, part.labels, u.n_labels, with_mean=self.with_mean
-        )
-        prior: LabelPrior | NetworkPrior = gaussian_prior(mean, variance)
-        start = LatentStart(gaussian, pooled(mean, variance, counts))
-        if u.covariates is not None:
-            prior = NetworkPrior.fit(start(x[:, free]), part, rng, shapes=GAUSSIAN)
-        return Candidate(MatrixMap(start), prior, NO_HISTORY)
-
-    def _score(
-        self, candidate: Candidate, x: Array, u: Auxiliary, held: NDArray[np.bool_]
-    ) -> float:
-        """Log density of held-out samples, nats a sample of standardised x.
-
-        Networks that see neighbours know the sources' spectra, so a matrix is then given
-        what its sources' own past tells of them.
-        """
-        prior, rows = table_for(candidate.prior, u)
-        density = candidate.map.log_density(x, prior, rows)[held].mean()
-        if isinstance(candidate.map, MatrixMap) and self.kernel_size != 1:
-            z = candidate.map.start.by_matrix(x)
-            past, white = (
-                heldout_log_likelihood(
-                    v, u.labels, u.n_labels, held, with_mean=self.with_mean, shapes=GAUSSIAN
-                )
-                for v in (innovations(z), z)
-            )
-            density += (past - white).sum(axis=0).mean()
-        return float(density)
-
-    def _arrange(self, prior: LabelPrior | NetworkPrior, x: Array, u: Auxiliary) -> None:
-        """Give the components their scale, sign and order, by a part of the samples."""
-        some = slice(0, ORDER_SAMPLES)
+    def _framed(self, prior: Prior, x: Array, u: Auxiliary) -> Frame:
+        """How the map's sources are shown, by a part of the samples."""
+        some = slice(0, SOME_SAMPLES)
         if self.kernel_size == 1:
-            some = slice(None, None, max(1, u.n_times // ORDER_SAMPLES))
+            some = slice(None, None, max(1, u.n_times // SOME_SAMPLES))
         table, rows = table_for(prior, u.take(some))
         z = self.map.infer(x[:, some], table, rows)[0]
         images = np.stack([self._image(z, k, table, rows) for k in range(len(z))])
-        images *= self.width[:, None] ** (not self.standardise_channels)
-        power = np.square(images - images.mean(axis=2, keepdims=True)).sum(axis=(1, 2))
-        loading = np.einsum("kt,kct->kc", z - z.mean(axis=1, keepdims=True), images)
-        peak = loading[np.arange(len(z)), np.abs(loading).argmax(axis=1)]
-        self.order = np.argsort(-power, kind="stable")
-        self.gain = (z.std(axis=1) * np.where(peak < 0, -1.0, 1.0))[self.order]
-        self.offset = (z.mean(axis=1) * self.with_mean)[self.order]
-        self.prior = rearranged(prior, self.order, self.offset, self.gain)
+        weight = np.ones_like(self.width) if self.standardise_channels else self.width
+        return Frame.of(z, images, weight, with_mean=not u.is_time)
 
     def _standardised(self, x: Array) -> Array:
         standard: Array = (x - self.centre[:, None]) / self.width[:, None]
@@ -349,33 +282,24 @@ class AmortisedModel(Model):
         """The prior of the map's z as a table, and every sample's row in it."""
         if u is None:
             raise InputError(
-                "u=None: mixing='amortised' needs u, which its encoder sees beside x; give the "
-                "labels or covariates of these samples"
+                "u=None: mixing='amortised' needs the labels or covariates of these samples, "
+                "which its encoder sees beside x; give u"
             )
-        back = np.argsort(self.order)
-        offset, gain = -self.offset / self.gain, 1 / self.gain
-        return table_for(rearranged(self.prior, back, offset[back], gain[back]), u)
+        return table_for(self.frame.inverse.show_prior(self.prior), u)
 
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """q(z|x,u): mean and standard deviation, importance-weighted where possible.
-
-        Raises
-        ------
-        InputError
-            Without u.
-        """
+        """q(z|x,u), importance-weighted where possible; without u it raises InputError."""
         mean, scale = self.map.infer(self._standardised(x), *self._table(u))
-        mean = (mean[self.order] - self.offset[:, None]) / self.gain[:, None]
-        return Posterior(mean, scale[self.order] / np.abs(self.gain)[:, None])
+        return Posterior(self.frame.show(mean), self.frame.show_scale(scale))
 
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
         """The mean of p(x|z,u), (n_channels, n_times); u counts if the decoder sees it."""
-        inside = np.empty_like(z)
-        inside[self.order] = z * self.gain[:, None] + self.offset[:, None]
+        inside = self.frame.inverse.show(z)
         if u is None and not self.condition_decoder:
-            x = self.map.decode(inside, label_table(self.prior), np.zeros(z.shape[1], np.int64))
+            told = label_table(self.prior), np.zeros(z.shape[1], np.int64)
         else:
-            x = self.map.decode(inside, *self._table(u))
+            told = self._table(u)
+        x: Array = self.map.decode(inside, *told)
         return x * self.width[:, None] + self.centre[:, None]
 
     def elbo(self, x: Array, u: Auxiliary) -> ELBO:
@@ -419,7 +343,7 @@ class AmortisedModel(Model):
             prior = encoded_prior(z, scale, u, with_mean=self.with_mean)
             z, scale = self.map.encode(x, prior, u.labels)
         other = copy.copy(self)
-        other.prior = rearranged(prior, self.order, self.offset, self.gain)
+        other.prior = self.frame.show_prior(prior)
         return other
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
@@ -430,7 +354,7 @@ class AmortisedModel(Model):
         """
         prior, rows = self._table(u)
         z = self.map.encode(self._standardised(x), prior, rows)[0]
-        image = self._image(z, int(self.order[component]), prior, rows)
+        image = self._image(z, int(self.frame.order[component]), prior, rows)
         return image * self.width[:, None]
 
     def _image(self, z: Array, k: int, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
@@ -443,7 +367,8 @@ class AmortisedModel(Model):
         """Everything needed to rebuild the model."""
         state = self.map.state()
         tensors: dict[str, NDArray[Any]] = {f"map.{k}": v for k, v in state.tensors.items()}
-        tensors |= {name: getattr(self, name) for name in ARRAYS}
+        tensors |= {f"frame.{k}": v for k, v in self.frame.tensors().items()}
+        tensors |= {"centre": self.centre, "width": self.width}
         tensors |= {f"prior.{name}": value for name, value in prior_tensors(self.prior).items()}
         history = dataclasses.asdict(self.history_)
         tensors |= {f"history.{name}": value for name, value in history.items()}
@@ -459,33 +384,16 @@ class AmortisedModel(Model):
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
-        require_torch()
-
-        def group(prefix: str) -> dict[str, NDArray[Any]]:
-            names = [k for k in state.tensors if k.startswith(prefix)]
-            return {k.removeprefix(prefix): state.tensors[k] for k in names}
-
+        require_torch(cls.family)
         facts = state.facts
         settings = facts["settings"]
         settings |= {name: tuple(settings[name]) for name in ("candidates", "starts")}
         model = cls(**settings)
-        for name in ARRAYS:
-            setattr(model, name, state.tensors[name])
-        model.map = map_from_state(State(group("map."), facts["map"]))
-        model.prior = prior_from(group("prior."))
-        model.history_ = History(**group("history."))
+        model.centre, model.width = state.tensors["centre"], state.tensors["width"]
+        model.frame = Frame(**state.part("frame"))
+        model.map = map_from_state(State(state.part("map"), facts["map"]))
+        model.prior = prior_from(state.part("prior"))
+        model.history_ = History(**state.part("history"))
         model.candidate, model.scores = facts["candidate"], facts["scores"]
-        model.with_mean = facts["with_mean"]
+        model.with_mean, model.kernel_size = facts["with_mean"], settings["kernel_size"]
         return model
-
-
-def _check_values(x: Array) -> None:
-    """Refuse what is neither a number nor missing, and channels without a value."""
-    if np.isinf(x).any():
-        raise InputError(
-            f"x holds {np.count_nonzero(np.isinf(x))} infinite values; make them NaN, which "
-            "counts as missing, or remove them"
-        )
-    empty = np.flatnonzero(np.isnan(x).all(axis=1))
-    if empty.size:
-        raise InputError(f"channel {empty[0]} has no value at all; leave it out")

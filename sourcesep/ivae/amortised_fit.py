@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.amortised_maps import Candidate, NetworkMap, table_of
+from sourcesep.ivae.amortised_candidates import Candidate
+from sourcesep.ivae.amortised_maps import NetworkMap, table_of
 from sourcesep.ivae.bound import Bound, Observed, Reconstruction
 from sourcesep.ivae.latent_start import LatentStart
 from sourcesep.ivae.model import Array
@@ -17,15 +18,15 @@ from sourcesep.ivae.networks import Architecture, Autoencoder
 from sourcesep.ivae.prior_network import NetworkPrior, standardised
 from sourcesep.ivae.prior_tables import GAUSSIAN, Prior
 from sourcesep.ivae.priors import LabelPrior, spread
-from sourcesep.ivae.training import History, Schedule, train
+from sourcesep.ivae.training import Schedule, train
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["fit_networks"]
 
-REGRESSION = Schedule(400, learning_rate=5e-3)
-"""Of the decoder on the start."""
+REGRESSION = 400
+"""Steps of the decoder on the start, at most."""
 LEARNING_RATE = 5e-3
 WARM_UP = 0.05
 MORE_NOISE = 0.01
@@ -64,15 +65,18 @@ def fit_networks(
         Samples that the networks see.
     condition_decoder : bool
         Whether the decoder sees u.
-    n_restarts, n_steps : int
-        Networks side by side, of which the one with the best held-out bound is kept; and
-        minibatches.
+    n_restarts : int
+        Of the flow.
+    n_steps : int
+        Minibatches; half as many for the flow.
     device : str
         Where they are trained.
     """
     is_complete = bool(np.isfinite(x).all())
     if kernel_size == 1 and is_complete and start.linear.n_components > 1:
-        start = start.with_flow(x, u, held, rng, n_steps=n_steps // 2, device=device)
+        start = start.with_flow(
+            x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
+        )
     z, free, with_mean = start(x), u.take(~held), not u.is_time
     prior: Prior
     if u.covariates is None:
@@ -95,27 +99,19 @@ def fit_networks(
     )
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     with torch.no_grad():
-        net = Autoencoder.draw(architecture, n_restarts, generator)
+        net = Autoencoder.draw(architecture, 1, generator)
         _set_skip(net, x, z)
         _set_prior(net, prior)
         net = net.with_parameters(net.parameters.to(device))
         observed = Observed(x, z, inputs, net)
         regression = Reconstruction(net, observed, held, generator, encoded=False)
-        train(regression, REGRESSION)
+        train(regression, Schedule(min(REGRESSION, n_steps), LEARNING_RATE))
         net.views["noise"].copy_((regression.noise_left() + MORE_NOISE).log()[..., None])
         bound = Bound(net, observed, held, generator, prior.shape, n_steps)
         history = train(bound, Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP))
-        reconstruction, kl = bound.held_out()
-        best = int((reconstruction - kl).argmax())
-        net = net.with_parameters(net.parameters[best : best + 1].cpu())
+        net = net.with_parameters(net.parameters.cpu())
         prior = _prior_in(net, prior)
-    only = History(
-        history.steps,
-        history.reconstruction[:, [best]],
-        history.kl[:, [best]],
-        history.recoveries[[best]],
-    )
-    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, only)
+    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
 
 
 def _set_skip(net: Autoencoder, x: Array, z: Array) -> None:

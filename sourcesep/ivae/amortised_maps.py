@@ -17,27 +17,18 @@ from numpy.typing import NDArray
 from sourcesep.ivae.latent_start import LatentStart
 from sourcesep.ivae.model import ELBO, Array, State
 from sourcesep.ivae.networks import Architecture, Autoencoder
-from sourcesep.ivae.prior_tables import Prior
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.training import History
 
 if TYPE_CHECKING:
     from sourcesep.ivae.inference import Inference
 
 __all__ = [
-    "NO_HISTORY",
-    "Candidate",
     "MatrixMap",
     "NetworkMap",
     "NoisyMap",
     "map_from_state",
     "table_of",
 ]
-
-NO_HISTORY = History(
-    np.zeros(0, np.int64), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(1, np.int64)
-)
-"""Of what is fitted in closed form."""
 
 
 def table_of(prior: LabelPrior, *, with_mean: bool) -> Array:
@@ -220,15 +211,6 @@ class NetworkMap(NoisyMap):
         return State(
             start.tensors | {"net": self.net.parameters.numpy()}, start.facts | {"net": facts}
         )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A map with the prior that it was fitted with, and how."""
-
-    map: MatrixMap | NetworkMap
-    prior: Prior
-    history: History
 
 
 def map_from_state(state: State) -> MatrixMap | NetworkMap:

@@ -92,7 +92,8 @@ class Observed:
         n_draws, n_windows = z.shape[2:4]
         stacked = contexts(z.flatten(2, 3), self.kernel_size)
         told = moments[:, :, None].expand(-1, -1, n_draws, -1, -1).flatten(2)
-        decoded = net.decode(stacked, told).unflatten(2, (n_draws, n_windows, length))
+        decoded = net.decode(stacked, told)
+        decoded = decoded.reshape(*decoded.shape[:2], n_draws, n_windows, length)
         return self._x[:, self._centres(begins, length)][:, None] - decoded
 
     def there(self, begins: Tensor, length: int) -> Tensor | float:
@@ -107,7 +108,8 @@ class Observed:
     def moments(self, net: Autoencoder, begins: Tensor, length: int) -> Tensor:
         """The prior's, of windows with margins, (n_restarts, n_moments, n_windows, length)."""
         where = begins[:, None] + self.margin + _count(length + 2 * self.margin, begins)
-        return net.moments(self._u[..., where.flatten()]).unflatten(2, where.shape)
+        moments = net.moments(self._u[..., where.flatten()])
+        return moments.reshape(*moments.shape[:2], *where.shape)
 
     def start(self, begins: Tensor, length: int) -> Tensor:
         """The start of windows with margins, (n_components, n_windows, length)."""
@@ -133,7 +135,8 @@ class Observed:
         inner = slice(h, h + length)
         moments = self.moments(net, begins, length)
         code = self.encode(net, begins, length, moments)
-        z = code.draw(noise).unflatten(3, wide)
+        z = code.draw(noise)
+        z = z.reshape(*z.shape[:3], *wide)
         inner_moments = moments[..., inner]
         log_noise = net.log_noise[..., None, None]
         square = self.errors(net, z, inner_moments, begins, length).square()
@@ -145,7 +148,8 @@ class Observed:
             centred = centred - told[:, d:]
         prior = log_prior(centred, told[:, :d], shape).sum(1)
         entropy = 0.5 * (noise.square() + math.log(2 * math.pi)).sum(1) + code.log_det[:, None]
-        return Terms(likelihood, prior, -entropy.unflatten(2, wide)[..., inner])
+        entropy = entropy.reshape(*entropy.shape[:2], *wide)
+        return Terms(likelihood, prior, -entropy[..., inner])
 
 
 def _count(length: int, like: Tensor) -> Tensor:

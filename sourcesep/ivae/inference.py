@@ -116,10 +116,10 @@ class Inference:
                 log_weight = terms.likelihood[0, :, 0] + terms.prior[0, :, 0] - posterior
                 bound = torch.logsumexp(log_weight, 0) - math.log(N_DRAWS)
                 weight = (log_weight - bound).clamp_max(0.5 * math.log(N_DRAWS)).softmax(0)
-                mean = (weight * z).sum(1)
-                variance = (weight * (z - mean[:, None]).square()).sum(1)
-                found.append((mean, variance.sqrt(), bound))
-        mean, scale, bound = (
+                centre = (weight * z).sum(1)
+                variance = (weight * (z - centre[:, None]).square()).sum(1)
+                found.append((centre, variance.sqrt(), bound))
+        mean, scale, density = (
             torch.cat(part, -1).double().numpy() for part in zip(*found, strict=True)
         )
-        return mean, scale, bound
+        return mean, scale, density

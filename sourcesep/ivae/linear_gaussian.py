@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["LEAST_NOISE", "LinearGaussian", "impute"]
+__all__ = ["LEAST_NOISE", "LinearGaussian"]
 
 LEAST_NOISE = 1e-8
 """Of a channel of variance 1: at -80 dB it changes no source."""
 N_ROUNDS = 100
 """Of expectation and maximisation."""
 LEAST_VARIANCE = 1e-8
-IMPUTE_ROUNDS = 20
-RIDGE = 1e-9
-"""Added to the correlations of channels from which others are filled in."""
 CHUNK = 4096
 """Samples at once: the memory that covariances take is bounded."""
 
@@ -46,7 +43,7 @@ class LinearGaussian:
     @property
     def n_components(self) -> int:
         """Number of sources."""
-        return self.mixing.shape[1]
+        return int(self.mixing.shape[1])
 
     @classmethod
     def fit(
@@ -115,7 +112,7 @@ class LinearGaussian:
         """Posterior covariances (n, d, d) and gains (n, d, n_channels), by rows of variances."""
         weighted = self.mixing.T / self.noise
         precision = weighted @ self.mixing + _diagonals(1 / variance)
-        covariance = np.linalg.inv(precision)
+        covariance: Array = np.linalg.inv(precision)
         return covariance, covariance @ weighted
 
     def posterior(self, x: Array, mean: Array, variance: Array) -> tuple[Array, Array, Array]:
@@ -148,7 +145,7 @@ class LinearGaussian:
         error = np.where(there, x, 0.0) - np.where(there, self.mixing @ mean, 0.0)
         products = self.mixing[:, :, None] * self.mixing[:, None] / self.noise[:, None, None]
         precision = np.tensordot(there.T.astype(float), products, 1) + _diagonals(1 / variance.T)
-        covariance = np.linalg.inv(precision)
+        covariance: Array = np.linalg.inv(precision)
         pulled = self.mixing.T @ (error / self.noise[:, None])
         found = np.einsum("nij,jn->in", covariance, pulled)
         left = np.where(there, error - self.mixing @ found, 0.0)
@@ -164,34 +161,3 @@ def _diagonals(rows: Array) -> Array:
     at = np.arange(rows.shape[1])
     out[:, at, at] = rows
     return out
-
-
-def impute(x: Array) -> Array:
-    """Fill missing entries with what a Gaussian over the channels expects of them.
-
-    Mean and covariance of the channels and the missing entries are found in turns (EM;
-    Little & Rubin 2002, section 11.2), each pattern of missing channels at once.
-    """
-    there = np.isfinite(x)
-    if there.all():
-        return x
-    patterns, index = np.unique(there, axis=1, return_inverse=True)
-    index = index.ravel()
-    mean = np.where(there, x, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    filled = np.where(there, x, mean[:, None])
-    unsure = np.zeros((len(x), len(x)))
-    for _ in range(IMPUTE_ROUNDS):
-        mean = filled.mean(axis=1)
-        covariance = np.cov(filled, bias=True).reshape(len(x), len(x)) + unsure
-        unsure = np.zeros_like(covariance)
-        for k in np.flatnonzero(~patterns.all(axis=0)):
-            chosen = index == k
-            known, lost = np.flatnonzero(patterns[:, k]), np.flatnonzero(~patterns[:, k])
-            inside = covariance[np.ix_(known, known)]
-            inside = inside + RIDGE * np.diag(np.diag(inside))
-            slope = np.linalg.solve(inside, covariance[np.ix_(known, lost)]).T
-            centred = x[np.ix_(known, chosen)] - mean[known, None]
-            filled[np.ix_(lost, chosen)] = mean[lost, None] + slope @ centred
-            left = covariance[np.ix_(lost, lost)] - slope @ covariance[np.ix_(known, lost)]
-            unsure[np.ix_(lost, lost)] += left * chosen.mean()
-    return filled

@@ -243,7 +243,7 @@ class Autoencoder:
         log_diagonal = entries[:, self._diagonal]
         entries = entries.index_copy(1, self._diagonal, log_diagonal.exp())
         entries = torch.cat((entries, torch.zeros_like(entries[:, :1])), 1)
-        lower = entries[:, self._entries].unflatten(1, (d, d))
+        lower = entries[:, self._entries].reshape(self.n_restarts, d, d, -1)
         return Code(start + out[:, :d], lower, log_diagonal.sum(1))
 
     def decode(self, z: Tensor, moments: Tensor) -> Tensor:

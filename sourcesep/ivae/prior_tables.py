@@ -1,8 +1,7 @@
-"""Priors of either kind, a row a label or a network of u, in other coordinates and forms."""
+"""Priors of either kind, a row a label or a network of u, in other forms."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ __all__ = [
     "pooled",
     "prior_from",
     "prior_tensors",
-    "rearranged",
     "table_for",
 ]
 
@@ -71,32 +69,6 @@ def table_for(prior: Prior, u: Auxiliary) -> tuple[LabelPrior, NDArray[np.int64]
         np.vstack([table.mean, mean]), np.vstack([table.scale, scale]), table.shape
     )
     return longer, np.where(rows < 0, table.n_labels, rows)
-
-
-def rearranged(prior: Prior, order: NDArray[np.int64], offset: Array, gain: Array) -> Prior:
-    """Return the prior of (z[order] - offset) / gain, where z has this one."""
-    if isinstance(prior, NetworkPrior):
-        d = len(order)
-        *hidden, matrix, bias = prior.weights
-        rows = np.concatenate([order, d + order])
-        matrix, bias = matrix[rows], bias[rows]
-        bias[:d, 0] -= 2 * np.log(np.abs(gain))
-        bias[d:, 0] -= offset
-        matrix[d:] /= gain[:, None]
-        bias[d:] /= gain[:, None]
-        table = _rearranged_table(prior.table, order, offset, gain)
-        return dataclasses.replace(prior, weights=(*hidden, matrix, bias), table=table)
-    return _rearranged_table(prior, order, offset, gain)
-
-
-def _rearranged_table(
-    table: LabelPrior, order: NDArray[np.int64], offset: Array, gain: Array
-) -> LabelPrior:
-    return LabelPrior(
-        (table.mean[:, order] - offset) / gain,
-        table.scale[:, order] / np.abs(gain),
-        table.shape[order],
-    )
 
 
 def prior_tensors(prior: Prior) -> dict[str, NDArray[Any]]:
