@@ -34,7 +34,7 @@ from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.training import History, require_torch, resolve_device
 
-__all__ = ["AmortisedModel"]
+__all__ = ["STEPS", "AmortisedModel"]
 
 CANDIDATES = ("linear", "networks")
 STEPS = {"fast": 800, "normal": 2400, "best": 6000}
