@@ -109,7 +109,8 @@ class Inference:
             for begin, length in self._parts():
                 noise = WIDER * self._noise(length)
                 moments = self._observed.moments(self._net, begin, length)
-                z = self._observed.encode(self._net, begin, length, moments).draw(noise)[0]
+                code = self._observed.encode(self._net, begin, length, moments)
+                z = code.draw(noise)[0]
                 terms = self._observed.terms(self._net, begin, length, noise, self._shape)
                 wider = 0.5 * (1 - WIDER**-2) * noise.square().sum(1) - d * math.log(WIDER)
                 posterior = terms.posterior[0, :, 0] + wider[0]
@@ -118,6 +119,8 @@ class Inference:
                 weight = (log_weight - bound).clamp_max(0.5 * math.log(N_DRAWS)).softmax(0)
                 centre = (weight * z).sum(1)
                 variance = (weight * (z - centre[:, None]).square()).sum(1)
+                # the fewer draws have a say, the less they know of the width
+                variance = torch.lerp(variance, code.scale[0].square(), weight.square().sum(0))
                 found.append((centre, variance.sqrt(), bound))
         mean, scale, density = (
             torch.cat(part, -1).double().numpy() for part in zip(*found, strict=True)
