@@ -89,8 +89,11 @@ def score(
     given what its sources' own past tells of them where it is compared with such networks
     (`with_spectra`).
     """
-    prior, rows = table_for(candidate.prior, u)
-    density = candidate.map.log_density(x, prior, rows)[held].mean()
+    if isinstance(candidate.map, NetworkMap) and candidate.map.sees_neighbours:
+        density = candidate.map.log_density(x, *table_for(candidate.prior, u))[held].mean()
+    else:
+        unseen = table_for(candidate.prior, u.take(held))
+        density = candidate.map.log_density(x[:, held], *unseen).mean()
     if with_spectra:
         z = candidate.map.start.by_matrix(x)
         past, white = (

@@ -28,7 +28,9 @@ __all__ = ["Inference"]
 WIDER = 1.2
 """Draws for weights are from a q this much wider: narrow ones miss the tails."""
 N_DRAWS = 128
-"""A power of 2, for which Sobol points are balanced."""
+"""For weights: a power of 2, for which Sobol points are balanced."""
+N_ELBO_DRAWS = 32
+"""For an expectation, which needs fewer."""
 CHUNK = 1024
 """Samples at once: the memory that draws take is bounded."""
 
@@ -60,13 +62,13 @@ class Inference:
         for begin in range(0, n_times, CHUNK):
             yield torch.tensor([begin]), min(CHUNK, n_times - begin)
 
-    def _noise(self, length: int) -> Tensor:
-        """Standard normal numbers, (1, n_components, N_DRAWS, length with margins)."""
+    def _noise(self, length: int, n_draws: int) -> Tensor:
+        """Standard normal numbers, (1, n_components, n_draws, length with margins)."""
         d, margin = self._net.architecture.n_components, self._observed.margin
         if margin:  # neighbours' draws must not hang together
             generator = torch.Generator().manual_seed(self._seed)
-            return torch.randn((1, d, N_DRAWS, length + 2 * margin), generator=generator)
-        points = qmc.Sobol(d, seed=self._seed).random(N_DRAWS)
+            return torch.randn((1, d, n_draws, length + 2 * margin), generator=generator)
+        points = qmc.Sobol(d, seed=self._seed).random(n_draws)
         normal = torch.tensor(ndtri(np.clip(points.T, 1e-6, 1 - 1e-6))).to(self._shape)
         return normal[None, :, :, None].expand(-1, -1, -1, length)
 
@@ -90,7 +92,7 @@ class Inference:
         found = []
         with torch.no_grad():
             for begin, length in self._parts():
-                noise = self._noise(length)
+                noise = self._noise(length, N_ELBO_DRAWS)
                 terms = self._observed.terms(self._net, begin, length, noise, self._shape)
                 found.append(terms.likelihood[0, :, 0].mean(0))
         value: Array = torch.cat(found).double().numpy()
@@ -107,7 +109,7 @@ class Inference:
         found = []
         with torch.no_grad():
             for begin, length in self._parts():
-                noise = WIDER * self._noise(length)
+                noise = WIDER * self._noise(length, N_DRAWS)
                 moments = self._observed.moments(self._net, begin, length)
                 code = self._observed.encode(self._net, begin, length, moments)
                 z = code.draw(noise)[0]
