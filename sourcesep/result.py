@@ -186,6 +186,7 @@ class Separation:
             options["exclude"] = tuple(exclude)
         with replacing(folder) as temporary:
             written = adapter_for(self.recording.kind).write(self, temporary, **options)
+            written["options"] = options
             if self.recording.kind == "eeg":
                 self.save_model(temporary / "model.safetensors")
                 written["files"] = [*written["files"], "model.safetensors"]

@@ -16,6 +16,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.output import sha256
 from sourcesep.recording import Recording, adapter_for, from_array, read
 from sourcesep.result import Separation
 
@@ -149,6 +150,7 @@ def separate(
         "mixing": mixing,
         "aux": u.spec,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
+        "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
         "kernel_size": kernel_size,
         "quality": quality,

@@ -39,7 +39,7 @@ LAYERS = (
     ("persistence",),
     ("result",),
     ("separation",),
-    ("demo", "evaluation"),
+    ("batch", "demo", "evaluation"),
     ("cli",),
 )
 LAYER = {name: row for row, names in enumerate(LAYERS) for name in names}
@@ -49,6 +49,7 @@ ADAPTER_USERS = {"demo", "evaluation"}
 CLI_MAY_IMPORT = {
     "_version",
     "auxiliary",
+    "batch",
     "demo",
     "evaluation",
     "exceptions",
