@@ -283,15 +283,14 @@ class SpectralModel(Model):
         self.basis = Basis.of(x)
         y = self.basis.coordinates(x).astype(np.float32)
         self._learn(y, rng)
-        self._normalise(self._infer(to_spectrum(y, self.size))[0], x.shape[1])
-        cells = self._infer(to_spectrum(y, self.size))[0]
+        cells = self._normalised(self._infer(to_spectrum(y, self.size))[0], x.shape[1])
         self.colour = power(cells).mean(axis=1)
         z = to_signal(cells, x.shape[1])
         self.prior = self._label_prior(z, u)
         return self
 
-    def _normalise(self, cells: Cells, n_times: int) -> None:
-        """Fix what the likelihood leaves open: a filter a source, their order and sign."""
+    def _normalised(self, cells: Cells, n_times: int) -> Cells:
+        """Fix what the likelihood leaves open: order, and sign, scale and filter of each."""
         loadings = np.einsum("cr,rkf->ckf", self.basis.span, self.decoder)
         heard = power(loadings) * power(cells).mean(axis=1)
         by_channel = heard.sum(axis=2)
@@ -306,6 +305,7 @@ class SpectralModel(Model):
         self.decoder = self.decoder[:, order] / gain
         self.reference = loudest[order]
         self._rearrange(order, gain)
+        return cells[order] * gain[:, None]
 
     def _label_prior(self, z: Array, u: Auxiliary) -> LabelPrior:
         return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=(2.0,))
