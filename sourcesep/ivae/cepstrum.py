@@ -42,20 +42,22 @@ def sparse_cepstrum(power: NDArray[Any]) -> NDArray[Any]:
     ndarray of the same shape and type
         Above 0, also where the power is 0 throughout.
     """
-    n_bins = power.shape[-1]
     floor = SILENCE * float(power.mean()) or 1.0
+    logarithm = power + power.dtype.type(floor)
+    np.log(logarithm, out=logarithm)
     # the log-spectrum is even in frequency: its inverse FFT is a cosine transform
-    cepstrum = dct(np.log(power + floor), type=1, axis=-1)
-    cepstrum /= 2 * (n_bins - 1)
-    detail = cepstrum[..., N_ENVELOPE:]
-    size = np.square(detail)
+    cepstrum = dct(logarithm, type=1, axis=-1, overwrite_x=True)
+    cepstrum /= 2 * (power.shape[-1] - 1)
     # the median of a half-normal variable is .674 of its deviation, near sqrt(1/2)
-    deviation = np.sqrt(2 * np.median(np.square(cepstrum[..., ::STRIDE]), axis=-1, keepdims=True))
-    threshold = (THRESHOLD * deviation) ** 2
-    detail *= np.maximum(1 - threshold / np.maximum(size, np.finfo(size.dtype).tiny), 0)
+    median = np.median(np.abs(cepstrum[..., ::STRIDE]), axis=-1, keepdims=True)
+    threshold = (THRESHOLD * np.sqrt(2) * median).astype(power.dtype)
+    detail = cepstrum[..., N_ENVELOPE:]
+    keep = np.divide(threshold, detail, out=np.zeros_like(detail), where=detail != 0)
+    np.square(keep, out=keep)
+    np.subtract(1, keep, out=keep)
+    detail *= np.maximum(keep, 0, out=keep)
     smooth: NDArray[Any] = dct(cepstrum, type=1, axis=-1, overwrite_x=True)
-    np.exp(smooth, out=smooth)
-    return smooth
+    return np.exp(smooth, out=smooth)
 
 
 def cepstral_variances(power: NDArray[Any], floor: float) -> NDArray[Any]:
@@ -75,8 +77,8 @@ def cepstral_variances(power: NDArray[Any], floor: float) -> NDArray[Any]:
         Above 0; on average power / lambda is 1, and less by what the floor adds.
     """
     variances = sparse_cepstrum(power)
+    by_bin = power.mean(axis=1, keepdims=True)
     # the exponential of a mean logarithm lies below the mean
     variances *= (power / variances).mean(axis=(1, 2), keepdims=True)
-    by_bin = power.mean(axis=1, keepdims=True)
     variances += floor * by_bin + (1e-6 * by_bin.mean(axis=2, keepdims=True) + SILENCE)
     return variances

@@ -38,6 +38,8 @@ N_SWEEPS = 3
 """Updates that find the rows from given variances, where one is not exact."""
 RIDGE = 1e-4
 """Assumed in outputs that are hardly two, as a share of their mean power."""
+SAME = 0.99
+"""Correlation of signals that count as the same."""
 SILENCE = 1e-12
 """Least power of an output in a bin; cells have a mean power near 1."""
 
@@ -191,16 +193,32 @@ def _filtered(matrix: NDArray[Any], cells: Cells) -> Cells:
 def _coarse_to_fine(
     y: NDArray[np.float32], k: int, size: int, starts: dict[str, Start]
 ) -> tuple[Level, dict[str, Complex]]:
-    """Rows that each start ends with, at the longest window."""
+    """Fit from every start, and return the rows each ends with at the longest window.
+
+    Starts that have come to the same sources go on as one.
+    """
+    part = max(start.part for start in starts.values())
+    leader = {name: name for name in starts}
     signals: dict[str, Array] = {}
-    for part in (
-        2**n for n in range(max(s.part for s in starts.values()).bit_length() - 1, -1, -1)
-    ):
+    while True:
         level = Level(y, size // part, k)
         fits = {name: level.continued(found) for name, found in signals.items()}
         fits |= {name: level.begun(start) for name, start in starts.items() if start.part == part}
-        signals = {name: level.signals(rows) for name, rows in fits.items()}
-    return level, fits
+        if part == 1:
+            return level, {name: fits[leader[name]] for name in starts}
+        signals = {}
+        for name, rows in fits.items():
+            found = level.signals(rows)
+            same = next((other for other in signals if _are_same(found, signals[other])), name)
+            leader = {n: same if first == name else first for n, first in leader.items()}
+            signals.setdefault(same, found)
+        part //= 2
+
+
+def _are_same(one: Array, other: Array) -> bool:
+    """Whether two sets of signals are the same but for their order."""
+    correlation = np.abs(np.corrcoef(one, other)[: len(one), len(one) :])
+    return bool((correlation.max(axis=0) > SAME).all() and (correlation.max(axis=1) > SAME).all())
 
 
 class Level:
