@@ -128,9 +128,15 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             Misfit(0.0, 0.0),
         )
     rank = min(model.n_components, numerical_rank(x))
-    keep = excerpt(u)
-    x, u = x[:, keep], u.take(keep)
-    halves = [draw_halves(x, u, rank, rng) for _ in range(model.n_splits)]
+    keep = excerpt(u, model.memory)
+    if model.memory > 1:
+        # a map that reaches over samples is at its best on the whole record
+        z = model.posterior(x, u).mean[:, keep]
+        x, u = x[:, keep], u.take(keep)
+    else:
+        x, u = x[:, keep], u.take(keep)
+        z = model.posterior(x, u).mean
+    halves = [draw_halves(x, u, rank, rng, memory=model.memory) for _ in range(model.n_splits)]
     fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     if not fits:
         nothing = (0.0,) * model.n_components
@@ -142,7 +148,6 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             nothing,
             Misfit(0.0, 0.0),
         )
-    z = model.posterior(x, u).mean
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
