@@ -56,8 +56,9 @@ def sparse_cepstrum(power: NDArray[Any]) -> NDArray[Any]:
     np.square(keep, out=keep)
     np.subtract(1, keep, out=keep)
     detail *= np.maximum(keep, 0, out=keep)
-    smooth: NDArray[Any] = dct(cepstrum, type=1, axis=-1, overwrite_x=True)
-    return np.exp(smooth, out=smooth)
+    smooth = dct(cepstrum, type=1, axis=-1, overwrite_x=True)
+    variances: NDArray[Any] = np.exp(smooth, out=smooth)
+    return variances
 
 
 def cepstral_variances(power: NDArray[Any], floor: float) -> NDArray[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.cepstrum import cepstral_variances, sparse_cepstrum
 from sourcesep.ivae.invertible import SIGMA
-from sourcesep.ivae.model import Array
+from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.projection import Complex, Products, identity, principal_rows, project
 from sourcesep.ivae.spectral import (
     WINDOW,
@@ -38,7 +39,9 @@ N_SWEEPS = 3
 """Updates that find the rows from given variances, where one is not exact."""
 RIDGE = 1e-4
 """Assumed in outputs that are hardly two, as a share of their mean power."""
-SAME = 0.99
+TIE = 0.01
+"""Of starts whose compactness differs by less, the one with the shortest window is kept."""
+SAME = 0.998
 """Correlation of signals that count as the same."""
 SILENCE = 1e-12
 """Least power of an output in a bin; cells have a mean power near 1."""
@@ -87,8 +90,8 @@ class ConvolutiveModel(SpectralModel):
         Number of sources; the rank of x by default.
     sfreq : float
         Samples a second.
-    quality : {"fast", "normal", "best"}
-        One start, or three.
+    starts : sequence of Start
+        The most compact result is kept. None of them begins below `SHORTEST_START`.
 
     Attributes
     ----------
@@ -96,6 +99,8 @@ class ConvolutiveModel(SpectralModel):
         From independent channels to sources.
     noise : ndarray of float32, shape (n_components, n_bins)
         Variance of sigma e: the share `SIGMA`^2 of the source's own.
+    start : Start
+        Which start was kept.
     aside : ndarray of float32, shape (n_bins,)
         Mean power of what is set aside, in each of its directions.
     scores : dict of str to float
@@ -104,10 +109,42 @@ class ConvolutiveModel(SpectralModel):
 
     family: ClassVar[str] = "convolutive"
     tensors: ClassVar[tuple[str, ...]] = (*SpectralModel.tensors, "encoder", "noise", "aside")
+    facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "starts", "start")
 
     encoder: Cells
     noise: Cells
     aside: Cells
+    start: Start
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        sfreq: float = 1.0,
+        starts: tuple[Start, ...] = STARTS["normal"],
+    ) -> None:
+        super().__init__(n_components, sfreq=sfreq)
+        self.starts = tuple(Start(*start) for start in starts)
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """Return an unfitted model with these settings."""
+        return cls(settings.n_components, sfreq=settings.sfreq, starts=STARTS[settings.quality])
+
+    def blank(self) -> Self:
+        """Return an unfitted model with this one's start and number of sources."""
+        return type(self)(self.n_components, sfreq=self.sfreq, starts=(self.start,))
+
+    @property
+    def choice(self) -> str:  # type: ignore[override]
+        """Which start was kept, in plain words."""
+        chosen = f"begun with windows of {self._name(self.start)}"
+        if len(self.scores) > 1:
+            chosen += f": the most compact responses of {len(self.scores)} starts"
+        return chosen
+
+    def _name(self, start: Start) -> str:
+        return f"{1000 * self.size / start.part / self.sfreq:.0f} ms"
 
     def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
         k = len(y) if self.requested is None else self.requested
@@ -117,28 +154,26 @@ class ConvolutiveModel(SpectralModel):
                 f"independent channels, {len(y)}; ask for fewer"
             )
         self.size = window_size(WINDOW, self.sfreq, y.shape[1])
-        level, fits = _coarse_to_fine(y, k, self.size, self._starts())
-        self.scores = {name: level.compactness(rows) for name, rows in fits.items()}
-        best = max(fits, key=lambda name: self.scores[name])
-        self.choice = f"windows of {best} first"
-        if len(fits) > 1:
-            self.choice += f": the most compact responses of {len(fits)} starts"
-        self.encoder = level.encoder(fits[best]).astype(np.complex64)
-        self.decoder = level.decoder(fits[best]).astype(np.complex64)
-        outputs = level.products.powers(fits[best]).mean(axis=1)
+        level, fits = _coarse_to_fine(y, k, self.size, self._possible())
+        self.scores = {self._name(start): level.compactness(rows) for start, rows in fits.items()}
+        enough = max(self.scores.values()) - TIE
+        self.start = next(s for s in fits if self.scores[self._name(s)] >= enough)
+        rows = fits[self.start]
+        self.encoder = level.encoder(rows).astype(np.complex64)
+        self.decoder = level.decoder(rows).astype(np.complex64)
+        outputs = level.products.powers(rows).mean(axis=1)
         self.noise = np.float32(SIGMA**2) * np.maximum(outputs, SILENCE)
-        self.aside = level.aside(fits[best])
+        self.aside = level.aside
 
-    def _starts(self) -> dict[str, Start]:
-        """Starts by the duration of their window, none of them too short."""
-        starts = {}
-        for start in STARTS[self.quality]:
+    def _possible(self) -> list[Start]:
+        """Starts whose first windows are not too short, one of each length."""
+        possible: dict[int, Start] = {}
+        for start in self.starts:
             part = start.part
             while part > 1 and self.size < part * SHORTEST_START * self.sfreq * (1 - 1e-6):
                 part //= 2
-            name = f"{1000 * self.size / part / self.sfreq:.0f} ms"
-            starts.setdefault(name, start._replace(part=part))
-        return starts
+            possible.setdefault(part, start._replace(part=part))
+        return list(possible.values())
 
     def _rearrange(self, order: NDArray[np.int64], gain: Cells) -> None:
         self.encoder = self.encoder[order] * gain[:, None]
@@ -163,6 +198,14 @@ class ConvolutiveModel(SpectralModel):
             reconstruction = reconstruction - n_aside * np.log(np.pi * self.aside)
             reconstruction = reconstruction - left / self.aside
         return np.broadcast_to(reconstruction, kl.shape), kl
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Rebuild a model from `state`."""
+        model = super().from_state(state)
+        model.starts = tuple(Start(*start) for start in model.starts)
+        model.start = Start(*model.start)
+        return model
 
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draw z from p(z|u), and x from p(x|z) with what is set aside."""
@@ -191,26 +234,26 @@ def _filtered(matrix: NDArray[Any], cells: Cells) -> Cells:
 
 
 def _coarse_to_fine(
-    y: NDArray[np.float32], k: int, size: int, starts: dict[str, Start]
-) -> tuple[Level, dict[str, Complex]]:
+    y: NDArray[np.float32], k: int, size: int, starts: Sequence[Start]
+) -> tuple[Level, dict[Start, Complex]]:
     """Fit from every start, and return the rows each ends with at the longest window.
 
     Starts that have come to the same sources go on as one.
     """
-    part = max(start.part for start in starts.values())
-    leader = {name: name for name in starts}
-    signals: dict[str, Array] = {}
+    part = max(start.part for start in starts)
+    leader = {start: start for start in starts}
+    signals: dict[Start, Array] = {}
     while True:
         level = Level(y, size // part, k)
-        fits = {name: level.continued(found) for name, found in signals.items()}
-        fits |= {name: level.begun(start) for name, start in starts.items() if start.part == part}
+        fits = {start: level.continued(found) for start, found in signals.items()}
+        fits |= {start: level.begun(start) for start in starts if start.part == part}
         if part == 1:
-            return level, {name: fits[leader[name]] for name in starts}
+            return level, {start: fits[leader[start]] for start in starts}
         signals = {}
-        for name, rows in fits.items():
+        for start, rows in fits.items():
             found = level.signals(rows)
-            same = next((other for other in signals if _are_same(found, signals[other])), name)
-            leader = {n: same if first == name else first for n, first in leader.items()}
+            same = next((s for s in signals if _are_same(found, signals[s])), start)
+            leader = {s: same if first == start else first for s, first in leader.items()}
             signals.setdefault(same, found)
         part //= 2
 
@@ -296,14 +339,14 @@ class Level:
         loudest = decoder[heard.argmax(axis=0), np.arange(len(rows))].astype(np.complex64)
         return to_signal(outputs * loudest[:, None], self.n_times)
 
-    def aside(self, rows: Complex) -> Cells:
-        """Mean power of what no row sees, in each direction of it, (n_bins,)."""
+    @property
+    def aside(self) -> Cells:
+        """Mean power of what the basis leaves out, in each direction of it, (n_bins,)."""
         total = np.einsum("rrf->f", self.covariance).real
         kept = np.einsum("arf,rsf,asf->f", self.basis, self.covariance, self.basis.conj()).real
-        n_aside = len(self.cells) - len(rows)
-        return np.maximum((total - kept) / max(n_aside, 1), 1e-6 * total + SILENCE).astype(
-            np.float32
-        )
+        spare = (total - kept) / max(len(self.cells) - len(self.basis), 1)
+        aside: Cells = np.maximum(spare, 1e-6 * total + SILENCE).astype(np.float32)
+        return aside
 
     def compactness(self, rows: Complex) -> float:
         """How short the relative impulse responses of the sources are.

@@ -100,13 +100,15 @@ class Products:
         powers = np.stack(
             [np.einsum("pf,ptf->tf", c, self.values) for c in self._coefficients(rows)]
         )
-        return np.maximum(powers, 0, out=powers)
+        found: NDArray[Any] = np.maximum(powers, 0, out=powers)
+        return found
 
     def frame_powers(self, rows: Complex) -> NDArray[Any]:
         """Mean of `powers` over the bins, (n_rows, n_frames)."""
         coefficients = self._coefficients(rows).transpose(1, 2, 0)
         powers = (self.values @ coefficients).sum(axis=0).T / self.values.shape[2]
-        return np.maximum(powers, 0)
+        found: NDArray[Any] = np.maximum(powers, 0)
+        return found
 
 
 def identity(n: int, n_bins: int) -> Complex:

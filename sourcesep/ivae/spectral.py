@@ -18,7 +18,7 @@ from scipy.linalg import qr
 from sourcesep import windows
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import numerical_rank
 
@@ -44,6 +44,8 @@ OVERLAP = 4
 """Windows that every sample lies in."""
 LARGEST_RATIO = 1e6
 """Of a source's amplitude at any channel to that at its reference channel, in one bin."""
+QUIET = 0.2
+"""Of the loudest channel's amplitude; a channel below is no reference."""
 PRIOR = ("mean", "scale", "shape")
 """What a `LabelPrior` is made of."""
 
@@ -143,6 +145,12 @@ class Basis(NamedTuple):
         return centred / self.span[self.channels].diagonal()[:, None]
 
     @property
+    def reference(self) -> int:
+        """The first channel that is not much quieter than the loudest."""
+        deviation = self.span[self.channels].diagonal()
+        return int(self.channels[np.argmax(deviation > QUIET * deviation.max())])
+
+    @property
     def log_volume(self) -> float:
         """Log-density of x less that of its coordinates, nats a sample."""
         return -0.5 * float(np.linalg.slogdet(self.span.T @ self.span)[1])
@@ -151,8 +159,11 @@ class Basis(NamedTuple):
 class SpectralModel(Model):
     """x(f, t) = A(f) z(f, t) + e(f, t), z(f, t) complex Gaussian given u = (f, t).
 
-    A family gives `_learn`, `_rearrange`, `_infer` and `_bound`, and may add to
-    `tensors` and `facts`; all of them see cells of the independent channels at unit
+    z is a source as one of the channels hears it (`Basis.reference`), at unit variance over
+    the samples of the fit.
+
+    A family gives `configured`, `blank`, `_learn`, `_rearrange`, `_infer` and `_bound`, and
+    may add to `tensors` and `facts`; all of them see cells of the independent channels at unit
     variance (`Basis`), made by `to_spectrum` with windows of `size`.
 
     A source's variance in a cell is known from no other: it is fitted to the x at hand,
@@ -169,9 +180,6 @@ class SpectralModel(Model):
         Independent channels, in which the model lives.
     decoder : ndarray of complex64, shape (rank, n_components, n_bins)
         A, from sources to independent channels.
-    reference : ndarray of int, shape (n_components,)
-        The channel that hears each source loudest. z is the source as heard there, at
-        unit variance over the fit.
     prior : LabelPrior
         Variances of z, a label each.
     colour : ndarray of float32, shape (n_components, n_bins)
@@ -182,28 +190,19 @@ class SpectralModel(Model):
     is_linear: ClassVar[bool] = False
     is_invertible: ClassVar[bool] = False
     n_splits: ClassVar[int] = 1
-    tensors: ClassVar[tuple[str, ...]] = ("decoder", "reference", "colour")
+    tensors: ClassVar[tuple[str, ...]] = ("decoder", "colour")
     """Attributes that a model file holds."""
-    facts: ClassVar[tuple[str, ...]] = ("sfreq", "quality", "size", "choice", "scores")
+    facts: ClassVar[tuple[str, ...]] = ("sfreq", "size", "scores")
 
     size: int
     basis: Basis
     decoder: Cells
-    reference: NDArray[np.int64]
     prior: LabelPrior
     colour: Cells
 
-    def __init__(
-        self, n_components: int | None = None, *, sfreq: float = 1.0, quality: str = "normal"
-    ) -> None:
+    def __init__(self, n_components: int | None = None, *, sfreq: float = 1.0) -> None:
         self.requested = n_components
         self.sfreq = sfreq
-        self.quality = quality
-
-    @classmethod
-    def configured(cls, settings: Settings) -> Self:
-        """Return an unfitted model with these settings."""
-        return cls(settings.n_components, sfreq=settings.sfreq, quality=settings.quality)
 
     @property
     def n_components(self) -> int:
@@ -236,7 +235,7 @@ class SpectralModel(Model):
     def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
         """Fit the map to independent channels, (rank, n_times): set `size` and `decoder`.
 
-        Sources may come out in any order and scale; sets `choice` and `scores` too.
+        Sources may come out in any order and scale; sets `scores` too.
         """
 
     @abstractmethod
@@ -286,29 +285,24 @@ class SpectralModel(Model):
         cells = self._normalised(self._infer(to_spectrum(y, self.size))[0], x.shape[1])
         self.colour = power(cells).mean(axis=1)
         z = to_signal(cells, x.shape[1])
-        self.prior = self._label_prior(z, u)
+        self.prior = _label_prior(z, u)
         return self
 
     def _normalised(self, cells: Cells, n_times: int) -> Cells:
         """Fix what the likelihood leaves open: order, and sign, scale and filter of each."""
         loadings = np.einsum("cr,rkf->ckf", self.basis.span, self.decoder)
         heard = power(loadings) * power(cells).mean(axis=1)
-        by_channel = heard.sum(axis=2)
-        order = np.argsort(-by_channel.sum(axis=0), kind="stable")
-        loudest = by_channel.argmax(axis=0)
-        gain = loadings[loudest, np.arange(len(cells))]
+        order = np.argsort(-heard.sum(axis=(0, 2)), kind="stable")
+        gain = loadings[self.basis.reference]
         # a bin in which the reference hears nothing is left in some other scale
         least = np.sqrt(power(loadings).sum(axis=0)) / LARGEST_RATIO
         gain = np.where(np.abs(gain) > least, gain, np.where(least > 0, least, 1))
         scale = to_signal(gain[:, None] * cells, n_times).std(axis=1)
         gain = (gain / scale[:, None])[order].astype(np.complex64)
         self.decoder = self.decoder[:, order] / gain
-        self.reference = loudest[order]
         self._rearrange(order, gain)
-        return cells[order] * gain[:, None]
-
-    def _label_prior(self, z: Array, u: Auxiliary) -> LabelPrior:
-        return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=(2.0,))
+        normalised: Cells = cells[order] * gain[:, None]
+        return normalised
 
     def prior_moments(self) -> tuple[Array, Array]:
         """Mean and variance of each component given each label, (n_labels, n_components)."""
@@ -317,14 +311,14 @@ class SpectralModel(Model):
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior that fits x given u best."""
         other = copy.copy(self)
-        other.prior = self._label_prior(self.posterior(x).mean, u)
+        other.prior = _label_prior(self.posterior(x).mean, u)
         return other
 
     def _cells(self, x: Array) -> Cells:
         return to_spectrum(self.basis.coordinates(x), self.size)
 
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """q(z|x,u), sources as their reference channels hear them.
+        """q(z|x,u), sources as the reference channel hears them.
 
         u is not needed: the frame and the bin are known.
         """
@@ -380,10 +374,6 @@ class SpectralModel(Model):
     def _image(self, mean: Cells, component: int, n_times: int) -> Array:
         return self._in_channels(self.decoder[:, component, None] * mean[component], n_times)
 
-    def blank(self) -> Self:
-        """Return an unfitted model with the choices that this one's fit has made."""
-        return type(self)(self.n_components, sfreq=self.sfreq, quality="fast")
-
     def state(self) -> State:
         """Everything needed to rebuild the model."""
         tensors = {name: getattr(self, name) for name in self.tensors}
@@ -395,7 +385,7 @@ class SpectralModel(Model):
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
         tensors, facts = state.tensors, state.facts
-        model = cls(tensors["decoder"].shape[1], sfreq=facts["sfreq"], quality=facts["quality"])
+        model = cls(tensors["decoder"].shape[1], sfreq=facts["sfreq"])
         for name in cls.facts:
             setattr(model, name, facts[name])
         for name in cls.tensors:
@@ -406,6 +396,10 @@ class SpectralModel(Model):
         if model.decoder.shape[2:] != (n_bins,) or model.colour.shape[1:] != (n_bins,):
             raise ValueError(f"windows of {model.size} samples have {n_bins} bins")
         return model
+
+
+def _label_prior(z: Array, u: Auxiliary) -> LabelPrior:
+    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=(2.0,))
 
 
 def _bin_weights(size: int) -> NDArray[np.float32]:
