@@ -42,6 +42,9 @@ AGREES = 0.95
 MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
+LEFT = 1 / 3
+"""Share of the channels' dependence at a delay that a map with memory may leave: sound
+outlives every window."""
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
@@ -151,7 +154,8 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
-    label, sentence = _decide(rich, agree, wrong)
+    most = MISFITS if model.memory == 1 else max(MISFITS, LEFT * misfit(x, sfreq).delay)
+    label, sentence = _decide(rich, agree, wrong, most)
     if label == "trusted" and not model.is_calibrated:
         label = "doubtful"
         sentence = (
@@ -161,7 +165,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
-def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
+def _decide(rich: Array, agree: Array, wrong: Misfit, most_delay: float) -> tuple[Label, str]:
     distinct = rich > RICH
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
@@ -169,8 +173,8 @@ def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
             f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
             "any mixture of them would fit as well, do not read them as sources"
         )
-    if max(wrong) > MISFITS:
-        if wrong.power > wrong.delay:
+    if wrong.power > MISFITS or wrong.delay > most_delay:
+        if wrong.power > wrong.delay * MISFITS / most_delay:
             return "doubtful", (
                 "the components still depend on each other's amplitudes: sensors that saturate in "
                 "a way that was not fitted, or sources that act on each other"

@@ -25,7 +25,7 @@ from sourcesep.ivae.spectral import (
     window_size,
 )
 
-__all__ = ["ConvolutiveModel"]
+__all__ = ["STARTS", "ConvolutiveModel", "Start", "floor_for"]
 
 SHORTEST_START = 0.064
 """Seconds: with shorter windows a start fails, and may even look good."""
@@ -186,7 +186,7 @@ class ConvolutiveModel(SpectralModel):
     def _bound(self, cells: Cells) -> tuple[Cells, Cells]:
         mean, noise = _filtered(self.encoder, cells), self.noise[:, None]
         squares = power(mean)
-        ratio = cepstral_variances(squares, _floor(len(mean))) / noise
+        ratio = cepstral_variances(squares, floor_for(len(mean))) / noise
         kl = (np.log(ratio) - 1 + (1 + squares / noise) / ratio).sum(axis=0)
         gram = np.einsum("arf,brf->fab", self.encoder, self.encoder.conj()).astype(complex)
         reconstruction = np.linalg.slogdet(gram)[1] - (np.log(np.pi * noise) + 1).sum(axis=0)
@@ -221,7 +221,8 @@ class ConvolutiveModel(SpectralModel):
         return self._in_channels(outside * np.sqrt(self.aside), n_times)
 
 
-def _floor(n_sources: int) -> float:
+def floor_for(n_sources: int) -> float:
+    """Least variance of this many sources, as a share of a bin's mean power."""
     return FLOORS.get(n_sources, FLOOR)
 
 
@@ -311,7 +312,7 @@ class Level:
 
     def _refined(self, rows: Complex, n: int) -> Complex:
         for _ in range(n):
-            variances = cepstral_variances(self.products.powers(rows), _floor(len(rows)))
+            variances = cepstral_variances(self.products.powers(rows), floor_for(len(rows)))
             rows = project(rows, self.products.covariances(variances))
         return rows
 
