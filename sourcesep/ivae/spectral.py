@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
-from scipy.linalg import qr
 
 from sourcesep import windows
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import InputError
+from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.whitening import numerical_rank
+from sourcesep.ivae.whitening import Basis
 
 __all__ = [
-    "Basis",
     "Cells",
     "SpectralModel",
     "power",
@@ -42,10 +40,13 @@ SHORTEST_WINDOW = 64
 """Samples."""
 OVERLAP = 4
 """Windows that every sample lies in."""
+LONGEST = 120.0
+"""Seconds from which a map is learned, `N_STRETCHES` of equal length of a longer record."""
+N_STRETCHES = 8
+FEWEST = 100_000
+"""Samples that are always looked at, however long they last."""
 LARGEST_RATIO = 1e6
 """Of a source's amplitude at any channel to that at its reference channel, in one bin."""
-QUIET = 0.2
-"""Of the loudest channel's amplitude; a channel below is no reference."""
 PRIOR = ("mean", "scale", "shape")
 """What a `LabelPrior` is made of."""
 
@@ -104,56 +105,6 @@ def share_out(values: Cells, size: int, n_times: int) -> Array:
     # samples of hop b lie in the frames b to b + OVERLAP - 1
     of_hops = np.lib.stride_tricks.sliding_window_view(values, OVERLAP, axis=-1).mean(axis=-1)
     return np.repeat(of_hops.astype(np.float64), size // OVERLAP, axis=-1)[..., :n_times]
-
-
-class Basis(NamedTuple):
-    """Independent channels, and all others as their sums: x = mean + span @ y.
-
-    Parameters
-    ----------
-    channels : ndarray of int, shape (rank,)
-        Which channels are independent; their signals at unit variance are y.
-    mean : ndarray of shape (n_channels,)
-        Of x.
-    span : ndarray of shape (n_channels, rank)
-        Units of x per unit of y.
-    """
-
-    channels: NDArray[np.int64]
-    mean: Array
-    span: Array
-
-    @classmethod
-    def of(cls, x: Array) -> Self:
-        """Find as many channels as the rank of x that span all others."""
-        rank, mean, deviation = numerical_rank(x), x.mean(axis=1), x.std(axis=1)
-        if rank == 0:
-            raise InputError("every channel is constant (silent): there is nothing to separate")
-        if rank == len(x):
-            return cls(np.arange(rank), mean, np.diag(deviation))
-        sounding = deviation > 1e-12 * np.abs(mean)
-        unit = (x - mean[:, None]) / np.where(sounding, deviation, np.inf)[:, None]
-        correlation = unit @ unit.T / x.shape[1]
-        channels = np.sort(qr(correlation, mode="r", pivoting=True)[1][:rank]).astype(np.int64)
-        among = correlation[np.ix_(channels, channels)]
-        span = np.linalg.solve(among, correlation[channels]).T * deviation[:, None]
-        return cls(channels, mean, span)
-
-    def coordinates(self, x: Array) -> Array:
-        """The independent channels at zero mean and unit variance, (rank, n_times)."""
-        centred = x[self.channels] - self.mean[self.channels, None]
-        return centred / self.span[self.channels].diagonal()[:, None]
-
-    @property
-    def reference(self) -> int:
-        """The first channel that is not much quieter than the loudest."""
-        deviation = self.span[self.channels].diagonal()
-        return int(self.channels[np.argmax(deviation > QUIET * deviation.max())])
-
-    @property
-    def log_volume(self) -> float:
-        """Log-density of x less that of its coordinates, nats a sample."""
-        return -0.5 * float(np.linalg.slogdet(self.span.T @ self.span)[1])
 
 
 class SpectralModel(Model):
@@ -281,12 +232,18 @@ class SpectralModel(Model):
             x, u = x[:, u.used], u.take(u.used)
         self.basis = Basis.of(x)
         y = self.basis.coordinates(x).astype(np.float32)
-        self._learn(y, rng)
+        self._learn(y[:, self._enough(x.shape[1])], rng)
         cells = self._normalised(self._infer(to_spectrum(y, self.size))[0], x.shape[1])
         self.colour = power(cells).mean(axis=1)
         z = to_signal(cells, x.shape[1])
         self.prior = _label_prior(z, u)
         return self
+
+    def _enough(self, n_times: int) -> slice | NDArray[np.int64]:
+        """All samples, or so many that memory suffices to learn the map from them."""
+        stretch = round(LONGEST * self.sfreq / N_STRETCHES)
+        whole = n_times <= max(N_STRETCHES * stretch, FEWEST)
+        return slice(None) if whole else stretches(n_times, stretch, N_STRETCHES)
 
     def _normalised(self, cells: Cells, n_times: int) -> Cells:
         """Fix what the likelihood leaves open: order, and sign, scale and filter of each."""

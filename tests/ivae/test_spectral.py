@@ -6,9 +6,7 @@ from scipy.stats import multivariate_normal
 
 from sourcesep import windows
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.exceptions import InputError
 from sourcesep.ivae.spectral import (
-    Basis,
     SpectralModel,
     power,
     share_out,
@@ -93,34 +91,6 @@ class TestCells:
         assert window_size(0.512, 1, 1000) == 64
 
 
-class TestBasis:
-    @pytest.mark.parametrize("how", ["plain", "silent", "identical", "average reference"])
-    def test_it_spans_all_channels(self, how):
-        rng = np.random.default_rng(0)
-        x = rng.uniform(0.01, 10, (4, 1)) * rng.standard_normal((4, 500)) + 3
-        rank = 4 if how == "plain" else 3
-        if how == "silent":
-            x[0] = 3
-        elif how == "identical":
-            x[2] = -2 * x[1]
-        elif how == "average reference":
-            x -= x.mean(axis=0)
-        basis = Basis.of(x)
-        y = basis.coordinates(x)
-        assert y.shape == (rank, 500)
-        np.testing.assert_allclose(y.std(axis=1), 1)
-        np.testing.assert_allclose(basis.mean[:, None] + basis.span @ y, x, atol=1e-6)
-
-    def test_silence_is_refused(self):
-        with pytest.raises(InputError, match="silent"):
-            Basis.of(np.zeros((2, 100)))
-
-    def test_a_quiet_channel_is_no_reference(self):
-        x = np.random.default_rng(0).standard_normal((3, 500))
-        assert Basis.of(x).reference == 0
-        assert Basis.of(x * np.array([[0.01], [0.9], [1.0]])).reference == 1
-
-
 class TestModel:
     @pytest.mark.parametrize("redundant", [False, True])
     def test_the_elbo_is_the_density_of_the_samples(self, redundant):
@@ -155,3 +125,18 @@ class TestModel:
         assert np.abs(rest).max() < 1e-4
         np.testing.assert_allclose(model.image(x, 1), images[1])
         np.testing.assert_array_equal(model.memory, 64)
+
+    def test_long_records_are_learned_from_in_part(self):
+        """But separated and scaled as a whole."""
+        rng = np.random.default_rng(2)
+        seen = []
+
+        class Watched(Known):
+            def _learn(self, y, rng):
+                seen.append(y.shape)
+                super()._learn(y, rng)
+
+        x = rng.standard_normal((2, 200_000)) * np.linspace(1, 5, 200_000)
+        model = Watched(sfreq=1000.0).fit(x, in_time(x.shape[1], 1000), rng)
+        assert seen == [(2, 120_000)]
+        np.testing.assert_allclose(model.posterior(x).mean.std(axis=1), 1, rtol=1e-5)
