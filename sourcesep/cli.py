@@ -142,6 +142,7 @@ def _exclude(text: str | None) -> tuple[int, ...]:
     help="Seed of every random choice.",
 )
 @click.option("-f", "--overwrite", is_flag=True, help="Replace earlier results.")
+@click.option("--report", is_flag=True, help="Write report.html too, to look at and listen to.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result.json, one a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say how every choice was made.")
@@ -152,6 +153,7 @@ def separate(
     bit_depth: str | None,
     exclude: str | None,
     overwrite: bool,
+    report: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -197,7 +199,11 @@ def separate(
                     check_model_output(Path(save_model), overwrite)
                 separation = run(path, **settings)
                 result = separation.save(
-                    folder, overwrite=overwrite, bit_depth=bit_depth, exclude=excluded
+                    folder,
+                    overwrite=overwrite,
+                    bit_depth=bit_depth,
+                    exclude=excluded,
+                    report=report,
                 )
                 if save_model:
                     separation.save_model(save_model)
