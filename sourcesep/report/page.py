@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sourcesep.report import prior, sources
+from sourcesep.report.panels import number
 from sourcesep.verdict import AGREES, MISFITS, RICH
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ __all__ = ["REPORT", "Check", "checks", "write_report"]
 REPORT = "report.html"
 
 KINDS = {"audio": "audio", "eeg": "EEG", "table": "table", "array": "array"}
+CHANNELS = {"audio": "channel", "eeg": "channel", "table": "column", "array": "channel"}
+"""What kinds of recording, and their channels, are called."""
 CHOICES = {
     "n_components": "Number of components",
     "gain": "Gain over linear mixing",
@@ -41,6 +44,8 @@ class Check:
         What was measured, and what is wanted.
     passed : bool or None
         None where it could not be measured.
+    count : str
+        How many components pass, where not all do.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Check:
     value: str
     bound: str
     passed: bool | None
+    count: str = ""
 
 
 def checks(evidence: dict[str, Any]) -> list[Check]:
@@ -60,7 +66,7 @@ def checks(evidence: dict[str, Any]) -> list[Check]:
             "evidence, in standard errors.",
             rich,
             RICH,
-            f"above {RICH:g}",
+            f"> {RICH:g}",
         ),
         _of_all(
             "Agreement",
@@ -68,7 +74,7 @@ def checks(evidence: dict[str, Any]) -> list[Check]:
             "correlation.",
             agree,
             AGREES,
-            f"at least {AGREES:g}",
+            f"\N{GREATER-THAN OR EQUAL TO} {AGREES:g}",
         ),
     ]
     for name, what in (
@@ -85,8 +91,8 @@ def checks(evidence: dict[str, Any]) -> list[Check]:
                 f"Misfit by {name}",
                 f"Do the components still depend on {what}? The largest dependence, in standard "
                 "errors.",
-                f"{value:.1f}" if measured else "not measured",
-                f"at most {MISFITS:g}",
+                number(value, 1) if measured else "not measured",
+                f"\N{LESS-THAN OR EQUAL TO} {MISFITS:g}",
                 value <= MISFITS if measured else None,
             )
         )
@@ -99,10 +105,10 @@ def _of_all(
     known = [value for value in values if value is not None]
     if not known:
         return Check(name, question, "not measured", bound, None)
-    digits = 3 if least < 1 else 1
     passed = sum(passes(value, least) for value in known)
-    count = "" if passed == len(values) else f"; {passed} of {len(values)} components pass"
-    return Check(name, question, f"{min(known):.{digits}f}{count}", bound, passed == len(values))
+    count = "" if passed == len(values) else f"{passed} of {len(values)} pass"
+    value = number(min(known), 3 if least < 1 else 1)
+    return Check(name, question, value, bound, passed == len(values), count)
 
 
 def passes(value: float | None, least: float) -> bool:
@@ -146,6 +152,7 @@ def write_report(separation: Separation, result: dict[str, Any], folder: Path) -
     environment.filters |= {
         "percent": lambda share: f"{100 * share:.1f}\N{NARROW NO-BREAK SPACE}%",
         "grouped": lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+        "number": number,
         "signed": sources.signed,
     }
     script = environment.get_template("script.js").render()
@@ -167,6 +174,7 @@ def _facts(separation: Separation, result: dict[str, Any]) -> dict[str, Any]:
     return {
         "result": result,
         "kind": KINDS[recording.kind],
+        "channel": CHANNELS[recording.kind],
         "is_audio": is_audio,
         "title": result["input"]["name"] or KINDS[recording.kind],
         "duration": recording.n_times / recording.sfreq,

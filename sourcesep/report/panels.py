@@ -26,6 +26,7 @@ __all__ = [
     "log_axis",
     "mel_axis",
     "mel_powers",
+    "number",
     "picture",
     "seconds_axis",
 ]
@@ -38,6 +39,7 @@ N_BANDS = 160
 """Rows of a spectrogram."""
 FRAMES_A_COLUMN = 4
 """Frames that are averaged into one column: the cost does not grow with the recording."""
+COLOURS = "magma"
 N_COLOURS = 48
 """Steps of a colour map: fewer than one sees, and PNG packs them well."""
 CLOCK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
@@ -96,7 +98,7 @@ def linear_axis(low: float, high: float, label: str, *, most: int = 5) -> Axis:
     span = high - low
     magnitude = 10.0 ** math.floor(math.log10(span / most))
     step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude * most >= span * (1 - 1e-9))
-    return Axis(label, _ticks(low, high, step, lambda value: _number(value, step)))
+    return Axis(label, _ticks(low, high, step, lambda value: number(value, _decimals(step))))
 
 
 def seconds_axis(seconds: float) -> Axis:
@@ -105,7 +107,9 @@ def seconds_axis(seconds: float) -> Axis:
     if seconds < 8 * CLOCK_STEPS[0]:
         return linear_axis(0, seconds, "seconds", most=8)
     if seconds <= 120:
-        return Axis("seconds", _ticks(0, seconds, step, lambda value: _number(value, step)))
+        return Axis(
+            "seconds", _ticks(0, seconds, step, lambda value: number(value, _decimals(step)))
+        )
     return Axis(
         "minutes : seconds",
         _ticks(0, seconds, step, lambda value: f"{int(value) // 60}:{int(value) % 60:02d}"),
@@ -115,7 +119,7 @@ def seconds_axis(seconds: float) -> Axis:
 def mel_axis(sfreq: float) -> Axis:
     """Frequencies up to half the rate, spaced as the ear does (O'Shaughnessy's mel)."""
     top = _mel(sfreq / 2)
-    marks = [f for f in (100, 500, 1000, 2000, 5000, 10000, 20000) if f < 0.95 * sfreq / 2]
+    marks = [f for f in (500, 1000, 2000, 5000, 10000, 20000) if f < 0.95 * sfreq / 2]
     ticks = [(100 * float(_mel(f) / top), f"{f / 1000:g}") for f in marks]
     return Axis("kHz", ((0.0, "0"), *ticks))
 
@@ -143,10 +147,15 @@ def _ticks(
     return tuple((100 * (place - low) / (high - low), name(place)) for place in places)
 
 
-def _number(value: float, step: float) -> str:
-    """A number with the decimals that its step calls for, and a true minus sign."""
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value + 0.0:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+def number(value: float, decimals: int) -> str:
+    """Write a number with a true minus sign, and none before zeros."""
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def _decimals(step: float) -> int:
+    """How many decimals multiples of a step have."""
+    return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
 def binned(x: Array, n_bins: int = N_COLUMNS) -> Array:
@@ -230,19 +239,17 @@ def _mel(frequency: float) -> float:
     return 2595 * math.log10(1 + frequency / 700)
 
 
-def picture(values: Array, low: float, high: float, *, colours: str = "magma") -> str:
+def picture(values: Array, low: float, high: float) -> str:
     """Data URI of a matrix as colours, its first row at the bottom; gaps are transparent."""
     import matplotlib
     from matplotlib.image import imsave
 
-    colour_map = matplotlib.colormaps[colours].resampled(N_COLOURS)
-    colour_map.set_bad(alpha=0)
     buffer = io.BytesIO()
     imsave(
         buffer,
         np.ma.masked_invalid(values),
         format="png",
-        cmap=colour_map,
+        cmap=matplotlib.colormaps[COLOURS].resampled(N_COLOURS),
         vmin=low,
         vmax=high,
         origin="lower",

@@ -41,7 +41,7 @@ ROUNDING = -120.0
 """Decibels below the mixture where a residual is nothing but rounding."""
 N_STRETCHES = 120
 """Stretches over which power is averaged, at most."""
-LOWEST = 0.5
+LOWEST = 1.0
 """Hertz at which spectra of EEG begin."""
 
 
@@ -166,6 +166,10 @@ def _decibel(power: Array) -> Array:
     return level
 
 
+def _mean_level(x: Array) -> float:
+    return float(_decibel(np.square(x).mean()))
+
+
 def _loudest(x: Array) -> float:
     """Power of the loudest stretch."""
     n_bins = int(np.clip(x.shape[1] // 8, 2, N_STRETCHES))
@@ -201,7 +205,14 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
         image = separation.image(k)
         residual -= image
         found.append(card(name, image))
-    rest = card("residual", residual, _what_is_left(residual, separation.mixture))
+    level = _mean_level(residual) - _mean_level(separation.mixture)
+    what = "what no source explains: "
+    if level > ROUNDING:
+        rest = card(
+            "residual", residual, f"{what}{panels.number(level, 0)} dB against the mixture"
+        )
+    else:
+        rest = replace(card("residual", residual, f"{what}nothing but rounding"), panels=())
     if excerpt is None:
         note = f"Browsers play no sound of {recording.sfreq:g} samples a second: open the files."
         return Gallery(found, mixture, rest, [note])
@@ -217,13 +228,6 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
         playing(rest, "residual.wav"),
         _playing_notes(excerpt, gain, recording),
     )
-
-
-def _what_is_left(residual: Array, mixture: Array) -> str:
-    power = np.square(mixture).mean() or 1.0
-    level = float(_decibel(np.square(residual).mean() / power))
-    left = f"{level:.0f} dB against the mixture".replace("-", "\N{MINUS SIGN}")
-    return f"what no source explains: {left if level > ROUNDING else 'nothing but rounding'}"
 
 
 def _playing_notes(excerpt: Excerpt, gain: float, recording: Recording) -> list[str]:
@@ -302,12 +306,12 @@ def _course(source: Array, x: Axis | None, name: str, title: str) -> Panel:
         title,
         f"{name} over time, in standard deviations; its largest value is {reach:.1f}.",
         x,
-        panels.linear_axis(*span, "SD", most=3),
+        panels.linear_axis(*span, "SD", most=5),
         path=panels.band(source, *span) if many else panels.curve(source, *span),
         filled=many,
     )
 
 
 def signed(value: float) -> str:
-    """A number with its sign, and two decimals."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    """Write a number with its sign, and two decimals."""
+    return ("+" if value >= 0 else "") + panels.number(value, 2)
