@@ -15,7 +15,7 @@ from sourcesep.adapters.table import TableOrigin
 from sourcesep.recording import Recording
 from sourcesep.report import panels
 from sourcesep.report.panels import Axis, Panel
-from sourcesep.report.players import MOST_CHANNELS, Excerpt, choose_excerpt, flac, listening_gain
+from sourcesep.report.players import MOST_CHANNELS, Excerpt, choose_excerpt, listening_gain, mp3
 
 if TYPE_CHECKING:
     from sourcesep.separation import Separation
@@ -194,8 +194,7 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
             y,
             picture=panels.picture(density, -DYNAMICS, 0),
         )
-        if excerpt is not None:
-            heard[name] = excerpt.of(signal)
+        heard[name] = excerpt.of(signal)
         return Card(name, note, (spectrogram, _power_panel(signal, full, x, name)))
 
     mixture = card("mixture", recorded, "as it was recorded")
@@ -213,14 +212,11 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
         )
     else:
         rest = replace(card("residual", residual, f"{what}nothing but rounding"), panels=())
-    if excerpt is None:
-        note = f"Browsers play no sound of {recording.sfreq:g} samples a second: open the files."
-        return Gallery(found, mixture, rest, [note])
     gain = listening_gain(max(float(np.abs(part).max()) for part in heard.values()))
 
     def playing(card: Card, file: str) -> Card:
-        copy = flac(gain * heard[card.name], excerpt.sfreq)
-        return replace(card, player=Player(copy, excerpt.start / excerpt.sfreq, file))
+        copy = mp3(gain * heard[card.name], recording.sfreq)
+        return replace(card, player=Player(copy, excerpt.start / recording.sfreq, file))
 
     return Gallery(
         [playing(card, f"{card.name}.wav") for card in found],
@@ -233,7 +229,7 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
 def _playing_notes(excerpt: Excerpt, gain: float, recording: Recording) -> list[str]:
     notes = ["Start a player while another runs, and it goes on from the same place."]
     if not excerpt.is_whole:
-        start, stop = excerpt.start / excerpt.sfreq, excerpt.stop / excerpt.sfreq
+        start, stop = excerpt.start / recording.sfreq, excerpt.stop / recording.sfreq
         notes.append(
             f"The page itself holds the loudest part, from {start:.1f} to {stop:.1f} s. The "
             "mixture plays that; so does everything else once the page is apart from its files."

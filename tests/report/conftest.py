@@ -48,7 +48,7 @@ def saved(separation, folder):
 def audio(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audio")
     path = folder / '<b> & "duo".wav'
-    soundfile.write(path, mixed().T, SFREQ, "PCM_16")
+    soundfile.write(path, mixed(n_times=2 * SFREQ).T, SFREQ, "PCM_16")
     return saved(sourcesep.separate(path), folder / "out")
 
 
