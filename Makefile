@@ -51,7 +51,7 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/made $(REQUIRED)
-	$(INSTALL) --editable '.[nonlinear,tables]' --group dev
+	$(INSTALL) --editable '.[nonlinear,tables,dask]' --group dev
 	touch $@ .venv/installed
 
 .venv/installed-bench: .venv/made $(REQUIRED)

@@ -14,7 +14,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.model import QUALITIES, Array, Model, Settings
+from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import check_magnitude, from_array
 from sourcesep.selection import PRIORS, select
@@ -164,7 +164,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             return self._fit(X, u)
 
     def _fit(self, X: Any, u: Any) -> Self:
-        self._check_settings()
+        settings = self._settings()
         lengths = [len(part) for part in X] if _is_list_of_arrays(X) else None
         widths = dict.fromkeys(str(part.shape[1]) for part in X) if lengths else {}
         if len(widths) > 1:
@@ -173,25 +173,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
         x = X.T
-        chosen = select(
-            x,
-            u,
-            rng,
-            mixing=self.mixing,
-            sfreq=self.sfreq,
-            settings=Settings(
-                n_components=self.n_components,
-                starts=tuple(self.starts),
-                shapes=PRIORS[self.prior],
-                standardise=self.standardise,
-                kernel_size=self.kernel_size,
-                post_kernel_size=self.post_kernel_size,
-                n_restarts=self.n_restarts,
-                quality=self.quality,
-                device=self.device,
-                sfreq=float(self.sfreq),
-            ),
-        )
+        chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
         self.u_names_ = None if u.is_time else u.scales[0].names
@@ -207,8 +189,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self._publish()
         return self
 
-    def _check_settings(self) -> None:
-        """Refuse what `select` does not see of the settings."""
+    def _settings(self) -> Settings:
+        """What a fit is configured with, each value checked before any data is."""
         if not isinstance(self.aux, str):
             raise SettingsError(
                 f"aux={self.aux!r}: must be a SPEC such as 'segments'; arrays are given to fit "
@@ -216,19 +198,20 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             )
         if self.prior not in tuple(PRIORS):
             raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
-        for name in ("kernel_size", "post_kernel_size", "n_restarts"):
-            value = getattr(self, name)
-            if value is None and name == "kernel_size":
-                continue
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
-        if self.quality not in QUALITIES:
-            raise SettingsError(f"quality={self.quality!r}: allowed are {', '.join(QUALITIES)}")
         auxiliary.parse(self.aux)
         self._generator()
-        number = isinstance(self.sfreq, float | int | np.number)
-        if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
-            raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
+        return Settings(
+            n_components=self.n_components,
+            starts=tuple(self.starts),
+            shapes=PRIORS[self.prior],
+            standardise=self.standardise,
+            kernel_size=self.kernel_size,
+            post_kernel_size=self.post_kernel_size,
+            n_restarts=self.n_restarts,
+            quality=self.quality,
+            device=self.device,
+            sfreq=self.sfreq,
+        )
 
     def _publish(self) -> None:
         """Set the attributes that only a linear decoder has."""

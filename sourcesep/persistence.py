@@ -159,7 +159,7 @@ def load(path: str | Path) -> IVAE:
         model.scores_, model.reason_ = facts["scores"], facts["reason"]
         model.n_iter_ = len(model.history_["kl"])
         model.contract_ = facts["contract"]
-        model._check_settings()
+        model._settings()
         _check_facts(model)
         _try(model.model_)
         model._publish()

@@ -75,7 +75,6 @@ def select(
     rng: np.random.Generator,
     *,
     mixing: str = "auto",
-    sfreq: float = 1.0,
     settings: Settings,
 ) -> Selection:
     """Fit the family that was asked for, or the one that fits best.
@@ -94,8 +93,6 @@ def select(
         For every random choice.
     mixing : str
         One of `MIXINGS`.
-    sfreq : float
-        Samples a second.
     settings : Settings
         What every family is configured with.
 
@@ -110,7 +107,7 @@ def select(
 
     def fitted(name: str) -> Selection:
         model = FAMILIES[name].configured(settings).fit(x, u, rng)
-        verdict = judge(model, x, u, sfreq, rng)
+        verdict = judge(model, x, u, settings.sfreq, rng)
         return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
 
     linear = fitted(LinearModel.family)

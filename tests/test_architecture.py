@@ -48,8 +48,9 @@ LAYERS = (
     ("estimator",),
     ("persistence",),
     ("report",),
+    ("result",),
     ("separation",),
-    ("demo", "evaluation"),
+    ("batch", "demo", "evaluation"),
     ("cli",),
 )
 LAYER = {name: row for row, names in enumerate(LAYERS) for name in names}
@@ -59,6 +60,7 @@ ADAPTER_USERS = {"demo", "evaluation", "report"}
 CLI_MAY_IMPORT = {
     "_version",
     "auxiliary",
+    "batch",
     "demo",
     "evaluation",
     "exceptions",
@@ -191,7 +193,15 @@ def test_the_layer_rule_can_fail() -> None:
 
 def test_adapters_know_no_model() -> None:
     for path in PACKAGE.glob("adapters/*.py"):
-        forbidden = {"ivae", "estimator", "separation", "selection", "verdict", "persistence"}
+        forbidden = {
+            "ivae",
+            "estimator",
+            "result",
+            "separation",
+            "selection",
+            "verdict",
+            "persistence",
+        }
         assert not within(path.read_text("utf-8")) & forbidden, path.name
 
 

@@ -86,7 +86,7 @@ class TestSelect:
         mixture = simulate.saturated(voices, sfreq=16000, random_state=seed)
         u = in_time(mixture.data, "segments:320")
         auto, linear = (
-            select(mixture.data, u, rng(), mixing=m, sfreq=16000.0, settings=settings())
+            select(mixture.data, u, rng(), mixing=m, settings=settings(sfreq=16000.0))
             for m in ("auto", "linear")
         )
         assert auto.model.family == "post-nonlinear"
@@ -105,7 +105,7 @@ class TestSelect:
         voices = [simulate.speech(4, random_state=90 + k) for k in range(2)]
         mixture = simulate.room(voices, sfreq=16000, n_mics=2, rt60=0.2, random_state=0)
         u = in_time(mixture.data, "segments:320")
-        chosen = select(mixture.data, u, rng(), sfreq=16000.0, settings=settings())
+        chosen = select(mixture.data, u, rng(), settings=settings(sfreq=16000.0))
         assert chosen.model.family == "linear"
         assert chosen.verdict.label == "doubtful"
         assert chosen.verdict.misfit.delay > chosen.verdict.misfit.power
@@ -121,7 +121,7 @@ class TestSelect:
         voices = [simulate.speech(4, random_state=80 + k) for k in range(2)]
         mixture = simulate.saturated(voices, sfreq=16000, random_state=0).data
         x = np.concatenate([mixture, mixture[:1]])
-        chosen = select(x, in_time(x, "segments:320"), rng(), sfreq=16000.0, settings=settings())
+        chosen = select(x, in_time(x, "segments:320"), rng(), settings=settings(sfreq=16000.0))
         assert chosen.model.family == "linear"
         assert "post-nonlinear cannot be tried: rank=2 of 3 channels" in chosen.reason
 

@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.exceptions import SettingsError
 
-__all__ = ["ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
+__all__ = ["DEVICES", "ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
 
 Array = NDArray[np.float64]
 
 QUALITIES = ("fast", "normal", "best")
 """Values of ``quality=``: how much time a fit may take."""
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Values of ``device=``."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Settings:
         Where gradients are computed.
     sfreq : float
         Samples a second, for what is a duration.
+
+    Raises
+    ------
+    SettingsError
+        If one of them cannot be for any data.
     """
 
     n_components: int | None = None
@@ -101,6 +109,21 @@ class Settings:
     quality: str = "normal"
     device: str = "auto"
     sfreq: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("kernel_size", "post_kernel_size", "n_restarts"):
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and value >= 1
+            if not whole and not (value is None and name == "kernel_size"):
+                raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
+        for name, allowed in (("quality", QUALITIES), ("device", DEVICES)):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}"
+                )
+        number = isinstance(self.sfreq, float | int | np.number)
+        if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
+            raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
 
 
 class Model(ABC):

@@ -14,7 +14,7 @@ from sourcesep.report.panels import number
 from sourcesep.verdict import AGREES, MISFITS, RICH
 
 if TYPE_CHECKING:
-    from sourcesep.separation import Separation
+    from sourcesep.result import Separation
 
 __all__ = ["REPORT", "Check", "checks", "write_report"]
 

@@ -15,7 +15,7 @@ from sourcesep.report.panels import Axis, Panel
 from sourcesep.report.sources import time_axis
 
 if TYPE_CHECKING:
-    from sourcesep.separation import Separation
+    from sourcesep.result import Separation
 
 __all__ = ["LabelPrior", "TimePrior", "label_prior", "time_prior"]
 

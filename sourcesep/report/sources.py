@@ -18,7 +18,7 @@ from sourcesep.report.panels import Axis, Panel
 from sourcesep.report.players import MOST_CHANNELS, Excerpt, choose_excerpt, listening_gain, mp3
 
 if TYPE_CHECKING:
-    from sourcesep.separation import Separation
+    from sourcesep.result import Separation
 
 __all__ = [
     "Card",
