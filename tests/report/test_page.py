@@ -170,6 +170,18 @@ class TestWhatItSays:
             tmp_path / "out" / "duo" / "report.html"
         ).read_text("utf-8")
 
+    def test_resuming_with_a_report_makes_the_one_that_is_missing(self, tmp_path):
+        from click.testing import CliRunner
+
+        from sourcesep.cli import main
+
+        path, folder = tmp_path / "duo.wav", tmp_path / "out"
+        soundfile.write(path, mixture().T, 8000)
+        words = ["separate", str(path), "-o", str(folder), "-q", "-f", "--resume"]
+        for options, shown in (([], False), (["--report"], True), (["--report"], True)):
+            assert CliRunner().invoke(main, [*words, *options]).exit_code == 0
+            assert (folder / "duo" / "report.html").exists() == shown
+
 
 class TestHarm:
     def test_nothing_is_loaded_from_elsewhere(self, any_kind):
