@@ -170,6 +170,7 @@ def _exclude(text: str | None) -> tuple[int, ...]:
     "--resume", is_flag=True, help="Skip inputs whose result is there from the same settings."
 )
 @click.option("-f", "--overwrite", is_flag=True, help="Replace earlier results.")
+@click.option("--report", is_flag=True, help="Write report.html too, to look at and listen to.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result.json, one a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say how every choice was made.")
@@ -184,6 +185,7 @@ def separate(
     shard: str,
     resume: bool,
     overwrite: bool,
+    report: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -212,7 +214,12 @@ def separate(
         )
     if save_model and not save_model.endswith(".safetensors"):
         raise click.UsageError(f"--save-model={save_model}: must end in .safetensors")
-    saving = {"overwrite": overwrite, "bit_depth": bit_depth, "exclude": _exclude(exclude)}
+    saving = {
+        "overwrite": overwrite,
+        "bit_depth": bit_depth,
+        "exclude": _exclude(exclude),
+        "report": report,
+    }
     try:
         if settings["aux"] is not None:
             auxiliary.parse(settings["aux"])
