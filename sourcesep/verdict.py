@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +39,6 @@ RICH = 3.0
 """Least evidence, in standard errors, that tells a component from every other."""
 AGREES = 0.95
 """Least correlation between the components of two fits on halves of the data."""
-AGREES_WITH_MEMORY = 0.9
-"""The same for maps with memory. They have thousands of taps, for which a half is less than
-enough: where halves agree so far, the error of the whole is about -12 dB."""
 MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
@@ -157,11 +154,12 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
-    bounds = Bounds()
+    bounds = Misfit(MISFITS, MISFITS)
     if model.memory > 1:
-        left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
-        bounds = Bounds(AGREES_WITH_MEMORY, Misfit(max(MISFITS, left), MISFITS))
+        bounds = bounds._replace(delay=max(MISFITS, LEFT_WITH_MEMORY * misfit(x, sfreq).delay))
     label, sentence = _decide(rich, agree, wrong, bounds)
+    if model.caveat:
+        label, sentence = "not identifiable", model.caveat
     if label == "trusted" and not model.is_calibrated:
         label = "doubtful"
         sentence = (
@@ -171,14 +169,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
-class Bounds(NamedTuple):
-    """Least agreement and largest misfit of what is trusted."""
-
-    agreement: float = AGREES
-    misfit: Misfit = Misfit(MISFITS, MISFITS)
-
-
-def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Bounds) -> tuple[Label, str]:
+def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Misfit) -> tuple[Label, str]:
     distinct = rich > RICH
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
@@ -186,7 +177,7 @@ def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Bounds) -> tuple[L
             f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
             "any mixture of them would fit as well, do not read them as sources"
         )
-    excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
+    excess = Misfit(*(value / most for value, most in zip(wrong, bounds, strict=True)))
     if max(excess) > 1:
         if excess.power > excess.delay:
             return "doubtful", (
@@ -201,7 +192,7 @@ def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Bounds) -> tuple[L
         return "doubtful", (
             f"{d - n} of the {d} components cannot be told apart from another one; the others can"
         )
-    unstable = int((agree < bounds.agreement).sum())
+    unstable = int((agree < AGREES).sum())
     if unstable:
         return "doubtful", (
             f"{unstable} of the {d} components come out differently from one half of the "
