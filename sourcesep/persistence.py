@@ -146,8 +146,7 @@ def load(path: str | Path) -> IVAE:
             facts["facts"],
         )
         parameters = facts["parameters"]
-        parameters["starts"] = tuple(parameters["starts"])
-        model = IVAE(**parameters)
+        model = IVAE(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
         model.model_ = family.from_state(state)
         model.n_features_in_ = model.model_.n_channels
         if facts["feature_names"] is not None:

@@ -30,6 +30,7 @@ from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
+from sourcesep.modulation import own_modulation
 
 __all__ = ["MISFITS", "Label", "Verdict", "agreement", "judge", "richness"]
 
@@ -127,6 +128,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             (1.0,),
             Misfit(0.0, 0.0),
         )
+    held = model.held_out(u)
+    if held is not None:
+        return _judge_restarts(model, x, u, held, sfreq)
     rank = min(model.n_components, numerical_rank(x))
     keep = excerpt(u)
     x, u = x[:, keep], u.take(keep)
@@ -146,17 +150,29 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
-    label, sentence = _decide(rich, agree, wrong)
-    if label == "trusted" and not model.is_calibrated:
-        label = "doubtful"
-        sentence = (
-            f"every check is passed, but how often that is right for {model.family} mixing "
-            "has not been measured yet"
-        )
+    return _decide(rich, agree, wrong, "halves of the data")
+
+
+def _judge_restarts(
+    model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_], sfreq: float
+) -> Verdict:
+    """Judge a fit of several restarts by samples that it kept aside; nothing is refitted."""
+    z = model.posterior(x).mean
+    replicas = model.replicas(x[:, held])
+    return _decide(
+        own_modulation(z, u, held),
+        replica_agreement(replicas),
+        misfit(z[:, excerpt(u)], sfreq),
+        "restarts" if len(replicas) > 1 else "nothing: there is one restart only",
+    )
+
+
+def _decide(rich: Array, agree: Array, wrong: Misfit, compared: str) -> Verdict:
+    label, sentence = _label(rich, agree, wrong, compared)
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
-def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
+def _label(rich: Array, agree: Array, wrong: Misfit, compared: str) -> tuple[Label, str]:
     distinct = rich > RICH
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
@@ -178,15 +194,12 @@ def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
         return "doubtful", (
             f"{d - n} of the {d} components cannot be told apart from another one; the others can"
         )
-    unstable = int((agree < AGREES).sum())
+    unstable = d - int((agree >= AGREES).sum())
     if unstable:
-        return "doubtful", (
-            f"{unstable} of the {d} components come out differently from one half of the "
-            "data than from the other"
-        )
+        return "doubtful", (f"{unstable} of the {d} components are not the same in {compared}")
     return "trusted", (
-        "the components differ in ways the data show clearly, halves of the data give the "
-        "same ones, and nothing speaks against the model"
+        f"the components differ in ways the data show clearly, {compared} give the same ones, "
+        "and nothing speaks against the model"
     )
 
 
@@ -232,6 +245,21 @@ def agreement(fits: list[CrossFit]) -> Array:
         both.append(np.abs((a * b).sum(axis=1)) / scale)
     mean: Array = np.mean(both, axis=0)
     return mean
+
+
+def replica_agreement(replicas: Array) -> Array:
+    """Mean correlation between every two replicas of each component, (n_components,).
+
+    NaN for a single replica.
+    """
+    n_replicas = len(replicas)
+    if n_replicas == 1:
+        return np.full(replicas.shape[1], np.nan)
+    z = replicas - replicas.mean(axis=2, keepdims=True)
+    z = z / z.std(axis=2, keepdims=True)
+    # the variance of a sum is the sum of all covariances
+    agreed: Array = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    return agreed
 
 
 def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Generator) -> Array:

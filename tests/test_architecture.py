@@ -32,7 +32,7 @@ LAYERS = (
     ("factors",),
     ("auxiliary",),
     ("ivae",),
-    ("misfit",),
+    ("misfit", "modulation"),
     ("verdict",),
     ("selection",),
     ("estimator",),
