@@ -95,7 +95,7 @@ class VAE(nn.Module):
                 loss = -self.elbo(samples[batch], labels[batch]).mean()
                 loss.backward()
                 optimiser.step()
-                losses.append(float(loss))
+                losses.append(float(loss.detach()))
             n_done += len(losses)
             schedule.step(float(np.mean(losses)))
         return self

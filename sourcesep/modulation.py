@@ -75,10 +75,9 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
 
 def _regression(a: Array, b: Array, least: float) -> Array:
     """Weights of the columns of a that explain b, by those directions that are no noise."""
-    largest = np.linalg.norm(a, 2)
-    if largest <= least:
-        return np.zeros(a.shape[1])
-    weights: Array = np.linalg.lstsq(a, b, rcond=least / largest)[0]
+    left, size, right = np.linalg.svd(a, full_matrices=False)
+    kept = size > least
+    weights: Array = right[kept].T @ (left[:, kept].T @ b / size[kept])
     return weights
 
 

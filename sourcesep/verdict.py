@@ -163,7 +163,7 @@ def _judge_restarts(
         own_modulation(z, u, held),
         replica_agreement(replicas),
         misfit(z[:, excerpt(u)], sfreq),
-        "restarts" if len(replicas) > 1 else "nothing: there is one restart only",
+        "restarts",
     )
 
 
@@ -194,9 +194,16 @@ def _label(rich: Array, agree: Array, wrong: Misfit, compared: str) -> tuple[Lab
         return "doubtful", (
             f"{d - n} of the {d} components cannot be told apart from another one; the others can"
         )
-    unstable = d - int((agree >= AGREES).sum())
+    if np.isnan(agree).any():
+        return "doubtful", (
+            "one restart has nothing to be compared with: ask for more restarts to know whether "
+            "they agree"
+        )
+    unstable = int((agree < AGREES).sum())
     if unstable:
-        return "doubtful", (f"{unstable} of the {d} components are not the same in {compared}")
+        return "doubtful", (
+            f"{unstable} of the {d} components come out differently from two {compared}"
+        )
     return "trusted", (
         f"the components differ in ways the data show clearly, {compared} give the same ones, "
         "and nothing speaks against the model"
