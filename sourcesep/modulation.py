@@ -51,10 +51,10 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
         _profiles(z[:, part], u.labels[part], u.n_labels, with_mean=not u.is_time)[present]
         for part in parts
     ]
-    seen, first, second = (p - p.mean(axis=0) for p in profiles)
-    n_labels, n_profiles = seen.shape
+    n_labels, n_profiles = profiles[0].shape
     if n_labels <= n_profiles:
         return np.zeros(len(z))
+    seen, first, second = (p - p.mean(axis=0) for p in profiles)
     again, noise = (first + second) / 2, (first - second) / 2
     n_seen, n_unseen = counts[0, present], counts[1:, present].sum(axis=0)
     # from here on in units of a profile's noise, were a label a single sample

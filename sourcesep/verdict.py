@@ -196,8 +196,8 @@ def _label(rich: Array, agree: Array, wrong: Misfit, compared: str) -> tuple[Lab
         )
     if np.isnan(agree).any():
         return "doubtful", (
-            "one restart has nothing to be compared with: ask for more restarts to know whether "
-            "they agree"
+            "fewer than two restarts explain the data well: there is nothing to compare the best "
+            "one with, ask for more"
         )
     unstable = int((agree < AGREES).sum())
     if unstable:

@@ -87,6 +87,11 @@ def test_too_few_labels_tell_nothing():
         assert (found != 0).all() == enough
 
 
+def test_labels_of_one_unseen_sample_tell_nothing():
+    u = labelled(30, 12)
+    assert (own_modulation(noise(u, 2, 0), u, np.arange(u.n_times) % 12 == 0) == 0).all()
+
+
 @SEEDS
 def test_labels_of_any_size(seed):
     """Of labels without two unseen samples nothing can be said: they are left out."""

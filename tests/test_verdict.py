@@ -233,8 +233,8 @@ class TestFitsThatKeptSamplesAside:
         found = self.judged(self.modulated(), noise=(0.0,))
         assert found.label == "doubtful"
         assert found.sentence == (
-            "one restart has nothing to be compared with: ask for more restarts to know whether "
-            "they agree"
+            "fewer than two restarts explain the data well: there is nothing to compare the best "
+            "one with, ask for more"
         )
         assert Verdict.from_dict(found.as_dict()).as_dict() == found.as_dict()
 
