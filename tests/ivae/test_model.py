@@ -129,6 +129,15 @@ class TestMap:
         assert model.images(x, u).shape == (d, n, n_times)
         assert all(m.shape == (u.n_labels, d) for m in model.prior_moments())
 
+    def test_what_a_fit_can_be_judged_by(self, fitted):
+        model, x, u = fitted
+        z, held = model.posterior(x).mean, model.held_out(u)
+        for replica in model.replicas(x):
+            assert all(np.corrcoef(a, b)[0, 1] > 0.5 for a, b in zip(z, replica, strict=True))
+        if held is not None:
+            assert 0 < held.mean() < 0.5
+            assert set(u.labels[~held]) == set(u.labels)
+
     def test_decoding_the_posterior_gives_x(self, fitted):
         model, x, u = fitted
         if not model.is_invertible:
