@@ -93,7 +93,7 @@ def _exclude(text: str | None) -> tuple[int, ...]:
 )
 @click.option(
     "--mixing",
-    type=click.Choice(["auto", "linear", "post-nonlinear", "nonlinear"]),
+    type=click.Choice(["auto", "linear", "post-nonlinear", "convolutive", "nonlinear"]),
     default="auto",
     show_default=True,
     help="Family of the mixing.",

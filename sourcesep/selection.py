@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
@@ -23,7 +24,8 @@ from sourcesep.verdict import MISFITS, Verdict, judge
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
 
 FAMILIES: dict[str, type[Model]] = {
-    model.family: model for model in (LinearModel, PostNonlinearModel, CouplingModel)
+    model.family: model
+    for model in (LinearModel, PostNonlinearModel, ConvolutiveModel, CouplingModel)
 }
 """The model families by the name they go by in ``mixing=``."""
 MIXINGS = ("auto", *FAMILIES)

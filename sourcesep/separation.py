@@ -53,7 +53,7 @@ def separate(
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
-    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"}
+    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "nonlinear"}
         Family of the decoder (see `IVAE`); ``"auto"`` is linear for EEG and tables.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
@@ -115,7 +115,7 @@ def separate(
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
-            keep = excerpt(u)
+            keep = excerpt(u, ivae.model_.memory)
             with np.errstate(over="ignore", invalid="ignore"):
                 elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():

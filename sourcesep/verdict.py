@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +39,15 @@ RICH = 3.0
 """Least evidence, in standard errors, that tells a component from every other."""
 AGREES = 0.95
 """Least correlation between the components of two fits on halves of the data."""
+AGREES_WITH_MEMORY = 0.9
+"""The same for maps with memory. They have thousands of taps, for which a half is less than
+enough: where halves agree so far, the error of the whole is about -12 dB."""
 MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
+LEFT_WITH_MEMORY = 1 / 3
+"""Share of the channels' dependence at a delay that a map with memory may leave: sound
+outlives every window."""
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
@@ -128,9 +134,15 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             Misfit(0.0, 0.0),
         )
     rank = min(model.n_components, numerical_rank(x))
-    keep = excerpt(u)
-    x, u = x[:, keep], u.take(keep)
-    halves = [draw_halves(x, u, rank, rng) for _ in range(model.n_splits)]
+    keep = excerpt(u, model.memory)
+    if model.memory > 1:
+        # a map that reaches over samples is at its best on the whole record
+        z = model.posterior(x, u).mean[:, keep]
+        x, u = x[:, keep], u.take(keep)
+    else:
+        x, u = x[:, keep], u.take(keep)
+        z = model.posterior(x, u).mean
+    halves = [draw_halves(x, u, rank, rng, memory=model.memory) for _ in range(model.n_splits)]
     fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     if not fits:
         nothing = (0.0,) * model.n_components
@@ -142,11 +154,14 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             nothing,
             Misfit(0.0, 0.0),
         )
-    z = model.posterior(x, u).mean
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
-    label, sentence = _decide(rich, agree, wrong)
+    bounds = Bounds()
+    if model.memory > 1:
+        left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
+        bounds = Bounds(AGREES_WITH_MEMORY, Misfit(max(MISFITS, left), MISFITS))
+    label, sentence = _decide(rich, agree, wrong, bounds)
     if label == "trusted" and not model.is_calibrated:
         label = "doubtful"
         sentence = (
@@ -156,7 +171,14 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
 
 
-def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
+class Bounds(NamedTuple):
+    """Least agreement and largest misfit of what is trusted."""
+
+    agreement: float = AGREES
+    misfit: Misfit = Misfit(MISFITS, MISFITS)
+
+
+def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Bounds) -> tuple[Label, str]:
     distinct = rich > RICH
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
@@ -164,8 +186,9 @@ def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
             f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
             "any mixture of them would fit as well, do not read them as sources"
         )
-    if max(wrong) > MISFITS:
-        if wrong.power > wrong.delay:
+    excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
+    if max(excess) > 1:
+        if excess.power > excess.delay:
             return "doubtful", (
                 "the components still depend on each other's amplitudes: sensors that saturate in "
                 "a way that was not fitted, or sources that act on each other"
@@ -178,7 +201,7 @@ def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
         return "doubtful", (
             f"{d - n} of the {d} components cannot be told apart from another one; the others can"
         )
-    unstable = int((agree < AGREES).sum())
+    unstable = int((agree < bounds.agreement).sum())
     if unstable:
         return "doubtful", (
             f"{unstable} of the {d} components come out differently from one half of the "

@@ -146,7 +146,8 @@ class Model(ABC):
     """Random halvings of the data on which a verdict can afford to refit it."""
 
     scores: dict[str, float]
-    """Held-out log-likelihood of the candidates within the family, nats a sample."""
+    """What the candidates within the family were compared by, the higher the better:
+    held-out log-likelihood in nats a sample, or a measure of the family's own."""
     choice: str
     """Which of them was kept, in plain words."""
 
@@ -164,6 +165,11 @@ class Model(ABC):
     @abstractmethod
     def n_channels(self) -> int:
         """Number of channels of x."""
+
+    @property
+    def memory(self) -> int:
+        """Samples that the map reaches over: 1 where each sample is mapped by itself."""
+        return 1
 
     @property
     @abstractmethod
