@@ -31,7 +31,7 @@ from sourcesep.ivae.starts import band_signals
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 
-__all__ = ["MISFITS", "Label", "Verdict", "agreement", "judge", "richness"]
+__all__ = ["MISFITS", "Bounds", "Label", "Verdict", "agreement", "judge", "richness"]
 
 Label = Literal["trusted", "doubtful", "not identifiable"]
 
@@ -54,6 +54,18 @@ QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
 
 
+class Bounds(NamedTuple):
+    """Least richness and agreement, and largest misfit, of what is trusted."""
+
+    richness: float = RICH
+    agreement: float = AGREES
+    misfit: Misfit = Misfit(MISFITS, MISFITS)
+
+
+USUAL = Bounds()
+"""Those of maps without memory."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What may be believed of a separation, and why.
@@ -71,6 +83,8 @@ class Verdict:
         For each component, its mean correlation between fits on random halves.
     misfit : Misfit
         What components still say of each other.
+    bounds : Bounds
+        What was wanted of them.
     """
 
     label: Label
@@ -78,6 +92,7 @@ class Verdict:
     richness: tuple[float, ...]
     agreement: tuple[float, ...]
     misfit: Misfit
+    bounds: Bounds = USUAL
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, rounded to what the evidence is good for."""
@@ -89,18 +104,30 @@ class Verdict:
                 "agreement": [_round(v) for v in self.agreement],
                 "misfit": {k: _round(v) for k, v in self.misfit._asdict().items()},
             },
+            "bounds": {
+                "richness": _round(self.bounds.richness),
+                "agreement": _round(self.bounds.agreement),
+                "misfit": {k: _round(v) for k, v in self.bounds.misfit._asdict().items()},
+            },
         }
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Self:
         """Rebuild what `as_dict` gave."""
-        evidence = facts["evidence"]
-        misfit = [evidence["misfit"][name] for name in Misfit._fields]
-        rich, agree, wrong = (
+        evidence, wanted = facts["evidence"], facts["bounds"]
+        rich, agree, wrong, least, most = (
             np.array(values, np.float64).tolist()  # a null becomes NaN
-            for values in (evidence["richness"], evidence["agreement"], misfit)
+            for values in (
+                evidence["richness"],
+                evidence["agreement"],
+                [evidence["misfit"][name] for name in Misfit._fields],
+                [wanted["richness"], wanted["agreement"]],
+                [wanted["misfit"][name] for name in Misfit._fields],
+            )
         )
-        return cls(facts["verdict"], facts["sentence"], tuple(rich), tuple(agree), Misfit(*wrong))
+        bounds = Bounds(least[0], least[1], Misfit(*most))
+        label, sentence = facts["verdict"], facts["sentence"]
+        return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds)
 
 
 def _round(value: float) -> float | None:
@@ -157,10 +184,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
-    bounds = Bounds()
+    bounds = USUAL
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
-        bounds = Bounds(AGREES_WITH_MEMORY, Misfit(max(MISFITS, left), MISFITS))
+        bounds = Bounds(RICH, AGREES_WITH_MEMORY, Misfit(max(MISFITS, left), MISFITS))
     label, sentence = _decide(rich, agree, wrong, bounds)
     if label == "trusted" and not model.is_calibrated:
         label = "doubtful"
@@ -168,18 +195,11 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             f"every check is passed, but how often that is right for {model.family} mixing "
             "has not been measured yet"
         )
-    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
-
-
-class Bounds(NamedTuple):
-    """Least agreement and largest misfit of what is trusted."""
-
-    agreement: float = AGREES
-    misfit: Misfit = Misfit(MISFITS, MISFITS)
+    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong, bounds)
 
 
 def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Bounds) -> tuple[Label, str]:
-    distinct = rich > RICH
+    distinct = rich > bounds.richness
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
         return "not identifiable", (
