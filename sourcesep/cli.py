@@ -93,7 +93,9 @@ def _exclude(text: str | None) -> tuple[int, ...]:
 )
 @click.option(
     "--mixing",
-    type=click.Choice(["auto", "linear", "post-nonlinear", "convolutive", "nonlinear"]),
+    type=click.Choice(
+        ["auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"]
+    ),
     default="auto",
     show_default=True,
     help="Family of the mixing.",

@@ -33,7 +33,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "nonlinear"}
+    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"}
         Family of the decoder p(x|z). ``"auto"`` is linear, or post-nonlinear where the
         linear components depend on each other's amplitudes and curves fit better.
         ``"convolutive"`` is for rooms; with it rows are samples in time, and ``sfreq``

@@ -18,6 +18,7 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.verdict import MISFITS, Verdict, judge
 
@@ -25,7 +26,13 @@ __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", 
 
 FAMILIES: dict[str, type[Model]] = {
     model.family: model
-    for model in (LinearModel, PostNonlinearModel, ConvolutiveModel, CouplingModel)
+    for model in (
+        LinearModel,
+        PostNonlinearModel,
+        ConvolutiveModel,
+        UnderdeterminedModel,
+        CouplingModel,
+    )
 }
 """The model families by the name they go by in ``mixing=``."""
 MIXINGS = ("auto", *FAMILIES)
@@ -81,9 +88,10 @@ def select(
 ) -> Selection:
     """Fit the family that was asked for, or the one that fits best.
 
-    The linear family is always fitted. Another one takes its place if its own verdict
-    is not "not identifiable", and, under ``auto``, if it also beats the linear family by
-    more than `MARGIN` on held-out blocks of every label, and leaves less dependence.
+    The linear family is always fitted, but where more sources than the rank of x may be
+    asked for. Another one takes its place if its own verdict is not "not identifiable", and,
+    under ``auto``, if it also beats the linear family by more than `MARGIN` on held-out blocks
+    of every label, and leaves less dependence.
 
     Parameters
     ----------
@@ -112,6 +120,8 @@ def select(
         verdict = judge(model, x, u, settings.sfreq, rng)
         return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
 
+    if mixing != "auto" and FAMILIES[mixing].may_exceed_rank:
+        return fitted(mixing)  # there is no linear fit of so many sources to give instead
     linear = fitted(LinearModel.family)
     if mixing == LinearModel.family:
         return linear

@@ -53,7 +53,7 @@ def separate(
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
-    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "nonlinear"}
+    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"}
         Family of the decoder (see `IVAE`); ``"auto"`` is linear for EEG and tables.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,

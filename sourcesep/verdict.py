@@ -39,9 +39,6 @@ RICH = 3.0
 """Least evidence, in standard errors, that tells a component from every other."""
 AGREES = 0.95
 """Least correlation between the components of two fits on halves of the data."""
-AGREES_WITH_MEMORY = 0.9
-"""The same for maps with memory. They have thousands of taps, for which a half is less than
-enough: where halves agree so far, the error of the whole is about -12 dB."""
 MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
@@ -187,8 +184,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     bounds = USUAL
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
-        bounds = Bounds(RICH, AGREES_WITH_MEMORY, Misfit(max(MISFITS, left), MISFITS))
+        bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
     label, sentence = _decide(rich, agree, wrong, bounds)
+    if model.caveat:
+        label, sentence = "not identifiable", model.caveat
     if label == "trusted" and not model.is_calibrated:
         label = "doubtful"
         sentence = (

@@ -25,16 +25,15 @@ from sourcesep.ivae.spectral import (
     window_size,
 )
 
-__all__ = ["STARTS", "ConvolutiveModel", "Start", "floor_for"]
+__all__ = ["FLOOR", "STARTS", "ConvolutiveModel", "Start"]
 
 SHORTEST_START = 0.064
 """Seconds: with shorter windows a start fails, and may even look good."""
-FLOORS = {2: 1e-3}
-"""Least variance as a share of its bin's mean power (`cepstral_variances`) by number of
-sources, measured on development mixtures; and for more sources:"""
-FLOOR = 1e-2
+FLOOR = 1e-3
+"""Least variance as a share of its bin's mean power (`cepstral_variances`); .3 to 10 times as much
+make little difference."""
 N_POLISH = 8
-"""Cepstral iterations after the window has been doubled: more of them overfit."""
+"""Cepstral iterations after the window has been doubled; twice as many gain nothing."""
 N_SWEEPS = 3
 """Updates that find the rows from given variances, where one is not exact."""
 RIDGE = 1e-4
@@ -183,7 +182,7 @@ class ConvolutiveModel(SpectralModel):
     def _bound(self, cells: Cells) -> tuple[Cells, Cells]:
         mean, noise = _filtered(self.encoder, cells), self.noise[:, None]
         squares = power(mean)
-        ratio = cepstral_variances(squares, floor_for(len(mean))) / noise
+        ratio = cepstral_variances(squares, FLOOR) / noise
         kl = (np.log(ratio) - 1 + (1 + squares / noise) / ratio).sum(axis=0)
         gram = np.einsum("arf,brf->fab", self.encoder, self.encoder.conj()).astype(complex)
         reconstruction = np.linalg.slogdet(gram)[1] - (np.log(np.pi * noise) + 1).sum(axis=0)
@@ -216,11 +215,6 @@ class ConvolutiveModel(SpectralModel):
         rows = np.linalg.qr(self.encoder.transpose(2, 1, 0).conj())[0].transpose(1, 2, 0)
         outside = drawn - np.einsum("raf,saf,stf->rtf", rows, rows.conj(), drawn)
         return self._in_channels(outside * np.sqrt(self.aside), n_times)
-
-
-def floor_for(n_sources: int) -> float:
-    """Least variance of this many sources, as a share of a bin's mean power."""
-    return FLOORS.get(n_sources, FLOOR)
 
 
 def _filtered(matrix: NDArray[Any], cells: Cells) -> Cells:
@@ -309,7 +303,7 @@ class Level:
 
     def _refined(self, rows: Complex, n: int) -> Complex:
         for _ in range(n):
-            variances = cepstral_variances(self.products.powers(rows), floor_for(len(rows)))
+            variances = cepstral_variances(self.products.powers(rows), FLOOR)
             rows = project(rows, self.products.covariances(variances))
         return rows
 

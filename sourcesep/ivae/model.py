@@ -144,6 +144,8 @@ class Model(ABC):
     """Whether it has been measured how often the verdict is right on fits of this family."""
     n_splits: ClassVar[int] = 2
     """Random halvings of the data on which a verdict can afford to refit it."""
+    may_exceed_rank: ClassVar[bool] = False
+    """Whether there may be more sources than the rank of x."""
 
     scores: dict[str, float]
     """What the candidates within the family were compared by, the higher the better:
@@ -199,6 +201,11 @@ class Model(ABC):
     def log_density(self, x: Array, u: Auxiliary) -> Array:
         """log p(x|u) for every sample in nats: exact, or a bound where `is_bound`."""
         return self.elbo(x, u).per_sample
+
+    @property
+    def caveat(self) -> str | None:
+        """What makes this fit not identifiable whatever the data say, in plain words."""
+        return None
 
     @property
     def history(self) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.cepstrum import cepstral_variances
-from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel, Start, floor_for
+from sourcesep.ivae.convolutive import FLOOR, STARTS, ConvolutiveModel, Start
 from sourcesep.ivae.spectral import to_spectrum
 
 SFREQ = 8000
@@ -172,7 +172,7 @@ class TestLikelihood:
         model = fit(x, n)
         cells = to_spectrum(model.basis.coordinates(x), model.size)
         z = np.einsum("arf,rtf->atf", model.encoder, cells).astype(complex)
-        variances = cepstral_variances(np.abs(z) ** 2, floor_for(n)) + model.noise[:, None]
+        variances = cepstral_variances(np.abs(z) ** 2, FLOOR) + model.noise[:, None]
         rows = model.encoder.transpose(2, 0, 1).astype(complex)
         inverse = np.linalg.pinv(rows)
         # directions that no row sees have the power that is set aside
