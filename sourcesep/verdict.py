@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
 
-__all__ = ["MISFITS", "Label", "Verdict", "agreement", "judge", "richness"]
+__all__ = ["MISFITS", "Bounds", "Label", "Verdict", "agreement", "judge", "richness"]
 
 Label = Literal["trusted", "doubtful", "not identifiable"]
 
@@ -43,7 +43,6 @@ AGREES = 0.95
 MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
-RIGHT_FITS = Misfit(MISFITS, MISFITS)
 LEFT_WITH_MEMORY = 1 / 3
 """Share of the channels' dependence at a delay that a map with memory may leave: sound
 outlives every window."""
@@ -51,6 +50,18 @@ N_LIKEST = 3
 """Others that a component is compared with for richness."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
+
+
+class Bounds(NamedTuple):
+    """Least richness and agreement, and largest misfit, of what is trusted."""
+
+    richness: float = RICH
+    agreement: float = AGREES
+    misfit: Misfit = Misfit(MISFITS, MISFITS)
+
+
+USUAL = Bounds()
+"""Those of maps without memory."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ class Verdict:
         For each component, its mean correlation between fits on random halves.
     misfit : Misfit
         What components still say of each other.
+    bounds : Bounds
+        What was wanted of them.
     """
 
     label: Label
@@ -77,6 +90,7 @@ class Verdict:
     richness: tuple[float, ...]
     agreement: tuple[float, ...]
     misfit: Misfit
+    bounds: Bounds = USUAL
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, rounded to what the evidence is good for."""
@@ -88,18 +102,30 @@ class Verdict:
                 "agreement": [_round(v) for v in self.agreement],
                 "misfit": {k: _round(v) for k, v in self.misfit._asdict().items()},
             },
+            "bounds": {
+                "richness": _round(self.bounds.richness),
+                "agreement": _round(self.bounds.agreement),
+                "misfit": {k: _round(v) for k, v in self.bounds.misfit._asdict().items()},
+            },
         }
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Self:
         """Rebuild what `as_dict` gave."""
-        evidence = facts["evidence"]
-        misfit = [evidence["misfit"][name] for name in Misfit._fields]
-        rich, agree, wrong = (
+        evidence, wanted = facts["evidence"], facts["bounds"]
+        rich, agree, wrong, least, most = (
             np.array(values, np.float64).tolist()  # a null becomes NaN
-            for values in (evidence["richness"], evidence["agreement"], misfit)
+            for values in (
+                evidence["richness"],
+                evidence["agreement"],
+                [evidence["misfit"][name] for name in Misfit._fields],
+                [wanted["richness"], wanted["agreement"]],
+                [wanted["misfit"][name] for name in Misfit._fields],
+            )
         )
-        return cls(facts["verdict"], facts["sentence"], tuple(rich), tuple(agree), Misfit(*wrong))
+        bounds = Bounds(least[0], least[1], Misfit(*most))
+        label, sentence = facts["verdict"], facts["sentence"]
+        return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds)
 
 
 def _round(value: float) -> float | None:
@@ -159,9 +185,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
-    bounds = RIGHT_FITS
+    bounds = USUAL
     if model.memory > 1:
-        bounds = bounds._replace(delay=max(MISFITS, LEFT_WITH_MEMORY * misfit(x, sfreq).delay))
+        left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
+        bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
     verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
@@ -185,31 +212,26 @@ def _judge_restarts(
         replica_agreement(replicas),
         misfit(z[:, excerpt(u)], sfreq),
         "restarts",
+        USUAL,
     )
 
 
-def _decide(
-    rich: Array,
-    agree: Array,
-    wrong: Misfit,
-    compared: str,
-    bounds: Misfit = RIGHT_FITS,
-) -> Verdict:
+def _decide(rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds) -> Verdict:
     label, sentence = _label(rich, agree, wrong, compared, bounds)
-    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
+    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong, bounds)
 
 
 def _label(
-    rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Misfit
+    rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds
 ) -> tuple[Label, str]:
-    distinct = rich > RICH
+    distinct = rich > bounds.richness
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
         return "not identifiable", (
             f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
             "any mixture of them would fit as well, do not read them as sources"
         )
-    excess = Misfit(*(value / most for value, most in zip(wrong, bounds, strict=True)))
+    excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
     if max(excess) > 1:
         if excess.power > excess.delay:
             return "doubtful", (
@@ -229,7 +251,7 @@ def _label(
             "fewer than two restarts explain the data well: there is nothing to compare the best "
             "one with, ask for more"
         )
-    unstable = int((agree < AGREES).sum())
+    unstable = int((agree < bounds.agreement).sum())
     if unstable:
         return "doubtful", (
             f"{unstable} of the {d} components come out differently from two {compared}"

@@ -301,6 +301,11 @@ class TestEvidence:
             "agreement": [None, 1.0],
             "misfit": {"delay": 2, "power": 3},
         }
+        assert found["bounds"] == {
+            "richness": 3,
+            "agreement": 0.95,
+            "misfit": {"delay": 9, "power": 9},
+        }
 
     def test_same_seed_same_verdict(self):
         x = of_kind("mixed", 2)

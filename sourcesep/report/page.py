@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from sourcesep.report import prior, sources
 from sourcesep.report.panels import number
-from sourcesep.verdict import AGREES, MISFITS, RICH
 
 if TYPE_CHECKING:
     from sourcesep.result import Separation
@@ -56,25 +55,28 @@ class Check:
     count: str = ""
 
 
-def checks(evidence: dict[str, Any]) -> list[Check]:
-    """Put the evidence of a result into words."""
-    rich, agree = evidence["richness"], evidence["agreement"]
+def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
+    """Put the evidence of a result, and what is wanted of it, into words."""
+    least, rich = bounds["richness"], evidence["richness"]
+    lowest, agree = bounds["agreement"], evidence["agreement"]
     found = [
         _of_all(
             "Richness",
             "Does something in the data tell each component from every other? The weakest "
             "evidence, in standard errors.",
             rich,
-            RICH,
-            f"> {RICH:g}",
+            [_is_rich(value, bounds) for value in rich],
+            f"> {least:g}",
+            decimals=1,
         ),
         _of_all(
             "Agreement",
             "Do fits on random halves of the data find the same components? The lowest "
             "correlation.",
             agree,
-            AGREES,
-            f"\N{GREATER-THAN OR EQUAL TO} {AGREES:g}",
+            [_agrees(value, bounds) for value in agree],
+            f"\N{GREATER-THAN OR EQUAL TO} {lowest:g}",
+            decimals=3,
         ),
     ]
     for name, what in (
@@ -84,7 +86,7 @@ def checks(evidence: dict[str, Any]) -> list[Check]:
             "each other\N{RIGHT SINGLE QUOTATION MARK}s amplitudes, as saturation leaves it",
         ),
     ):
-        value = evidence["misfit"][name]
+        value, most = evidence["misfit"][name], bounds["misfit"][name]
         measured = bool(value)  # exactly 0 is what stands there if there was nothing to compare
         found.append(
             Check(
@@ -92,30 +94,38 @@ def checks(evidence: dict[str, Any]) -> list[Check]:
                 f"Do the components still depend on {what}? The largest dependence, in standard "
                 "errors.",
                 number(value, 1) if measured else "not measured",
-                f"\N{LESS-THAN OR EQUAL TO} {MISFITS:g}",
-                value <= MISFITS if measured else None,
+                f"\N{LESS-THAN OR EQUAL TO} {most:.3g}",
+                value <= most if measured else None,
             )
         )
     return found
 
 
 def _of_all(
-    name: str, question: str, values: Sequence[float | None], least: float, bound: str
+    name: str,
+    question: str,
+    values: Sequence[float | None],
+    passed: Sequence[bool | None],
+    bound: str,
+    *,
+    decimals: int,
 ) -> Check:
+    """One check of all components: the lowest value, and how many pass."""
     known = [value for value in values if value is not None]
     if not known:
         return Check(name, question, "not measured", bound, None)
-    passed = sum(passes(value, least) for value in known)
-    count = "" if passed == len(values) else f"{passed} of {len(values)} pass"
-    value = number(min(known), 3 if least < 1 else 1)
-    return Check(name, question, value, bound, passed == len(values), count)
+    n_passed = sum(map(bool, passed))
+    all_pass = n_passed == len(values)
+    count = "" if all_pass else f"{n_passed} of {len(values)} pass"
+    return Check(name, question, number(min(known), decimals), bound, all_pass, count)
 
 
-def passes(value: float | None, least: float) -> bool:
-    """Whether a component's richness or agreement is what the verdict wants."""
-    if value is None:
-        return False
-    return value > least if least == RICH else value >= least
+def _is_rich(value: float | None, bounds: dict[str, Any]) -> bool | None:
+    return None if value is None else value > bounds["richness"]
+
+
+def _agrees(value: float | None, bounds: dict[str, Any]) -> bool | None:
+    return None if value is None else value >= bounds["agreement"]
 
 
 def write_report(separation: Separation, result: dict[str, Any], folder: Path) -> str:
@@ -180,7 +190,7 @@ def _facts(separation: Separation, result: dict[str, Any]) -> dict[str, Any]:
         "duration": recording.n_times / recording.sfreq,
         "verdict": result["verdict"],
         "sentence": _sentence(result["sentence"]),
-        "checks": checks(result["evidence"]),
+        "checks": checks(result["evidence"], result["bounds"]),
         "names": called,
         "gallery": shown,
         "components": _components(called, result),
@@ -200,20 +210,20 @@ def _sentence(text: str) -> str:
 
 @dataclass(frozen=True)
 class Component:
-    """A row of the table of components; the flags say whether the checks are passed."""
+    """A row of the table of components; flags are None where nothing was measured."""
 
     name: str
     share: float | None
     richness: float | None
-    is_rich: bool
+    is_rich: bool | None
     agreement: float | None
-    agrees: bool
+    agrees: bool | None
 
 
 def _components(called: Sequence[str], result: dict[str, Any]) -> list[Component]:
-    evidence = result["evidence"]
+    evidence, bounds = result["evidence"], result["bounds"]
     return [
-        Component(name, share, rich, passes(rich, RICH), agree, passes(agree, AGREES))
+        Component(name, share, rich, _is_rich(rich, bounds), agree, _agrees(agree, bounds))
         for name, share, rich, agree in zip(
             called,
             result["explained_power"],

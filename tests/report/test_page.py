@@ -64,7 +64,7 @@ class TestWhatItSays:
         words = Page(any_kind.page).words
         assert f"Verdict: {any_kind.result['verdict']}" in words
         assert any_kind.result["sentence"][1:] in words
-        for check in checks(any_kind.result["evidence"]):
+        for check in checks(any_kind.result["evidence"], any_kind.result["bounds"]):
             assert check.question in words
             assert f"{check.value} wanted {check.bound}" in words
 
@@ -142,11 +142,25 @@ class TestWhatItSays:
             "agreement": [0.99, 0.95, 0.949],
             "misfit": {"delay": 9.1, "power": 0.0},
         }
-        rich, agree, delay, power = checks(evidence)
+        bounds = {
+            "richness": 3.0,
+            "agreement": 0.95,
+            "misfit": {"delay": 9.0, "power": 9.0},
+        }
+        rich, agree, delay, power = checks(evidence, bounds)
         assert (rich.value, rich.passed, rich.count) == ("1.0", False, "1 of 3 pass")
         assert (agree.value, agree.passed, agree.count) == ("0.949", False, "2 of 3 pass")
         assert (delay.value, delay.passed) == ("9.1", False)
         assert (power.value, power.passed) == ("not measured", None)
+        memory = bounds | {"agreement": 0.9, "misfit": {"delay": 20.25, "power": 9.0}}
+        _, agree, delay, _ = checks(evidence, memory)
+        assert (agree.passed, agree.bound) == (True, "≥ 0.9")
+        assert (delay.passed, delay.bound) == (True, "≤ 20.2")
+
+    def test_what_is_trusted_passes_every_check(self, any_kind):
+        found = checks(any_kind.result["evidence"], any_kind.result["bounds"])
+        passed = all(check.passed in (True, None) for check in found)
+        assert passed == (any_kind.result["verdict"] == "trusted")
 
     def test_eeg_without_places_has_loadings_instead(self, tmp_path):
         x = 1e-5 * mixture()
