@@ -33,11 +33,13 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"} or tuple of them
-        Family of the decoder p(x|z). ``"auto"`` is linear; where the linear components
+    mixing : str, or tuple of str
+        Family of the decoder p(x|z): "linear", "post-nonlinear", "convolutive",
+        "underdetermined" or "nonlinear". ``"auto"`` is linear; where the linear components
         depend on each other's amplitudes, post-nonlinear or nonlinear if one of them fits
-        better and its components can be told apart. A tuple restricts ``"auto"`` to the
-        families in it. ``"nonlinear"`` needs torch (``pip install sourcesep[nonlinear]``).
+        better and its components can be told apart. A tuple is what ``"auto"`` may choose
+        among. ``"convolutive"`` is for rooms; with it rows are samples in time, and ``sfreq``
+        gives their rate. ``"nonlinear"`` needs torch (``pip install sourcesep[nonlinear]``).
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.
@@ -180,7 +182,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.scores_, self.reason_ = chosen.scores, chosen.reason
         self.u_names_ = None if u.is_time else u.scales[0].names
         self.label_counts_ = np.bincount(u.labels[u.labels >= 0], minlength=u.n_labels)
-        keep = excerpt(u)
+        keep = excerpt(u, self.model_.memory)
         part = u.take(keep)
         elbo = self.model_.elbo(x[:, keep][:, part.used], part.take(part.used))
         self.history_ = {

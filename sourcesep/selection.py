@@ -11,19 +11,28 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.verdict import MISFITS, Verdict, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
 
 FAMILIES: dict[str, type[Model]] = {
-    model.family: model for model in (LinearModel, PostNonlinearModel, CouplingModel)
+    model.family: model
+    for model in (
+        LinearModel,
+        PostNonlinearModel,
+        ConvolutiveModel,
+        UnderdeterminedModel,
+        CouplingModel,
+    )
 }
 """The model families by the name they go by in ``mixing=``."""
 MIXINGS = ("auto", *FAMILIES)
@@ -79,9 +88,10 @@ def select(
 ) -> Selection:
     """Fit the family that was asked for, or the one that fits best.
 
-    The linear family is always fitted. Another one takes its place if its own verdict
-    is not "not identifiable", and, under ``auto``, if it also beats the one before by
-    more than `MARGIN` on held-out blocks of every label, and leaves less dependence.
+    The linear family is always fitted, but where more sources than the rank of x may be
+    asked for. Another one takes its place if its own verdict is not "not identifiable", and,
+    under ``auto``, if it also beats the one before by more than `MARGIN` on held-out blocks of
+    every label, and leaves less dependence.
 
     Parameters
     ----------
@@ -109,9 +119,12 @@ def select(
         verdict = judge(model, x, u, settings.sfreq, rng)
         return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
 
+    asked_for = mixing if isinstance(mixing, str) and mixing != "auto" else LinearModel.family
+    if FAMILIES[asked_for].may_exceed_rank:
+        return fitted(asked_for)  # there is no linear fit of so many sources to give instead
     linear = fitted(LinearModel.family)
-    if isinstance(mixing, str) and mixing not in ("auto", LinearModel.family):
-        asked = fitted(mixing)
+    if asked_for != LinearModel.family:
+        asked = fitted(asked_for)
         if (
             asked.verdict.label != "not identifiable"
             or linear.verdict.label == asked.verdict.label

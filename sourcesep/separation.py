@@ -16,6 +16,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.output import sha256
 from sourcesep.recording import Recording, adapter_for, from_array, read
 from sourcesep.result import Separation
 
@@ -57,7 +58,7 @@ def separate(
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
-    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"}
+    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"}
         Family of the decoder (see `IVAE`); ``"auto"`` is linear for EEG and tables, and
         linear or post-nonlinear for audio.
     aux : str or array-like, optional
@@ -120,7 +121,7 @@ def separate(
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
-            keep = excerpt(u)
+            keep = excerpt(u, ivae.model_.memory)
             with np.errstate(over="ignore", invalid="ignore"):
                 elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():
@@ -154,6 +155,7 @@ def separate(
         "mixing": mixing,
         "aux": u.spec,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
+        "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
         "kernel_size": kernel_size,
         "quality": quality,

@@ -11,6 +11,7 @@ from scipy.signal import lfilter
 from sourcesep import auxiliary, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.ivae import heldout
+from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
 from sourcesep.misfit import Misfit, misfit
@@ -162,6 +163,12 @@ class TestTheWrongModel:
         assert {"saturated": "saturate", "room": "a room"}[how] in found.sentence
         assert min(found.richness) > RICH  # rich and reproducible, and wrong all the same
 
+    def test_an_unmeasured_family_is_not_trusted(self, monkeypatch):
+        monkeypatch.setattr(LinearModel, "is_calibrated", False)
+        found = verdict(of_kind("laplace", 0))
+        assert found.label == "doubtful"
+        assert found.sentence.endswith("for linear mixing has not been measured yet")
+
     def test_independent_noise_fits(self):
         z = np.random.default_rng(0).standard_normal((4, 20_000))
         assert max(misfit(z, 1000.0)) < 6
@@ -192,6 +199,8 @@ class Kept:
     z: np.ndarray
     noise: tuple[float, ...] = (0.05, 0.05)
     n_components = 3
+    caveat = None
+    is_calibrated = True
 
     def held_out(self, u):
         return np.arange(u.n_times) % 10 == 0
@@ -360,3 +369,39 @@ class TestHardInput:
         one = {"starts": ("non-gaussian",)}
         assert verdict(x, u, **one) == verdict(wild, u, **one)
         assert verdict(wild, u, **one).label == "trusted"
+
+
+class TestRooms:
+    """A map with memory, judged by the same rules."""
+
+    @staticmethod
+    def judged(x, n=2, sfreq=8000):
+        u = in_time(x.shape[1], sfreq // 50)
+        model = ConvolutiveModel(n, sfreq=sfreq, starts=STARTS["fast"])
+        model.fit(x, u, np.random.default_rng(0))
+        return judge(model, x, u, sfreq, np.random.default_rng(0))
+
+    @pytest.mark.slow
+    def test_talkers_that_are_separated_well_are_mostly_trusted(self):
+        labels = []
+        for seed in (1, 2, 3):
+            voices = [simulate.speech(8, 8000, random_state=100 * seed + k) for k in range(2)]
+            x = simulate.room(voices, sfreq=8000, rt60=0.15, random_state=seed).data
+            found = self.judged(x)
+            labels.append(found.label)
+            # a matrix is not, however reproducible it is
+            matrix = verdict(x, in_time(x.shape[1], 160), 8000)
+            assert matrix.label != "trusted"
+            assert matrix.misfit.delay > found.misfit.delay
+        assert labels.count("trusted") >= 2
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_white_noise_is_not(self, seed):
+        noise = np.random.default_rng(seed).standard_normal((2, 32_000))
+        x = simulate.room(noise, sfreq=8000, rt60=0.15, random_state=seed).data
+        assert self.judged(x).label != "trusted"
+
+    def test_a_clip_of_a_few_windows_is_not(self):
+        voices = [simulate.speech(1, 8000, random_state=k) for k in range(2)]
+        x = simulate.room(voices, sfreq=8000, rt60=0.3, random_state=1).data
+        assert self.judged(x).label != "trusted"

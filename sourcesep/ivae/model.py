@@ -141,11 +141,16 @@ class Model(ABC):
     """Where its likelihood lives; likelihoods compare within one representation only."""
     is_linear: ClassVar[bool]
     is_invertible: ClassVar[bool]
+    is_calibrated: ClassVar[bool] = True
+    """Whether it has been measured how often the verdict is right on fits of this family."""
     n_splits: ClassVar[int] = 2
     """Random halvings of the data on which a verdict can afford to refit it."""
+    may_exceed_rank: ClassVar[bool] = False
+    """Whether there may be more sources than the rank of x."""
 
     scores: dict[str, float]
-    """Held-out log-likelihood of the candidates within the family, nats a sample."""
+    """What the candidates within the family were compared by, the higher the better:
+    held-out log-likelihood in nats a sample, or a measure of the family's own."""
     choice: str
     """Which of them was kept, in plain words."""
 
@@ -163,6 +168,11 @@ class Model(ABC):
     @abstractmethod
     def n_channels(self) -> int:
         """Number of channels of x."""
+
+    @property
+    def memory(self) -> int:
+        """Samples that the map reaches over: 1 where each sample is mapped by itself."""
+        return 1
 
     @property
     @abstractmethod
@@ -203,6 +213,11 @@ class Model(ABC):
     def replicas(self, x: Array) -> Array:
         """Latents of every restart behind `posterior`, (n_replicas, n_components, n_times)."""
         return self.posterior(x).mean[None]
+
+    @property
+    def caveat(self) -> str | None:
+        """What makes this fit not identifiable whatever the data say, in plain words."""
+        return None
 
     @property
     def history(self) -> dict[str, list[float]]:
