@@ -163,6 +163,12 @@ class TestTheWrongModel:
         assert {"saturated": "saturate", "room": "a room"}[how] in found.sentence
         assert min(found.richness) > RICH  # rich and reproducible, and wrong all the same
 
+    def test_an_unmeasured_family_is_not_trusted(self, monkeypatch):
+        monkeypatch.setattr(LinearModel, "is_calibrated", False)
+        found = verdict(of_kind("laplace", 0))
+        assert found.label == "doubtful"
+        assert found.sentence.endswith("for linear mixing has not been measured yet")
+
     def test_independent_noise_fits(self):
         z = np.random.default_rng(0).standard_normal((4, 20_000))
         assert max(misfit(z, 1000.0)) < 6
@@ -193,6 +199,8 @@ class Kept:
     z: np.ndarray
     noise: tuple[float, ...] = (0.05, 0.05)
     n_components = 3
+    caveat = None
+    is_calibrated = True
 
     def held_out(self, u):
         return np.arange(u.n_times) % 10 == 0
