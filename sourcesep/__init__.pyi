@@ -6,5 +6,5 @@ from .persistence import load as load
 from .persistence import save as save
 from .recording import Recording as Recording
 from .recording import read as read
-from .separation import Separation as Separation
+from .result import Separation as Separation
 from .separation import separate as separate

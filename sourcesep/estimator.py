@@ -16,7 +16,7 @@ from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import impute
-from sourcesep.ivae.model import QUALITIES, Array, Model, Settings
+from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import check_magnitude, from_array
 from sourcesep.selection import FAMILIES, PRIORS, select
@@ -35,10 +35,13 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear", "post-nonlinear", "nonlinear", "amortised"}
-        Family of the decoder p(x|z). ``"auto"`` is linear, or post-nonlinear where the
-        linear components depend on each other's amplitudes and curves fit better.
-        ``"nonlinear"`` and ``"amortised"`` need torch
+    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", \
+            "nonlinear", "amortised"} or tuple of them
+        Family of the decoder p(x|z). ``"auto"`` is linear; where the linear components
+        still depend on each other, another family if it fits better and its components can
+        be told apart: post-nonlinear or nonlinear. A tuple restricts or extends what
+        ``"auto"`` chooses among. ``"convolutive"`` is for rooms; with it rows are samples in
+        time, and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need torch
         (``pip install sourcesep[nonlinear]``). ``"amortised"`` has noise in every channel,
         takes NaN in X for missing, and needs u wherever it is given X.
     aux : str
@@ -61,10 +64,11 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Post-nonlinear: taps of a filter behind the curves.
     condition_decoder : bool
         Amortised: whether the decoder sees u too, p(x|z,u). The theorem wants p(x|z).
-    n_restarts : int
+    n_restarts : int, optional
         Nonlinear: fits that are trained side by side; ``transform`` gives their
-        consensus, ``inverse_transform`` inverts the best. Amortised: of the flow that
-        networks may start from.
+        consensus, ``inverse_transform`` inverts the best. Amortised: of the
+        flow that networks may start from. As many as `quality` allows by
+        default: 2, 4 or 6.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result; closed forms always give
         their best.
@@ -119,7 +123,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self,
         n_components: int | None = None,
         *,
-        mixing: str = "auto",
+        mixing: str | tuple[str, ...] = "auto",
         aux: str = "segments",
         sfreq: float = 1.0,
         prior: str = "auto",
@@ -128,7 +132,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         kernel_size: int | None = 1,
         post_kernel_size: int = 1,
         condition_decoder: bool = False,
-        n_restarts: int = 4,
+        n_restarts: int | None = None,
         quality: str = "normal",
         device: str = "auto",
         random_state: int | np.random.Generator | None = None,
@@ -174,7 +178,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             return self._fit(X, u)
 
     def _fit(self, X: Any, u: Any) -> Self:
-        self._check_settings()
+        settings = self._settings()
         lengths = [len(part) for part in X] if _is_list_of_arrays(X) else None
         widths = dict.fromkeys(str(part.shape[1]) for part in X) if lengths else {}
         if len(widths) > 1:
@@ -183,31 +187,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
         x = X.T
-        chosen = select(
-            x,
-            u,
-            rng,
-            mixing=self.mixing,
-            sfreq=self.sfreq,
-            settings=Settings(
-                n_components=self.n_components,
-                starts=tuple(self.starts),
-                shapes=PRIORS[self.prior],
-                standardise=self.standardise,
-                kernel_size=self.kernel_size,
-                post_kernel_size=self.post_kernel_size,
-                condition_decoder=self.condition_decoder,
-                n_restarts=self.n_restarts,
-                quality=self.quality,
-                device=self.device,
-                sfreq=float(self.sfreq),
-            ),
-        )
+        chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
         self.u_names_ = None if u.is_time else u.scales[0].names
         self.label_counts_ = np.bincount(u.labels[u.labels >= 0], minlength=u.n_labels)
-        keep = excerpt(u)
+        keep = excerpt(u, self.model_.memory)
         part = u.take(keep)
         x = (x if self.model_.accepts_missing else impute(x))[:, keep]
         elbo = self.model_.elbo(x[:, part.used], part.take(part.used))
@@ -219,8 +204,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self._publish()
         return self
 
-    def _check_settings(self) -> None:
-        """Refuse what `select` does not see of the settings."""
+    def _settings(self) -> Settings:
+        """What a fit is configured with, each value checked before any data is."""
         if not isinstance(self.aux, str):
             raise SettingsError(
                 f"aux={self.aux!r}: must be a SPEC such as 'segments'; arrays are given to fit "
@@ -228,19 +213,21 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             )
         if self.prior not in tuple(PRIORS):
             raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
-        for name in ("kernel_size", "post_kernel_size", "n_restarts"):
-            value = getattr(self, name)
-            if value is None and name == "kernel_size":
-                continue
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
-        if self.quality not in QUALITIES:
-            raise SettingsError(f"quality={self.quality!r}: allowed are {', '.join(QUALITIES)}")
         auxiliary.parse(self.aux)
         self._generator()
-        number = isinstance(self.sfreq, float | int | np.number)
-        if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
-            raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
+        return Settings(
+            n_components=self.n_components,
+            starts=tuple(self.starts),
+            shapes=PRIORS[self.prior],
+            standardise=self.standardise,
+            kernel_size=self.kernel_size,
+            post_kernel_size=self.post_kernel_size,
+            condition_decoder=self.condition_decoder,
+            n_restarts=self.n_restarts,
+            quality=self.quality,
+            device=self.device,
+            sfreq=self.sfreq,
+        )
 
     def _publish(self) -> None:
         """Set the attributes that only a linear decoder has."""
@@ -250,11 +237,11 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def transform(self, X: ArrayLike, *, u: Any = None) -> Array:
         """Return the posterior mean of the sources, shape (n_samples, n_components).
 
-        Invertible maps need no u. With u given it is the mean of q(z|x,u). Other maps need
-        what the fit was given; new stretches of time get variances of their own.
+        With u given it is the mean of q(z|x,u). Amortised models need what the fit was
+        given, where new stretches of time get variances of their own; others need no u.
         """
         X = self._validate(X)
-        if self.model_.is_invertible:
+        if not self.model_.needs_u:
             given = None if u is None else self._labels_of_the_fit(self._auxiliary(X, u))
             return self.model_.posterior(X.T, given).mean.T
         model, given = self._with_prior_for(X, u)
@@ -399,7 +386,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def _accepts_missing(self, is_fit: bool) -> bool:
         """Whether NaN may be in X: a fit may have ended in another family than asked for."""
-        family = FAMILIES.get(self.mixing) if is_fit else self.model_
+        family = FAMILIES.get(str(self.mixing)) if is_fit else self.model_
         return family is not None and family.accepts_missing
 
     def __sklearn_tags__(self) -> Any:
@@ -449,7 +436,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def _with_prior_for(self, X: Array, u: Any) -> tuple[Model, Auxiliary]:
         """The model as it is for these rows, and their u."""
-        if u is None and self.u_names_ is not None and not self.model_.is_invertible:
+        if u is None and self.u_names_ is not None and self.model_.needs_u:
             raise InputError(
                 f"u=None: mixing={self.model_.family!r} was fitted with labels or covariates, and "
                 "needs those of every row; give them as u"

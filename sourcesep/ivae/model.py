@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.exceptions import SettingsError
 
-__all__ = ["ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
+__all__ = ["DEVICES", "ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
 
 Array = NDArray[np.float64]
 
 QUALITIES = ("fast", "normal", "best")
 """Values of ``quality=``: how much time a fit may take."""
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Values of ``device=``."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,20 @@ class Settings:
         Taps of a filter behind the curves.
     condition_decoder : bool
         Whether the decoder sees u too: p(x|z,u).
-    n_restarts : int
-        Fits by stochastic gradient that are trained side by side.
+    n_restarts : int, optional
+        Fits by stochastic gradient that are trained side by side; as many as `quality`
+        allows by default.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result.
     device : str
         Where gradients are computed.
     sfreq : float
         Samples a second, for what is a duration.
+
+    Raises
+    ------
+    SettingsError
+        If one of them cannot be for any data.
     """
 
     n_components: int | None = None
@@ -102,10 +111,25 @@ class Settings:
     kernel_size: int | None = None
     post_kernel_size: int = 1
     condition_decoder: bool = False
-    n_restarts: int = 4
+    n_restarts: int | None = None
     quality: str = "normal"
     device: str = "auto"
     sfreq: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("kernel_size", "post_kernel_size", "n_restarts"):
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and value >= 1
+            if not whole and not (value is None and name != "post_kernel_size"):
+                raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
+        for name, allowed in (("quality", QUALITIES), ("device", DEVICES)):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}"
+                )
+        number = isinstance(self.sfreq, float | int | np.number)
+        if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
+            raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
 
 
 class Model(ABC):
@@ -124,13 +148,21 @@ class Model(ABC):
     is_invertible: ClassVar[bool]
     is_calibrated: ClassVar[bool] = True
     """Whether it has been measured how often the verdict is right on fits of this family."""
+    needs_u: ClassVar[bool] = False
+    """Whether `posterior` raises InputError without u."""
     accepts_missing: ClassVar[bool] = False
     """Whether entries of x may be NaN, in the fit and after."""
     n_splits: ClassVar[int] = 2
     """Random halvings of the data on which a verdict can afford to refit it."""
+    mends: ClassVar[tuple[str, ...]] = ()
+    """Kinds of misfit (fields of `sourcesep.misfit.Misfit`) that a simpler map would leave behind
+    where this one is right."""
+    may_exceed_rank: ClassVar[bool] = False
+    """Whether there may be more sources than the rank of x."""
 
     scores: dict[str, float]
-    """Held-out log-likelihood of the candidates within the family, nats a sample."""
+    """What the candidates within the family were compared by, the higher the better:
+    held-out log-likelihood in nats a sample, or a measure of the family's own."""
     choice: str
     """Which of them was kept, in plain words."""
 
@@ -150,6 +182,11 @@ class Model(ABC):
         """Number of channels of x."""
 
     @property
+    def memory(self) -> int:
+        """Samples that the map reaches over: 1 where each sample is mapped by itself."""
+        return 1
+
+    @property
     @abstractmethod
     def is_bound(self) -> bool:
         """Whether `log_density` is a lower bound rather than the exact value."""
@@ -160,10 +197,7 @@ class Model(ABC):
 
     @abstractmethod
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """q(z|x,u). Invertible maps need no u: the posterior is then centred on f^-1(x).
-
-        Others raise InputError without it.
-        """
+        """q(z|x,u). Invertible maps need no u: the posterior is then centred on f^-1(x)."""
 
     @abstractmethod
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
@@ -180,6 +214,29 @@ class Model(ABC):
     def log_density(self, x: Array, u: Auxiliary) -> Array:
         """log p(x|u) for every sample in nats: exact, or a bound where `is_bound`."""
         return self.elbo(x, u).per_sample
+
+    def held_out(self, u: Auxiliary) -> NDArray[np.bool_] | None:
+        """Return which samples of its data the fit given u never saw; None if it saw all.
+
+        A fit that has kept some aside can be judged on them, without another fit.
+        """
+        return None
+
+    def replicas(self, x: Array) -> Array:
+        """Latents of every restart behind `posterior`, (n_replicas, n_components, n_times)."""
+        return self.posterior(x).mean[None]
+
+    def rival(self, simple: Model, x: Array) -> Model:
+        """A simpler model, stated so that its `log_density` compares with this one's.
+
+        x is what both are fitted to.
+        """
+        return simple
+
+    @property
+    def caveat(self) -> str | None:
+        """What makes this fit not identifiable whatever the data say, in plain words."""
+        return None
 
     @property
     def history(self) -> dict[str, list[float]]:
