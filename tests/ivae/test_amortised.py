@@ -93,6 +93,7 @@ class TestMatrix:
             law = multivariate_normal(a @ mean[:, t], inside)
             assert density[t] == pytest.approx(law.logpdf(x[seen, t]), abs=1e-9)
 
+    @pytest.mark.slow
     def test_a_clean_linear_mixture_stays_linear(self):
         draw = rng(0)
         z = modulated(draw, 3)
@@ -169,10 +170,11 @@ class TestNetworks:
             assert density[t] == pytest.approx(np.log(evidence), abs=0.05)
             assert bound.per_sample[t] <= np.log(evidence) + 0.05
 
+    @pytest.mark.slow
     def test_a_bent_mixture_is_better_explained_by_networks(self):
         z, x = bent(rng(1), 0.1)
         u = by_label()
-        model = quick(2, n_steps=300).fit(x, u, rng())
+        model = quick(2, n_steps=400).fit(x, u, rng())
         assert model.candidate == "networks"
         assert model.scores["networks"] > model.scores["linear"] + 0.1
         linear = quick(2, candidates=("linear",)).fit(x, u, rng()).posterior(x, u)
@@ -180,6 +182,7 @@ class TestNetworks:
         assert gain > -0.005
         np.testing.assert_allclose(model.noise, 0.1 * x.std(axis=1), rtol=0.4)
 
+    @pytest.mark.slow
     def test_a_plain_vae_does_worse(self):
         """Shuffled labels and no labels: nothing tells the sources apart."""
         z, x, _ = noisy(rng(0), 4, 3, 0.1)
@@ -194,6 +197,7 @@ class TestNetworks:
         model = quick(3, n_steps=100, candidates=NETWORKS).fit(x, one, rng())
         assert metrics.mcc(z.T, model.posterior(x, one).mean.T) < good - 0.1
 
+    @pytest.mark.slow
     def test_a_conditioned_decoder_sees_u(self):
         """Two labels whose mixtures differ: p(x|z,u) explains what p(x|z) cannot."""
         draw = rng(2)
@@ -213,6 +217,7 @@ class TestNetworks:
         with pytest.raises(InputError, match="u=None"):
             model.decode(np.ones((1, 3)))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kernel_size", [1, 9])
     def test_same_seed_same_bits(self, kernel_size):
         _, x, _ = noisy(rng(0), 3, 2, 0.2)
@@ -233,6 +238,7 @@ class TestNetworks:
 
 
 class TestMemory:
+    @pytest.mark.slow
     def test_neighbours_help_where_the_mixing_has_memory(self):
         draw = rng(0)
         z = modulated(draw, 2)
@@ -263,6 +269,7 @@ class TestMemory:
 
 
 class TestMissing:
+    @pytest.mark.slow
     @pytest.mark.parametrize("candidate", ["linear", "networks"])
     def test_missing_entries_are_filled_in_better_than_by_the_mean(self, candidate):
         draw = rng(4)
@@ -334,6 +341,7 @@ class TestEstimator:
         again = load(tmp_path / "m.safetensors")
         np.testing.assert_array_equal(again.transform(X, u=labels), ivae.transform(X, u=labels))
 
+    @pytest.mark.slow
     def test_stretches_of_time_get_variances_of_their_own(self, monkeypatch):
         monkeypatch.setitem(STEPS, "fast", 20)
         z, x, _ = noisy(rng(6), 3, 2, 0.1)
