@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["separate"]
 
-LINEAR = ("eeg", "table")
-"""Kinds of recording for which ``auto`` does not look beyond linear mixing."""
+AUTO: dict[str, str | tuple[str, ...]] = {
+    "eeg": "linear",
+    "table": "linear",
+    "audio": ("linear", "post-nonlinear", "convolutive", "underdetermined"),
+}
+"""What ``auto`` may choose among by the kind of recording: volume conduction is linear, columns
+of a table are no saturated sensors, and sound is bent by microphones and spread by rooms."""
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
@@ -54,7 +59,8 @@ def separate(
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
     mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"}
-        Family of the decoder (see `IVAE`); ``"auto"`` is linear for EEG and tables.
+        Family of the decoder (see `IVAE`); what ``"auto"`` chooses among depends on the kind
+        of recording: linear for EEG and tables, all but nonlinear for audio.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
@@ -130,8 +136,7 @@ def separate(
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
-                # volume conduction is linear, and tables' columns are no saturated sensors
-                mixing="linear" if mixing == "auto" and recording.kind in LINEAR else mixing,
+                mixing=AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing,
                 sfreq=recording.sfreq,
                 standardise=table,
                 kernel_size=kernel_size,

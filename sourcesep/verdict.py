@@ -16,7 +16,7 @@ the truth:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal, NamedTuple, Self
 
@@ -30,6 +30,7 @@ from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
+from sourcesep.modulation import own_modulation
 
 __all__ = ["MISFITS", "Bounds", "Label", "Verdict", "agreement", "judge", "richness"]
 
@@ -157,6 +158,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             (1.0,),
             Misfit(0.0, 0.0),
         )
+    held = model.held_out(u)
+    if held is not None:
+        return _judge_restarts(model, x, u, held, sfreq)
     rank = min(model.n_components, numerical_rank(x))
     keep = excerpt(u, model.memory)
     if model.memory > 1:
@@ -185,19 +189,41 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
         bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
-    label, sentence = _decide(rich, agree, wrong, bounds)
+    verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
     if model.caveat:
-        label, sentence = "not identifiable", model.caveat
-    if label == "trusted" and not model.is_calibrated:
-        label = "doubtful"
+        return replace(verdict, label="not identifiable", sentence=model.caveat)
+    if verdict.label == "trusted" and not model.is_calibrated:
         sentence = (
             f"every check is passed, but how often that is right for {model.family} mixing "
             "has not been measured yet"
         )
+        return replace(verdict, label="doubtful", sentence=sentence)
+    return verdict
+
+
+def _judge_restarts(
+    model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_], sfreq: float
+) -> Verdict:
+    """Judge a fit of several restarts by samples that it kept aside; nothing is refitted."""
+    z = model.posterior(x).mean
+    replicas = model.replicas(x[:, held])
+    return _decide(
+        own_modulation(z, u, held),
+        replica_agreement(replicas),
+        misfit(z[:, excerpt(u)], sfreq),
+        "restarts",
+        USUAL,
+    )
+
+
+def _decide(rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds) -> Verdict:
+    label, sentence = _label(rich, agree, wrong, compared, bounds)
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong, bounds)
 
 
-def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Bounds) -> tuple[Label, str]:
+def _label(
+    rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds
+) -> tuple[Label, str]:
     distinct = rich > bounds.richness
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
@@ -220,15 +246,19 @@ def _decide(rich: Array, agree: Array, wrong: Misfit, bounds: Bounds) -> tuple[L
         return "doubtful", (
             f"{d - n} of the {d} components cannot be told apart from another one; the others can"
         )
+    if np.isnan(agree).any():
+        return "doubtful", (
+            "fewer than two restarts explain the data well: there is nothing to compare the best "
+            "one with, ask for more"
+        )
     unstable = int((agree < bounds.agreement).sum())
     if unstable:
         return "doubtful", (
-            f"{unstable} of the {d} components come out differently from one half of the "
-            "data than from the other"
+            f"{unstable} of the {d} components come out differently from two {compared}"
         )
     return "trusted", (
-        "the components differ in ways the data show clearly, halves of the data give the "
-        "same ones, and nothing speaks against the model"
+        f"the components differ in ways the data show clearly, {compared} give the same ones, "
+        "and nothing speaks against the model"
     )
 
 
@@ -274,6 +304,21 @@ def agreement(fits: list[CrossFit]) -> Array:
         both.append(np.abs((a * b).sum(axis=1)) / scale)
     mean: Array = np.mean(both, axis=0)
     return mean
+
+
+def replica_agreement(replicas: Array) -> Array:
+    """Mean correlation between every two replicas of each component, (n_components,).
+
+    NaN for a single replica.
+    """
+    n_replicas = len(replicas)
+    if n_replicas == 1:
+        return np.full(replicas.shape[1], np.nan)
+    z = replicas - replicas.mean(axis=2, keepdims=True)
+    z = z / z.std(axis=2, keepdims=True)
+    # the variance of a sum is the sum of all covariances
+    agreed: Array = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    return agreed
 
 
 def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Generator) -> Array:

@@ -42,7 +42,7 @@ LAYERS = (
     ("factors",),
     ("auxiliary",),
     ("ivae",),
-    ("misfit",),
+    ("misfit", "modulation"),
     ("verdict",),
     ("selection",),
     ("estimator",),

@@ -1,6 +1,8 @@
 """The verdict: refuses what cannot be told apart, and does not trust the wrong model."""
 
 import json
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,9 +13,18 @@ from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.ivae import heldout
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.model import Posterior
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.recording import Recording
-from sourcesep.verdict import N_LIKEST, RICH, Verdict, agreement, cross_fit, judge
+from sourcesep.verdict import (
+    N_LIKEST,
+    RICH,
+    Verdict,
+    agreement,
+    cross_fit,
+    judge,
+    replica_agreement,
+)
 
 LABELS = ("trusted", "doubtful", "not identifiable")
 
@@ -179,6 +190,80 @@ class TestTheWrongModel:
     def test_scale_and_offset_make_no_difference(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))
         assert misfit(1e-9 * z + 1e-6, 100.0) == pytest.approx(misfit(z, 100.0), rel=1e-3)
+
+
+@dataclass
+class Kept:
+    """A fit of three sources that has kept a tenth aside, with restarts as noisy as asked."""
+
+    z: np.ndarray
+    noise: tuple[float, ...] = (0.05, 0.05)
+    n_components = 3
+    caveat = None
+    is_calibrated = True
+
+    def held_out(self, u):
+        return np.arange(u.n_times) % 10 == 0
+
+    def posterior(self, x):
+        return Posterior(self.z, np.zeros_like(self.z))
+
+    def replicas(self, x):
+        kept = self.z[:, :: self.z.shape[1] // x.shape[1]]
+        rng = np.random.default_rng(0)
+        return np.stack([kept + s * rng.standard_normal(kept.shape) for s in self.noise])
+
+
+class TestFitsThatKeptSamplesAside:
+    def modulated(self, own=True, seed=0):
+        rng = np.random.default_rng(seed)
+        scales = rng.uniform(0.5, 3, (3 if own else 1, 40)).repeat(200, axis=1)
+        return scales * rng.standard_normal((3, 8000)) / 2
+
+    def judged(self, z, **settings):
+        return judge(Kept(z, **settings), z, in_time(8000), 1.0, np.random.default_rng(0))
+
+    def test_restarts_that_agree_on_modulated_components_are_trusted(self):
+        found = self.judged(self.modulated())
+        assert found.label == "trusted", found
+        assert "restarts give the same ones" in found.sentence
+
+    def test_one_modulation_for_all_is_refused_however_well_they_agree(self):
+        found = self.judged(self.modulated(own=False), noise=(0.0, 0.0))
+        assert found.label == "not identifiable"
+        assert found.agreement == pytest.approx((1, 1, 1))
+
+    def test_restarts_that_disagree_are_doubtful(self):
+        found = self.judged(self.modulated(), noise=(0.5, 0.5))
+        assert found.label == "doubtful"
+        assert found.sentence == "3 of the 3 components come out differently from two restarts"
+
+    def test_one_restart_alone_is_doubtful(self):
+        found = self.judged(self.modulated(), noise=(0.0,))
+        assert found.label == "doubtful"
+        assert found.sentence == (
+            "fewer than two restarts explain the data well: there is nothing to compare the best "
+            "one with, ask for more"
+        )
+        assert Verdict.from_dict(found.as_dict()).as_dict() == found.as_dict()
+
+    def test_memory_shows_as_misfit(self):
+        z = self.modulated()
+        z[1] += 0.3 * np.roll(z[0], 3)
+        found = self.judged(z)
+        assert found.label == "doubtful"
+        assert "at some delay" in found.sentence
+
+    @pytest.mark.parametrize("n_replicas", [2, 3, 5])
+    def test_agreement_of_replicas_is_their_mean_correlation(self, n_replicas):
+        rng = np.random.default_rng(n_replicas)
+        common = rng.standard_normal((4, 500))
+        replicas = common + 0.5 * rng.standard_normal((n_replicas, 4, 500))
+        expected = [
+            np.mean([np.corrcoef(a, b)[0, 1] for a, b in combinations(replicas[:, k], 2)])
+            for k in range(4)
+        ]
+        np.testing.assert_allclose(replica_agreement(replicas), expected)
 
 
 class TestEvidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -104,6 +105,7 @@ class ConvolutiveModel(SpectralModel):
     """
 
     family: ClassVar[str] = "convolutive"
+    mends: ClassVar[tuple[str, ...]] = ("delay",)
     tensors: ClassVar[tuple[str, ...]] = (*SpectralModel.tensors, "encoder", "noise", "aside")
     facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "starts", "start")
 
@@ -174,6 +176,18 @@ class ConvolutiveModel(SpectralModel):
     def _rearrange(self, order: NDArray[np.int64], gain: Cells) -> None:
         self.encoder = self.encoder[order] * gain[:, None]
         self.noise = self.noise[order] * power(gain)
+
+    def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
+        other = copy.copy(self)
+        n_bins = cells.shape[2]
+        other.encoder = np.repeat(unmixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
+        other.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
+        outputs = _filtered(other.encoder, cells)
+        other.noise = np.float32(SIGMA**2) * np.maximum(power(outputs).mean(axis=1), SILENCE)
+        rest = cells - _filtered(other.decoder, outputs)
+        spare = power(rest).sum(axis=0).mean(axis=0) / max(len(cells) - len(outputs), 1)
+        other.aside = np.maximum(spare, SILENCE).astype(np.float32)
+        return other
 
     def _infer(self, cells: Cells) -> tuple[Cells, Cells]:
         mean = _filtered(self.encoder, cells)

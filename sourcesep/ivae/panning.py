@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from sourcesep.ivae.cepstrum import sparse_cepstrum
@@ -18,15 +17,17 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.spectral import Cells, power
 from sourcesep.ivae.wiener import wiener
 
-__all__ = ["Peaks", "SourcePrior", "alone", "find_peaks", "infer", "share_alone"]
+__all__ = ["Peaks", "SourcePrior", "find_peaks", "infer", "share_alone"]
 
 MINOR = 0.01
 """Of a cell's power, what may lie off its direction where one source sounds alone."""
-WIDTH = 0.04
+PURE = 0.001
+"""The same where directions are read off."""
+WIDTH = 0.02
 """Radians around a peak that count towards it."""
 APART = 0.1
 """Radians between two peaks, at least."""
-CLEAR = 0.2
+CLEAR = 0.15
 """Of the highest peak, what a peak must hold to be counted as a source."""
 MOST_CANDIDATES = 720
 MOST_CELLS = 20_000
@@ -73,22 +74,19 @@ def _minor_share(cells: Cells) -> Cells:
     return minor
 
 
-def alone(cells: Cells) -> NDArray[np.bool_]:
-    """Cells in which one source sounds alone: all channels in phase, or in antiphase.
+def share_alone(cells: Cells) -> float:
+    """Share of the amplitude that lies in cells with one source: higher in a better window.
+
+    There all channels are in phase, or in antiphase.
 
     Parameters
     ----------
     cells : ndarray of complex, shape (n_channels, n_frames, n_bins)
-        Channels.
+        Channels, of comparable power.
     """
-    single: NDArray[np.bool_] = _minor_share(cells) < MINOR
-    return single
-
-
-def share_alone(cells: Cells) -> float:
-    """Share of the amplitude that lies in cells with one source: higher in a better window."""
     amplitude = np.sqrt(power(cells).sum(axis=0))
-    return float(amplitude[alone(cells)].sum() / max(float(amplitude.sum()), 1e-30))
+    alone = _minor_share(cells) < MINOR
+    return float(amplitude[alone].sum() / max(float(amplitude.sum()), 1e-30))
 
 
 def find_peaks(cells: Cells, n: int) -> Peaks:
@@ -101,7 +99,7 @@ def find_peaks(cells: Cells, n: int) -> Peaks:
     n : int
         How many peaks to find, at most; at least one is.
     """
-    amplitude = np.sqrt(power(cells).sum(axis=0)) * alone(cells)
+    amplitude = np.sqrt(power(cells).sum(axis=0)) * (_minor_share(cells) < PURE)
     chosen = np.argsort(amplitude, axis=None, kind="stable")[::-1][:MOST_CELLS]
     x = cells.reshape(len(cells), -1)[:, chosen].astype(np.complex128)
     weight = amplitude.reshape(-1)[chosen].astype(np.float64)
@@ -179,25 +177,26 @@ def infer(cells: Cells, mixing: Array) -> Cells:
     ndarray of float32, shape (n_sources, n_frames, n_bins)
         The prior's variances.
     """
+    # directions of unit length: what is small means the same for every source
+    length = np.linalg.norm(mixing, axis=0).astype(np.float32)[:, None, None]
+    directions = mixing / length[:, 0, 0]
     n_parts = -(-cells.shape[1] // MOST_FRAMES)
-    parts = [_infer(part, mixing) for part in np.array_split(cells, n_parts, axis=1)]
-    return np.concatenate(parts, axis=1)
+    parts = [_infer(part, directions) for part in np.array_split(cells, n_parts, axis=1)]
+    return np.concatenate(parts, axis=1) / np.square(length)
 
 
-def _infer(cells: Cells, mixing: Array) -> Cells:
-    variances, prior = _beams(cells, mixing), SourcePrior()
+def _infer(cells: Cells, directions: Array) -> Cells:
+    variances, prior = _beams(cells, directions), SourcePrior()
     for _ in range(N_ITERATIONS):
-        posterior = wiener(cells, mixing, variances)
+        posterior = wiener(cells, directions, variances)
         variances = prior(power(posterior.mean) + posterior.variance)
     return variances
 
 
-def _beams(cells: Cells, mixing: Array) -> Cells:
+def _beams(cells: Cells, directions: Array) -> Cells:
     """First variances: what lies in each source's direction, and a little of all else."""
     total = power(cells).sum(axis=0)
-    length = np.linalg.norm(mixing, axis=0)
-    ahead = power(np.tensordot((mixing / length).T.astype(np.float32), cells, 1))
+    ahead = power(np.tensordot(directions.T.astype(np.float32), cells, 1))
     off = 1 - ahead / np.maximum(total, np.finfo(np.float32).tiny)
-    beams = total * (np.exp(-np.maximum(off, 0) / BEAM) + 1e-3) + 1e-8
-    scaled: Cells = (beams / np.square(length)[:, None, None]).astype(np.float32)
-    return scaled
+    beams: Cells = total * (np.exp(-np.maximum(off, 0) / BEAM) + 1e-3) + 1e-8
+    return beams

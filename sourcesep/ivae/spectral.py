@@ -207,7 +207,23 @@ class SpectralModel(Model):
         Densities are those of complex variables: -log(pi v) - |x|^2 / v.
         """
 
+    @abstractmethod
+    def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
+        """A model of this family, windows and all, with one real matrix for all bins.
+
+        Between sources and independent channels: (k, rank) and (rank, k).
+        """
+
     # what follows from it
+
+    def rival(self, simple: Model, x: Array) -> Model:
+        """A linear model in this representation, under a prior of the same kind."""
+        matrices = simple.matrices
+        if matrices is None:
+            raise TypeError(f"a {simple.family} model has no place on the STFT")
+        unmixing = matrices[0] @ self.basis.span
+        mixing = self.basis.coordinates(matrices[1] + self.basis.mean[:, None])
+        return self._as_instantaneous(unmixing, mixing, self._cells(x))
 
     def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
         """Fit map and prior to x given u.

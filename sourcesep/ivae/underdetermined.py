@@ -6,6 +6,7 @@ channel, where only their spectra are left.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from typing import ClassVar, Self
 
@@ -57,6 +58,7 @@ class UnderdeterminedModel(SpectralModel):
     """
 
     family: ClassVar[str] = "underdetermined"
+    mends: ClassVar[tuple[str, ...]] = ("delay", "power")
     is_calibrated: ClassVar[bool] = False
     may_exceed_rank: ClassVar[bool] = True
     facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "windows")
@@ -148,6 +150,13 @@ class UnderdeterminedModel(SpectralModel):
 
     def _posterior(self, cells: Cells) -> Wiener:
         return wiener(cells, self._mixing, self._variances(cells))
+
+    def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
+        other = copy.copy(self)
+        other._fitted = None
+        n_bins = cells.shape[2]
+        other.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
+        return other
 
     def _infer(self, cells: Cells) -> tuple[Cells, Cells]:
         posterior = self._posterior(cells)
