@@ -240,8 +240,8 @@ def _playing_notes(excerpt: Excerpt, gain: float, recording: Recording) -> list[
         notes.append(f"What the page itself holds is the first {MOST_CHANNELS} channels.")
     if gain < 1:
         notes.append(
-            f"What the page itself holds is turned down by {-20 * np.log10(gain):.0f} dB, all alike, so that nothing "
-            "clips."
+            f"What the page itself holds is turned down by {-20 * np.log10(gain):.0f} dB, all "
+            "alike, so that nothing clips."
         )
     return notes
 
