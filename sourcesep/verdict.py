@@ -157,6 +157,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     bounds = Misfit(MISFITS, MISFITS)
     if model.memory > 1:
         bounds = bounds._replace(delay=max(MISFITS, LEFT_WITH_MEMORY * misfit(x, sfreq).delay))
+    if model.n_components > rank:
+        # posterior means of more sources than channels depend on each other by necessity
+        bounds = Misfit(np.inf, np.inf)
     label, sentence = _decide(rich, agree, wrong, bounds)
     if model.caveat:
         label, sentence = "not identifiable", model.caveat
