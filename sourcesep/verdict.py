@@ -188,6 +188,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
         bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
+    if model.n_components > rank:
+        # posterior means of more sources than channels depend on each other by necessity
+        bounds = bounds._replace(misfit=Misfit(np.inf, np.inf))
     verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
