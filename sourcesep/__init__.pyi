@@ -1,6 +1,8 @@
 from . import metrics as metrics
 from . import simulate as simulate
 from ._version import __version__ as __version__
+from .component_analysis import ComponentAnalysis as ComponentAnalysis
+from .component_analysis import read_components as read_components
 from .estimator import IVAE as IVAE
 from .persistence import load as load
 from .persistence import save as save

@@ -32,11 +32,13 @@ LAYERS = (
     ("factors",),
     ("auxiliary",),
     ("ivae",),
+    ("components",),
     ("misfit",),
     ("verdict",),
     ("selection",),
     ("estimator",),
     ("persistence",),
+    ("component_analysis",),
     ("result",),
     ("separation",),
     ("demo", "evaluation"),
@@ -420,7 +422,16 @@ def undocumented(thing: Callable[..., Any]) -> list[str]:
 def test_every_public_name_can_be_imported() -> None:
     names = public()
     assert set(names) == set(sourcesep.__all__)
-    assert {"IVAE", "Recording", "Separation", "load", "read", "save", "separate"} <= set(names)
+    assert {
+        "ComponentAnalysis",
+        "IVAE",
+        "Recording",
+        "Separation",
+        "load",
+        "read",
+        "save",
+        "separate",
+    } <= set(names)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

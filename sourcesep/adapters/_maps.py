@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.adapters._separated import Separated, component_name
+from sourcesep.adapters._separated import Separated
+from sourcesep.output import component_name
 
 __all__ = ["draw_maps"]
 
