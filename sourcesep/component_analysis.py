@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Scale
+from sourcesep.components.artefacts import ArtefactFinder
 from sourcesep.components.channels import kind_of, scale_by_type
-from sourcesep.components.decomposition import Decomposition
 from sourcesep.components.fitting import (
     check_number,
     check_samples,
@@ -40,7 +40,7 @@ N_SPLITS = 2
 """Random halvings of the data behind `reliability_`."""
 
 
-class ComponentAnalysis(Decomposition):
+class ComponentAnalysis(ArtefactFinder):
     """Components of EEG or MEG, as `mne.preprocessing.ICA` has them, that are unique.
 
     An identifiable VAE with a linear decoder: sources are told apart by how their power
