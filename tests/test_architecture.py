@@ -39,6 +39,7 @@ LAYERS = (
     ("estimator",),
     ("persistence",),
     ("component_analysis",),
+    ("matching",),
     ("result",),
     ("separation",),
     ("demo", "evaluation"),
@@ -53,7 +54,9 @@ CLI_MAY_IMPORT = {
     "auxiliary",
     "demo",
     "evaluation",
+    "component_analysis",
     "exceptions",
+    "matching",
     "output",
     "separation",
 }
@@ -339,7 +342,9 @@ def test_importing_sourcesep_loads_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"numpy", "scipy"})
 
 
-@pytest.mark.parametrize("command", ["", "separate", "evaluate", "simulate", "info", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]
     loaded = loaded_by(HELP.format(words=words))

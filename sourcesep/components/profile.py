@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.fft import next_fast_len
+from scipy.ndimage import uniform_filter1d
 
 from sourcesep.auxiliary import Scale
 from sourcesep.ivae.model import Array
@@ -17,6 +18,9 @@ BANDS = (1.0, 4.0, 8.0, 13.0, 30.0, 48.0)
 """Edges of delta, theta, alpha, beta and low gamma in Hz; below mains hum."""
 SHORTEST = 2.0
 """Seconds of a condition, below which its slow bands have no power to speak of."""
+WINDOW = 0.5
+"""Seconds over which power is averaged before its logarithm is: a few bursts would decide
+the mean power of a condition, and say little of it."""
 SILENCE = 1e-12
 
 
@@ -31,7 +35,7 @@ class Profile:
     bands : tuple of float
         Edges of the bands in Hz.
     log_power : ndarray of shape (n_components, n_conditions, n_bands)
-        Log variance of each component.
+        Mean log power of each component.
     """
 
     conditions: tuple[str, ...]
@@ -60,6 +64,7 @@ def profile(z: Array, conditions: Scale, sfreq: float) -> Profile | None:
     long_enough = np.flatnonzero(counts >= SHORTEST * sfreq)
     if len(long_enough) < 2:
         return None
+    size = max(1, round(WINDOW * sfreq))
     edges = [edge for edge in BANDS if edge < sfreq / 2]
     n_fft = next_fast_len(z.shape[1], real=True)
     frequency = np.fft.rfftfreq(n_fft, 1 / sfreq)
@@ -69,7 +74,8 @@ def profile(z: Array, conditions: Scale, sfreq: float) -> Profile | None:
         for band, (low, high) in enumerate(pairwise(edges)):
             inside = (frequency >= low) & (frequency < high)
             power = np.fft.irfft(transform * inside, n_fft)[: len(row)] ** 2
-            sums = np.bincount(conditions.labels, power, conditions.n_labels)
-            log_power[k, :, band] = np.log(sums[long_enough] / counts[long_enough] + SILENCE)
+            logs = np.log(np.maximum(uniform_filter1d(power, size), SILENCE))
+            sums = np.bincount(conditions.labels, logs, conditions.n_labels)
+            log_power[k, :, band] = sums[long_enough] / counts[long_enough]
     names = tuple(conditions.names[label] for label in long_enough)
     return Profile(names, tuple(edges), log_power)
