@@ -348,7 +348,9 @@ def info(path: str) -> None:
 
 @main.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--by", type=click.Choice(["prior", "maps"]), default="prior", help="What is compared.")
+@click.option(
+    "--by", type=click.Choice(["prior", "maps"]), default="prior", help="What is compared."
+)
 @click.option("--min-corr", type=float, default=0.8, show_default=True, help="Of one source.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a row for each component.")
 def match(models: tuple[str, ...], by: str, min_corr: float, as_json: bool) -> None:

@@ -12,7 +12,6 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Scale
-from sourcesep.components.artefacts import ArtefactFinder
 from sourcesep.components.channels import kind_of, scale_by_type
 from sourcesep.components.fitting import (
     check_number,
@@ -24,6 +23,7 @@ from sourcesep.components.fitting import (
 )
 from sourcesep.components.gathering import Cut, auxiliary_of, part_of
 from sourcesep.components.headers import from_plain, to_plain
+from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
 from sourcesep.exceptions import InputError, OutputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
@@ -40,7 +40,7 @@ N_SPLITS = 2
 """Random halvings of the data behind `reliability_`."""
 
 
-class ComponentAnalysis(ArtefactFinder):
+class ComponentAnalysis(Plots):
     """Components of EEG or MEG, as `mne.preprocessing.ICA` has them, that are unique.
 
     An identifiable VAE with a linear decoder: sources are told apart by how their power
@@ -121,7 +121,6 @@ class ComponentAnalysis(ArtefactFinder):
     >>> cleaned = ca.apply(raw.copy())
     """
 
-    reliability_: Array
     profile_: Profile | None
     _evidence: tuple[Array, auxiliary.Auxiliary, float]
 

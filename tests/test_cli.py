@@ -535,7 +535,9 @@ class TestHelp:
     def commands(self):
         return {"": main, **main.commands}
 
-    @pytest.mark.parametrize("name", ["", "separate", "evaluate", "simulate", "info", "match", "demo"])
+    @pytest.mark.parametrize(
+        "name", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+    )
     def test_of_every_command(self, name):
         for flag in ("-h", "--help"):
             found = run(*filter(None, [name, flag]))

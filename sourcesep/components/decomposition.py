@@ -82,7 +82,9 @@ class Decomposition:
         sources = _by_pieces(lambda x: model.posterior(x).mean, self._scaled(inst))
         return wrap(inst, sources, self.exclude)
 
-    def apply(self, inst: Any, exclude: Sequence[int] | None = None) -> Any:
+    def apply(
+        self, inst: Any, exclude: Sequence[int] | None = None, *, undistort: bool = False
+    ) -> Any:
         """Remove components from a recording, in place.
 
         Parameters
@@ -92,6 +94,11 @@ class Decomposition:
         exclude : sequence of int, optional
             Components to remove; those in the attribute `exclude` by default. None of
             them changes nothing, to the bit.
+        undistort : bool
+            Whether to undo a curve too, so that the result is what an amplifier that does
+            not saturate would have recorded, less each channel's mean. By default it is
+            what the same amplifier would have recorded without these components. It
+            makes no difference where mixing is linear.
 
         Returns
         -------
@@ -114,14 +121,22 @@ class Decomposition:
                 inst.load_data()
         x = self._scaled(inst)
 
-        def change(piece: Array) -> Array:
+        def without(piece: Array) -> Array:
             z = model.posterior(piece).mean
             whole = model.decode(z)
             z[chosen] = 0
-            return model.decode(z) - whole
+            return piece + model.decode(z) - whole
 
-        if chosen and x.size:
-            put_back(inst, self.ch_names, (x + _by_pieces(change, x)) * self._scale[:, None])
+        def undistorted(piece: Array) -> Array:
+            clean = model.mixture(piece).copy()
+            for k in chosen:
+                clean -= model.image(piece, k)
+            return clean
+
+        bends = undistort and model.matrices is None
+        if x.size and (chosen or bends):
+            out = _by_pieces(undistorted if bends else without, x)
+            put_back(inst, self.ch_names, out * self._scale[:, None])
         return inst
 
     def to_mne_ica(self) -> Any:
