@@ -405,6 +405,31 @@ def info(path: str) -> None:
 
 
 @main.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option(
+    "--by", type=click.Choice(["prior", "maps"]), default="prior", help="What is compared."
+)
+@click.option("--min-corr", type=float, default=0.8, show_default=True, help="Of one source.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a row for each component.")
+def match(models: tuple[str, ...], by: str, min_corr: float, as_json: bool) -> None:
+    """Say which components are one source in several recordings.
+
+    MODEL is a file of ComponentAnalysis.save. To match by prior it needs conditions, as
+    with aux="segments:.5,2,8+annotations".
+    """
+    from sourcesep.component_analysis import read_components
+    from sourcesep.matching import match_components
+
+    try:
+        matching = match_components([read_components(path) for path in models], by, min_corr)
+    except SourcesepError as error:
+        _fail(error)
+        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
+    for line in [json.dumps(matching.table())] if as_json else matching.lines(models):
+        click.echo(_printable(line))
+
+
+@main.command()
 @click.option(
     "-o",
     "--output",

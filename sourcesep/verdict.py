@@ -118,7 +118,8 @@ class Verdict:
                 [wanted["misfit"][name] for name in Misfit._fields],
             )
         )
-        bounds = Bounds(least[0], least[1], Misfit(*most))
+        largest = Misfit(*(np.inf if np.isnan(value) else value for value in most))
+        bounds = Bounds(least[0], least[1], largest)
         label, sentence = facts["verdict"], facts["sentence"]
         return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds)
 

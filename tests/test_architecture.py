@@ -42,6 +42,7 @@ LAYERS = (
     ("factors",),
     ("auxiliary",),
     ("ivae",),
+    ("components",),
     ("misfit", "modulation"),
     ("evidence",),
     ("verdict",),
@@ -50,6 +51,8 @@ LAYERS = (
     ("estimator",),
     ("persistence",),
     ("report",),
+    ("component_analysis",),
+    ("matching",),
     ("result",),
     ("separation",),
     ("batch", "demo", "evaluation"),
@@ -65,7 +68,9 @@ CLI_MAY_IMPORT = {
     "batch",
     "demo",
     "evaluation",
+    "component_analysis",
     "exceptions",
+    "matching",
     "output",
     "separation",
 }
@@ -351,7 +356,9 @@ def test_importing_sourcesep_loads_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"numpy", "scipy"})
 
 
-@pytest.mark.parametrize("command", ["", "separate", "evaluate", "simulate", "info", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]
     loaded = loaded_by(HELP.format(words=words))
@@ -434,7 +441,16 @@ def undocumented(thing: Callable[..., Any]) -> list[str]:
 def test_every_public_name_can_be_imported() -> None:
     names = public()
     assert set(names) == set(sourcesep.__all__)
-    assert {"IVAE", "Recording", "Separation", "load", "read", "save", "separate"} <= set(names)
+    assert {
+        "ComponentAnalysis",
+        "IVAE",
+        "Recording",
+        "Separation",
+        "load",
+        "read",
+        "save",
+        "separate",
+    } <= set(names)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.adapters._separated import component_name, loadings
+from sourcesep.adapters._separated import loadings
 from sourcesep.adapters.eeg import scalp_pictures
 from sourcesep.adapters.table import TableOrigin
+from sourcesep.output import component_name
 from sourcesep.recording import Recording
 from sourcesep.report import panels
 from sourcesep.report.panels import Axis, Panel
