@@ -110,22 +110,24 @@ def separate(
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
         recording = _recording(source, columns)
-        u = _build(aux, recording)
+        stretches = [recording.part(span) for span in recording.stretches]
+        x = stretches[0].data[:]
+        if len(stretches) > 1:
+            x = np.concatenate([part.data[:] for part in stretches], axis=1)
+        u = _build(aux, recording, stretches)
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
             keep = excerpt(u)
             with np.errstate(over="ignore", invalid="ignore"):
-                elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
+                elbo = ivae.elbo(x.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():
                 raise InputError("the model makes infinite values of this recording: rescale it")
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
             if wanted is None and recording.kind == "table":
-                wanted, numbers = choose_n_components(
-                    recording.data, u, np.random.default_rng(random_state)
-                )
+                wanted, numbers = choose_n_components(x, u, np.random.default_rng(random_state))
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
@@ -138,12 +140,10 @@ def separate(
                 device=device,
                 random_state=random_state,
                 starts=EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
-            ).fit(recording.data.T, u=u)
+            ).fit(x.T, u=u)
             ivae.contract_ = contract_of(recording)
             candidates |= ivae.scores_
             elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
-        fitted = ivae.model_
-        sources = fitted.posterior(recording.data, None if fitted.is_invertible else u).mean
     settings = {
         "n_components": n_components,
         "mixing": mixing,
@@ -156,7 +156,7 @@ def separate(
         "random_state": int(random_state),
     }
     seconds = time.perf_counter() - begin
-    return Separation(recording, ivae, sources, u, settings, elbo, candidates, notes, seconds)
+    return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds)
 
 
 def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
@@ -196,12 +196,19 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
     return ivae
 
 
-def _build(aux: Any, recording: Recording) -> Auxiliary:
+def _build(aux: Any, recording: Recording, stretches: list[Recording]) -> Auxiliary:
+    """u of the stretches that are fitted on, laid end to end."""
     if aux is None or isinstance(aux, str):
-        return auxiliary.build(aux, recording)
-    if isinstance(aux, Auxiliary):
-        return aux
-    return auxiliary.from_array(aux, recording.n_times)
+        if auxiliary.is_in_time(aux):
+            return auxiliary.build_many(aux, stretches)
+        u = auxiliary.build(aux, recording)
+    elif isinstance(aux, Auxiliary):
+        u = aux
+    else:
+        u = auxiliary.from_array(aux, recording.n_times)
+    if recording.in_memory:
+        return u
+    return u.take(np.concatenate([np.arange(s.start, s.stop) for s in recording.stretches]))
 
 
 @contextmanager

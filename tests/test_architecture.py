@@ -26,7 +26,9 @@ HEAVY = {"torch", "torchaudio", "mne", "librosa", "sklearn", "matplotlib", "pand
 # earlier rows, and from within itself.
 LAYERS = (
     ("__init__", "_version", "exceptions"),
-    ("metrics", "output", "recording", "windows"),
+    ("metrics", "output", "windows"),
+    ("samples",),
+    ("recording",),
     ("adapters", "simulate", "spec"),
     ("labels",),
     ("factors",),

@@ -166,6 +166,11 @@ class Model(ABC):
         """Number of channels of x."""
 
     @property
+    def memory(self) -> int:
+        """Samples that the map reaches over."""
+        return 1
+
+    @property
     @abstractmethod
     def is_bound(self) -> bool:
         """Whether `log_density` is a lower bound rather than the exact value."""
