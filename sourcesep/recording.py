@@ -20,16 +20,28 @@ from numpy.typing import ArrayLike, NDArray
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.samples import Samples, Stamp, Summary, check_unchanged, pieces, summarise
 
-__all__ = ["Event", "Kind", "Recording", "adapter_for", "check_magnitude", "from_array", "read"]
+__all__ = [
+    "Event",
+    "Kind",
+    "Recording",
+    "adapter_for",
+    "check_magnitude",
+    "from_array",
+    "longest_in_memory",
+    "read",
+]
 
 Kind = Literal["audio", "eeg", "table", "array"]
 
 LARGEST = 1e100
 """Magnitude beyond which samples are refused: sums of their squares must be floats too."""
 
-MOST_IN_MEMORY = 2**23
-"""Samples, of all channels together, that are held in memory and fitted on: a minute and a half
-of stereo at 44.1 kHz. Of a longer recording as many are, taken from all over it."""
+MOST_IN_MEMORY = 2**22
+"""Samples, of all channels together, of the longest audio file that is held in memory: 48 s of
+stereo at 44.1 kHz. A longer one is fitted on as many from all over it; more than 40 s of talkers
+in stretches did not separate them better."""
+FEWEST_TIMES = 2**18
+"""However many channels: 6 s at 44.1 kHz, on which 32 channels were separated."""
 
 N_STRETCHES = 20
 """That a long recording is fitted on."""
@@ -189,7 +201,7 @@ class Recording:
     @cached_property
     def summary(self) -> Summary:
         """What can be said of each channel without keeping its samples."""
-        return summarise(self.data, max(1, MOST_IN_MEMORY // N_STRETCHES // self.n_channels))
+        return summarise(self.data, max(1, longest_in_memory(self.n_channels) // N_STRETCHES))
 
     @cached_property
     def stretches(self) -> list[slice]:
@@ -215,6 +227,11 @@ class Recording:
         """Refuse to go on with a file that is not any more what was read."""
         if self.path is not None:
             check_unchanged(self.path, self._stamp)
+
+
+def longest_in_memory(n_channels: int) -> int:
+    """Samples in each channel up to which an audio file is held in memory and fitted whole."""
+    return max(MOST_IN_MEMORY // n_channels, FEWEST_TIMES)
 
 
 def suffix_of(path: Path) -> str:

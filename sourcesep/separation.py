@@ -16,6 +16,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.ivae.model import Array
 from sourcesep.recording import Recording, adapter_for, from_array, read
 from sourcesep.result import Separation
 
@@ -110,11 +111,7 @@ def separate(
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
         recording = _recording(source, columns)
-        stretches = [recording.part(span) for span in recording.stretches]
-        x = stretches[0].data[:]
-        if len(stretches) > 1:
-            x = np.concatenate([part.data[:] for part in stretches], axis=1)
-        u = _build(aux, recording, stretches)
+        x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
@@ -196,19 +193,22 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
     return ivae
 
 
-def _build(aux: Any, recording: Recording, stretches: list[Recording]) -> Auxiliary:
-    """u of the stretches that are fitted on, laid end to end."""
-    if aux is None or isinstance(aux, str):
-        if auxiliary.is_in_time(aux):
-            return auxiliary.build_many(aux, stretches)
-        u = auxiliary.build(aux, recording)
-    elif isinstance(aux, Auxiliary):
+def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:
+    """x and u of the samples to fit on: all, or stretches of a long recording end to end."""
+    stretches = [recording.part(span) for span in recording.stretches]
+    if isinstance(aux, Auxiliary):
         u = aux
-    else:
+    elif aux is not None and not isinstance(aux, str):
         u = auxiliary.from_array(aux, recording.n_times)
+    elif auxiliary.is_in_time(aux):
+        u = auxiliary.build_many(aux, stretches)
+    else:
+        u = auxiliary.build(aux, recording)
     if recording.in_memory:
-        return u
-    return u.take(np.concatenate([np.arange(s.start, s.stop) for s in recording.stretches]))
+        return recording.data[:], u
+    if u.n_times == recording.n_times:
+        u = u.take(np.concatenate([np.arange(s.start, s.stop) for s in recording.stretches]))
+    return np.concatenate([part.data[:] for part in stretches], axis=1), u
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sourcesep.adapters._audio_samples import AudioFormat, AudioSamples
 from sourcesep.adapters._separated import Separated
 from sourcesep.adapters._wav import Codec, forget_time, open_wav
 from sourcesep.exceptions import OutputError, SettingsError, SourcesepWarning
-from sourcesep.recording import MOST_IN_MEMORY, Recording
+from sourcesep.recording import Recording, longest_in_memory
 from sourcesep.samples import pieces
 
 __all__ = ["AudioFormat", "read", "write"]
@@ -43,8 +43,8 @@ def read(path: Path) -> Recording:
     -------
     Recording
         Channels ``ch0``, ``ch1``, ... ; integer samples as ``integer / 2**(bits - 1)``,
-        floats as they are, also above 1. ``origin`` is an `AudioFormat`. Beyond
-        `MOST_IN_MEMORY` samples, ``data`` is read from the file when it is sliced.
+        floats as they are, also above 1. ``origin`` is an `AudioFormat`. ``data`` of
+        a file longer than `longest_in_memory` is read when it is sliced.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read(path: Path) -> Recording:
     samples = AudioSamples(path)
     n_channels, n_times = samples.shape
     recording = Recording(
-        data=samples[:] if n_channels * n_times <= MOST_IN_MEMORY else samples,
+        data=samples[:] if n_times <= longest_in_memory(n_channels) else samples,
         sfreq=samples.sfreq,
         names=tuple(f"ch{i}" for i in range(n_channels)),
         units=("",) * n_channels,
