@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Separation"]
 
-MOST_AT_ONCE = 2**22
-"""Values of all images together that are computed at once: 32 MiB."""
-SHORTEST_BLOCK = 8
+MOST_AT_ONCE = 2**19
+"""Values of all images together that are computed at once: 4 MiB, which caches hold."""
+SHORTEST_BLOCK = 32
 """Of maps with memory: blocks as multiples of it, so that margins stay a small part."""
 
 
