@@ -50,9 +50,9 @@ class AudioFormat:
 class AudioSamples:
     """Samples of an audio file, shape (channels, times), read when they are sliced.
 
-    They are decoded in order, as seeking is not exact in every codec: slices in order of
-    time read the file once, and one that begins before the last one's end reads the file
-    anew from its beginning.
+    They are decoded in order and always in the same blocks, as some codecs seek wrongly, or
+    decode what is asked for in other parts to other samples. So slices in order of time read
+    the file once; one that lies before the last one reads it anew from its beginning.
 
     Parameters
     ----------
@@ -83,21 +83,22 @@ class AudioSamples:
             self.sfreq = float(file.samplerate)
             self.shape = file.channels, _n_times(file, self.format)
         self._file: Any = None
-        self._position = 0
+        self._begin, self._block = 0, np.zeros((0, file.channels))
 
     def __getitem__(self, key: Any) -> Array:
         channels, times = key if isinstance(key, tuple) else (key, slice(None))
         start, stop, step = times.indices(self.shape[1])
         if step != 1:
             raise IndexError(f"times={times}: samples of a file are sliced in steps of 1")
-        block: Array = self._read(start, max(start, stop))[channels]
-        return block
+        samples: Array = self._read(start, max(start, stop))[channels]
+        return samples
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}  # an open file goes nowhere
+        # an open file goes nowhere
+        return self.__dict__ | {"_file": None, "_begin": 0, "_block": self._block[:0]}
 
     def _read(self, start: int, stop: int) -> Array:
         n_channels = self.shape[0]
@@ -108,41 +109,48 @@ class AudioSamples:
                 f"input={self._path}: {stop - start} frames of {n_channels} channels do not fit "
                 "in memory; go through them in parts, or cut the recording"
             ) from error
-        self._go_to(start)
-        while self._position < stop:
-            block = self._next(stop - self._position)
-            first = self._position - len(block) - start
-            data[:, first : first + len(block)] = block.T
-        if self._position == self.shape[1]:
-            self._close()
+        at = start
+        while at < stop:
+            self._go_to(at)
+            part = self._block[at - self._begin : stop - self._begin]
+            data[:, at - start : at - start + len(part)] = part.T
+            at += len(part)
         return data
 
-    def _go_to(self, start: int) -> None:
-        if self._file is None or start < self._position:
+    def _go_to(self, at: int) -> None:
+        """Decode until the block that holds this sample."""
+        if at < self._begin or (self._file is None and len(self._block) == 0):
+            self._open()
+        while at >= self._begin + len(self._block):
+            self._begin += len(self._block)
+            self._block = self._decoded()
+        if self._begin + len(self._block) == self.shape[1]:
             self._close()
-            check_unchanged(self._path, self._stamp)
-            self._file, self._position = _opened(self._path), 0
-        while self._position < start:
-            self._next(start - self._position)
 
-    def _next(self, most: int) -> Array:
-        """Read a block of at most so many frames, shape (frames, channels)."""
+    def _decoded(self) -> Array:
+        """Decode the next block, shape (frames, channels)."""
         import soundfile
 
+        n_channels, n_times = self.shape
+        size = min(max(1, BLOCK // n_channels), n_times - self._begin)
         reason = ""
         try:
-            step = max(1, BLOCK // self.shape[0])
-            block: Array = self._file.read(min(step, most), "float64", always_2d=True)
+            block: Array = self._file.read(size, "float64", always_2d=True)
         except soundfile.LibsndfileError as error:
             block, reason = np.empty((0, 0)), f" ({error.error_string.strip() or 'decoder error'})"
         if len(block) == 0:
             check_unchanged(self._path, self._stamp)
             raise InputError(
-                f"input={self._path}: the file is truncated: {self._position} of "
-                f"{self.shape[1]} frames can be read{reason}; copy or encode it again"
+                f"input={self._path}: the file is truncated: {self._begin} of {n_times} frames "
+                f"can be read{reason}; copy or encode it again"
             )
-        self._position += len(block)
         return block
+
+    def _open(self) -> None:
+        """Begin a pass through the file."""
+        self._close()
+        check_unchanged(self._path, self._stamp)
+        self._file, self._begin, self._block = _opened(self._path), 0, self._block[:0]
 
     def _close(self) -> None:
         """End a pass through the file, which must have been one file all the time."""

@@ -432,6 +432,22 @@ def test_too_large_files_are_rf64(fake, folder, monkeypatch):
     assert np.linalg.norm(total - data) < 1e-6 * np.linalg.norm(data)
 
 
+def test_rf64_holds_more_than_4_gib(tmp_path):
+    """The file is sparse: but for its head and end it takes no room on the disk."""
+    path, n_times = tmp_path / "a.wav", 2**31 + 10
+    end = np.full(4, 2**20, np.int32)
+    with _wav.open_wav(path, (1, n_times), 8000, _wav.Codec("PCM_16")) as file:
+        file.seek(n_times - len(end))
+        file.write(end)
+    assert path.stat().st_size > 2**32
+    samples = _audio_samples.AudioSamples(path)
+    assert samples.shape == (1, n_times)
+    with soundfile.SoundFile(path) as file:
+        assert file.format == "RF64"
+        file.seek(n_times - len(end))
+        np.testing.assert_array_equal(file.read(dtype="int32"), end)
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "DOUBLE"])
 def test_files_hold_no_time_of_writing(fake, folder, subtype):
     bits = 16 if subtype == "PCM_16" else None
