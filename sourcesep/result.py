@@ -109,7 +109,7 @@ class Separation:
         energy = np.zeros(self.n_components)
         for x, u, _, core in self._pieces():
             mixture, images = model.mixture(x), model.images(x, u)[:, :, core]
-            energy += np.square(images).sum(axis=(1, 2))
+            energy += [np.vdot(image, image) for image in images]
             yield mixture[:, core], images
         self._energy = energy  # whoever has gone through all blocks need not do it again
 

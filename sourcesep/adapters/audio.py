@@ -231,8 +231,9 @@ def _write_set(separation: Separated, folder: Path, files: list[str], codec: Cod
             values = codec.quantise(residual)
             if not codec.fits(values):
                 return False
-            error += float(np.square(values - residual).sum())
-            power += float(np.square(mixture).sum())
+            residual -= values
+            error += float(np.vdot(residual, residual))
+            power += float(np.vdot(mixture, mixture))
             opened[-1].write(codec.encode(values).T)
     for name in files:
         forget_time(folder / name)
