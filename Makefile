@@ -1,6 +1,7 @@
 # make demo    installs sourcesep into .venv, separates three mixtures, prints the gains
 # make test    installs what the tests need, checks style and types, runs the tests
 # make lint    style and types alone
+# make test-report  tests the report, and fails where there is no Chromium to look at it
 # make claims  prints the figures that the documentation quotes (takes long)
 # make clean   removes .venv and everything that was made
 #
@@ -11,13 +12,16 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 REQUIRED := pyproject.toml constraints.txt
 
-.PHONY: demo test lint claims clean
+.PHONY: demo test test-report lint claims clean
 
 demo: .venv/installed
 	$(BIN)/sourcesep demo -o demo_output
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-report: .venv/installed-dev
+	NEED_CHROMIUM=1 $(BIN)/python -m pytest tests/report
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -47,7 +51,7 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/made $(REQUIRED)
-	$(INSTALL) --editable '.[nonlinear,tables]' --group dev
+	$(INSTALL) --editable '.[nonlinear,tables,dask]' --group dev
 	touch $@ .venv/installed
 
 .venv/installed-bench: .venv/made $(REQUIRED)

@@ -38,8 +38,12 @@ def scene(seconds: int, n_channels: int, kind: str) -> Iterator[tuple[Array, Arr
     rng = np.random.default_rng(0)
     mixing = np.eye(n_channels) + 0.4 * rng.uniform(-1, 1, (n_channels, n_channels))
     for _ in range(seconds):
-        scale = np.exp(rng.normal(size=(n_channels, 50))).repeat(SFREQ // 50, axis=1)
-        z = 0.003 * scale * rng.laplace(size=(n_channels, SFREQ))
+        loudness = np.clip(rng.normal(size=(n_channels, 50)), -2, 2)
+        z = (
+            0.006
+            * np.exp(loudness).repeat(SFREQ // 50, axis=1)
+            * rng.laplace(size=(n_channels, SFREQ))
+        )
         x = mixing @ z
         yield np.outer(mixing[:, 0], z[0]), np.tanh(20 * x) / 4 if kind == "saturated" else x
 

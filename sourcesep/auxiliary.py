@@ -25,7 +25,7 @@ from sourcesep.labels import (
     renumber,
 )
 from sourcesep.recording import Recording
-from sourcesep.spec import Term, canonical, default_spec, parse
+from sourcesep.spec import Term, canonical, default_spec, parse, resolve
 
 __all__ = [
     "LEFT_OUT",
@@ -41,6 +41,7 @@ __all__ = [
     "is_in_time",
     "parse",
     "renumbered",
+    "resolve",
 ]
 
 
@@ -141,10 +142,7 @@ def build_many(
         raise SettingsError("recordings=[]: at least one is needed")
     shortest = min(recordings, key=lambda r: r.n_times)
     default = default_spec(recordings[0].kind, shortest.n_times, shortest.sfreq)
-    terms = tuple(
-        parse(default)[0] if term == Term("segments") else term
-        for term in parse(default if spec is None else spec)
-    )
+    terms = resolve(spec, default)
     for term in terms:
         if term.name in ("recording", "folder") and len(recordings) == 1:
             raise SettingsError(

@@ -8,12 +8,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sourcesep._version import __version__
 from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
+
+if TYPE_CHECKING:
+    from sourcesep.batch import Outcome
 
 __all__ = ["main"]
 
@@ -59,7 +62,7 @@ def _about(path: object, text: object) -> str:
     return line if str(Path(str(path)).name) in line else f"{path}: {line}"
 
 
-def _fail(error: BaseException, path: object = "") -> None:
+def _fail(error: object, path: object = "") -> None:
     _talk(f"error: {_about(path, error)}")
 
 
@@ -90,7 +93,9 @@ def _exclude(text: str | None) -> tuple[int, ...]:
 )
 @click.option(
     "--mixing",
-    type=click.Choice(["auto", "linear", "post-nonlinear", "nonlinear"]),
+    type=click.Choice(
+        ["auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"]
+    ),
     default="auto",
     show_default=True,
     help="Family of the mixing.",
@@ -141,7 +146,33 @@ def _exclude(text: str | None) -> tuple[int, ...]:
     show_default=True,
     help="Seed of every random choice.",
 )
+@click.option(
+    "-j",
+    "--jobs",
+    "n_jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Inputs that are worked on side by side.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Work on a Dask cluster instead, e.g. tcp://scheduler:8786; its workers must see the"
+    " same files.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    default="1/1",
+    show_default=True,
+    help="Do share I of N of the inputs, for arrays of jobs.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Skip inputs whose result is there from the same settings."
+)
 @click.option("-f", "--overwrite", is_flag=True, help="Replace earlier results.")
+@click.option("--report", is_flag=True, help="Write report.html too, to look at and listen to.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result.json, one a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say how every choice was made.")
@@ -151,7 +182,12 @@ def separate(
     save_model: str | None,
     bit_depth: str | None,
     exclude: str | None,
+    n_jobs: int,
+    dask: str | None,
+    shard: str,
+    resume: bool,
     overwrite: bool,
+    report: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -171,60 +207,74 @@ def separate(
     from tqdm import tqdm
 
     from sourcesep import auxiliary
-    from sourcesep.output import check_model_output, check_output, folders_for
-    from sourcesep.separation import separate as run
+    from sourcesep.batch import Job, separate_files, share
+    from sourcesep.output import folders_for
 
-    excluded = _exclude(exclude)
     if save_model and len(inputs) > 1:
         raise click.UsageError(
             "--save-model: takes one INPUT; give the others in runs of their own"
         )
     if save_model and not save_model.endswith(".safetensors"):
         raise click.UsageError(f"--save-model={save_model}: must end in .safetensors")
+    saving = {
+        "overwrite": overwrite,
+        "bit_depth": bit_depth,
+        "exclude": _exclude(exclude),
+        "report": report,
+    }
     try:
         if settings["aux"] is not None:
             auxiliary.parse(settings["aux"])
-        folders = folders_for(inputs, Path(output))
+        folders = list(folders_for(inputs, Path(output)).items())
+        model_path = None if save_model is None else Path(save_model)
+        tasks = [
+            Job(path, folder, settings, saving, model_path, resume)
+            for path, folder in share(folders, shard)
+        ]
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    failed = 0
-    no_bar = None if len(folders) > 1 and not quiet else True
-    for path, folder in tqdm(folders.items(), disable=no_bar, leave=False):
-        try:
-            with _noted(path, quiet=quiet):
-                check_output(folder, overwrite)
-                if save_model:
-                    check_model_output(Path(save_model), overwrite)
-                separation = run(path, **settings)
-                result = separation.save(
-                    folder, overwrite=overwrite, bit_depth=bit_depth, exclude=excluded
-                )
-                if save_model:
-                    separation.save_model(save_model)
-        except SourcesepError as error:
-            failed += 1
-            _fail(error, path)
-            continue
-        except MemoryError:
-            failed += 1
-            _fail(MemoryError("out of memory; cut the recording into parts"), path)
-            continue
-        if as_json:
-            click.echo(json.dumps(result, allow_nan=False, sort_keys=True))
-        elif not quiet:
-            count = f"{separation.n_components} source{'s' * (separation.n_components > 1)}"
-            click.echo(_printable(f"{folder}: {count}, {separation.verdict.label}"))
-        if not quiet and separation.verdict.label != "trusted":
-            _talk(f"{path}: {separation.verdict.label}: {separation.verdict.sentence}")
-        if verbose:
-            _talk(f"{path}: {result['reason']}; u = {result['settings']['aux']}")
-            for choice, scores in result["candidates"].items():
-                for name, score in scores.items():
-                    _talk(f"{path}: {choice} {name}: {score:.4f} nats a sample, held out")
-    if failed:
-        if len(folders) > 1:
-            _talk(f"error: {failed} of {len(folders)} inputs failed")
+    failed = []
+    bar = tqdm(total=len(tasks), disable=None if len(tasks) > 1 and not quiet else True)
+    try:
+        for outcome in separate_files(tasks, n_jobs=n_jobs, dask=dask):
+            bar.update()
+            if not quiet:
+                for warning in outcome.warnings:
+                    _talk(f"warning: {_about(outcome.path, warning)}")
+            if outcome.error is not None:
+                failed.append(outcome.path)
+                _fail(outcome.error, outcome.path)
+            else:
+                _report(outcome, as_json=as_json, quiet=quiet, verbose=verbose)
+    except SourcesepError as error:
+        _fail(error)
         sys.exit(FAILED)
+    finally:
+        bar.close()
+    if failed:
+        if len(tasks) > 1:
+            _talk(f"error: {len(failed)} of {len(tasks)} inputs failed:")
+            for path in failed:
+                _talk(f"  {path}")
+        sys.exit(FAILED)
+
+
+def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Say what a separation has found."""
+    result = outcome.result or {}
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False, sort_keys=True))
+    elif not quiet:
+        n = result["n_components"]
+        line = f"{outcome.folder}: {n} source{'s' * (n > 1)}, {result['verdict']}"
+        click.echo(_printable(line + ", was there already" * outcome.resumed))
+    if not quiet and result["verdict"] != "trusted":
+        _talk(f"{outcome.path}: {result['verdict']}: {result['sentence']}")
+    if verbose:
+        _talk(f"{outcome.path}: {result['reason']}; u = {result['settings']['aux']}")
+        for choice, scores in result["candidates"].items():
+            for name, score in scores.items():
+                _talk(f"{outcome.path}: {choice} {name}: {score:.4f} nats a sample, held out")
 
 
 @main.command()

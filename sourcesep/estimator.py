@@ -33,10 +33,14 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"}
-        Family of the decoder p(x|z). ``"auto"`` is linear, or post-nonlinear where the
-        linear components depend on each other's amplitudes and curves fit better.
-        ``"nonlinear"`` needs torch (``pip install sourcesep[nonlinear]``).
+    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", \
+            "nonlinear"} or tuple of them
+        Family of the decoder p(x|z). ``"auto"`` is linear; where the linear components
+        still depend on each other, another family if it fits better and its components can
+        be told apart: post-nonlinear or nonlinear. A tuple restricts or extends what
+        ``"auto"`` chooses among. ``"convolutive"`` is for rooms; with it rows are samples in
+        time, and ``sfreq`` gives their rate. ``"nonlinear"`` needs torch
+        (``pip install sourcesep[nonlinear]``).
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.
@@ -54,9 +58,10 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Post-nonlinear: taps of the mixing. None is the family's own choice.
     post_kernel_size : int
         Post-nonlinear: taps of a filter behind the curves.
-    n_restarts : int
+    n_restarts : int, optional
         Nonlinear: fits that are trained side by side; ``transform`` gives their
-        consensus, ``inverse_transform`` inverts the best.
+        consensus, ``inverse_transform`` inverts the best. As many as `quality` allows by
+        default: 2, 4 or 6.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result; closed forms always give
         their best.
@@ -111,7 +116,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self,
         n_components: int | None = None,
         *,
-        mixing: str = "auto",
+        mixing: str | tuple[str, ...] = "auto",
         aux: str = "segments",
         sfreq: float = 1.0,
         prior: str = "auto",
@@ -119,7 +124,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         standardise: bool = False,
         kernel_size: int | None = 1,
         post_kernel_size: int = 1,
-        n_restarts: int = 4,
+        n_restarts: int | None = None,
         quality: str = "normal",
         device: str = "auto",
         random_state: int | np.random.Generator | None = None,
@@ -178,7 +183,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.scores_, self.reason_ = chosen.scores, chosen.reason
         self.u_names_ = None if u.is_time else u.scales[0].names
         self.label_counts_ = np.bincount(u.labels[u.labels >= 0], minlength=u.n_labels)
-        keep = excerpt(u)
+        keep = excerpt(u, self.model_.memory)
         part = u.take(keep)
         elbo = self.model_.elbo(x[:, keep][:, part.used], part.take(part.used))
         self.history_ = {

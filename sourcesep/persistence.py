@@ -145,8 +145,10 @@ def load(path: str | Path) -> IVAE:
             {k.removeprefix("model."): v for k, v in tensors.items() if k != "label_counts"},
             facts["facts"],
         )
-        parameters = facts["parameters"]
-        parameters["starts"] = tuple(parameters["starts"])
+        parameters: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in facts["parameters"].items()
+        }
         model = IVAE(**parameters)
         model.model_ = family.from_state(state)
         model.n_features_in_ = model.model_.n_channels

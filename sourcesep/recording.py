@@ -215,6 +215,12 @@ class Recording:
         chosen = np.linspace(0, len(sounding) - 1, count).round().astype(int)
         return [spans[i] for i in sounding[chosen]]
 
+    def excerpt(self) -> NDArray[np.float64]:
+        """Return the stretches to fit on, end to end."""
+        if self.in_memory:
+            return self.data[:]
+        return np.concatenate([self.data[:, span] for span in self.stretches], axis=1)
+
     def part(self, span: slice) -> Recording:
         """Return a stretch of the recording, in memory."""
         if span == slice(0, self.n_times) and self.in_memory:

@@ -231,6 +231,7 @@ class Separation:
         overwrite: bool = False,
         bit_depth: str | None = None,
         exclude: Sequence[int] = (),
+        report: bool = False,
     ) -> dict[str, Any]:
         """Write the sources in the recording's own form, with result.json.
 
@@ -247,6 +248,8 @@ class Separation:
             Of audio files; the input's own by default.
         exclude : sequence of int
             Components to remove from a copy of an EEG recording.
+        report : bool
+            Whether to write report.html too, a page to look at and listen to.
 
         Returns
         -------
@@ -275,10 +278,15 @@ class Separation:
             options["exclude"] = tuple(exclude)
         with replacing(folder) as temporary:
             written = adapter_for(self.recording.kind).write(self, temporary, **options)
+            written["options"] = options | ({"report": True} if report else {})
             if self.recording.kind == "eeg":
                 self.save_model(temporary / "model.safetensors")
                 written["files"] = [*written["files"], "model.safetensors"]
             result = self.result() | {"output": written}
+            if report:
+                from sourcesep.report.page import write_report
+
+                written["files"] = [*written["files"], write_report(self, result, temporary)]
             result["run"] = {
                 "seconds": round(self.seconds, 3),
                 "python": sys.version.split()[0],

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.verdict import MISFITS, Verdict, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
 
 FAMILIES: dict[str, type[Model]] = {
-    model.family: model for model in (LinearModel, PostNonlinearModel, CouplingModel)
+    model.family: model
+    for model in (
+        LinearModel,
+        PostNonlinearModel,
+        ConvolutiveModel,
+        UnderdeterminedModel,
+        CouplingModel,
+    )
 }
 """The model families by the name they go by in ``mixing=``."""
 MIXINGS = ("auto", *FAMILIES)
-CHALLENGERS = (PostNonlinearModel.family,)
-"""Families that ``auto`` tries where the components of a linear fit depend on each other's
-amplitudes. There a curve is what is wrong; elsewhere a curve that fits a little better
-would separate worse."""
+AUTO = (LinearModel.family, PostNonlinearModel.family, CouplingModel.family)
+"""Families that ``auto`` chooses among where nothing is known of the data. Each is tried where
+the components of the one before still depend on each other in the way that it mends;
+elsewhere a richer map that fits a little better would separate worse."""
 MARGIN = 0.02
 """Least gain in held-out log-likelihood, nats a sample, for which `auto` leaves the simpler
 family, or a smaller number of components; and 2 standard errors."""
@@ -60,7 +70,7 @@ class Selection:
         In plain words.
     scores : dict of str to dict of str to float
         Held-out log-likelihoods, nats a sample: within each family that was fitted, and
-        ``"gain"`` over the linear family.
+        the ``"gain"`` of each over the one kept before it.
     """
 
     model: Model
@@ -74,14 +84,15 @@ def select(
     u: Auxiliary,
     rng: np.random.Generator,
     *,
-    mixing: str = "auto",
+    mixing: str | Sequence[str] = "auto",
     settings: Settings,
 ) -> Selection:
     """Fit the family that was asked for, or the one that fits best.
 
-    The linear family is always fitted. Another one takes its place if its own verdict
-    is not "not identifiable", and, under ``auto``, if it also beats the linear family by
-    more than `MARGIN` on held-out blocks of every label, and leaves less dependence.
+    The linear family is always fitted, but where more sources than the rank of x may be
+    asked for. Another one takes its place if its own verdict is not "not identifiable", and,
+    under ``auto``, if it also beats the one before by more than `MARGIN` on held-out blocks
+    of every label, and leaves less dependence.
 
     Parameters
     ----------
@@ -91,8 +102,8 @@ def select(
         Their auxiliary variable.
     rng : numpy.random.Generator
         For every random choice.
-    mixing : str
-        One of `MIXINGS`.
+    mixing : str or sequence of str
+        One of `MIXINGS`; or what ``auto`` may choose among in place of `AUTO`.
     settings : Settings
         What every family is configured with.
 
@@ -101,8 +112,7 @@ def select(
     SettingsError
         If a setting is unknown, or cannot be for this x.
     """
-    if mixing not in MIXINGS:
-        raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
+    families = _families(mixing)
     check(x, u, settings.n_components)
 
     def fitted(name: str) -> Selection:
@@ -110,10 +120,12 @@ def select(
         verdict = judge(model, x, u, settings.sfreq, rng)
         return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
 
+    candidates = (mixing,) if isinstance(mixing, str) and mixing != "auto" else families
+    crowded = [name for name in candidates if FAMILIES[name].may_exceed_rank]
+    if crowded and (settings.n_components or 0) > numerical_rank(x[:, u.used]):
+        return fitted(crowded[0])  # there is no linear fit of so many sources to give instead
     linear = fitted(LinearModel.family)
-    if mixing == LinearModel.family:
-        return linear
-    if mixing != "auto":
+    if isinstance(mixing, str) and mixing not in ("auto", LinearModel.family):
         asked = fitted(mixing)
         if (
             asked.verdict.label != "not identifiable"
@@ -125,12 +137,33 @@ def select(
             f"the linear solution is given instead; {linear.reason}"
         )
         return replace(linear, reason=reason, scores=linear.scores | asked.scores)
-    wrong = linear.verdict.misfit
-    if wrong.power <= max(MISFITS, wrong.delay):
-        return linear
-    for name in CHALLENGERS:
-        linear = _better(linear, fitted, name, x, u, rng)
-    return linear
+    best = linear
+    for name in families:
+        if _calls_for(FAMILIES[name], best):
+            best = _better(best, fitted, name, x, u, rng)
+    return best
+
+
+def _families(mixing: str | Sequence[str]) -> tuple[str, ...]:
+    """Families to try in turn if the linear one does not fit."""
+    if isinstance(mixing, str):
+        if mixing not in MIXINGS:
+            raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
+        mixing = AUTO if mixing == "auto" else ()
+    elif not set(mixing) <= set(FAMILIES):
+        raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
+    return tuple(name for name in FAMILIES if name in mixing and name != LinearModel.family)
+
+
+def _calls_for(family: type[Model], found: Selection) -> bool:
+    """Whether what a fit leaves behind is what the family mends."""
+    if found.model.n_components == 1:
+        return family.may_exceed_rank
+    wrong = found.verdict.misfit
+    kind = "power" if wrong.power > wrong.delay else "delay"
+    # only a linear model can be stated on another family's STFT, to be compared there
+    comparable = family.representation == "time" or found.model.is_linear
+    return max(wrong) > MISFITS and kind in family.mends and comparable
 
 
 def _better(
@@ -144,41 +177,64 @@ def _better(
     """Return the fit of family `name` if it is better than the simple one, else that."""
     try:
         rich = fitted(name)
-    except (InputError, SettingsError) as error:
+    except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
     if rich.model.matrices is not None:
         return replace(simple, reason=f"{simple.reason}; {name} found no curve")
+    if simple.model.n_components == 1:
+        return rich
     gain, deviation = _heldout_gain(simple.model, rich.model, x, u, rng)
-    scores = simple.scores | rich.scores | {"gain": {name: gain}}
-    margin = max(MARGIN, 2 * deviation)
-    if (
-        gain > margin
-        and rich.verdict.label != "not identifiable"
-        and max(rich.verdict.misfit) < max(simple.verdict.misfit)
-    ):
-        reason = f"{rich.reason}: {gain:.3f} nats a sample better than linear, held out"
+    scores = simple.scores | rich.scores
+    scores["gain"] = scores.get("gain", {}) | {name: gain}
+    found = f"{gain:.3f} nats a sample, held out"
+    crowded = rich.model.may_exceed_rank
+    if rich.verdict.label == "not identifiable":
+        flaw = f"gains {found}, but nothing tells its components apart"
+    elif gain <= max(MARGIN, 2 * deviation):
+        flaw = f"gains {found}: not enough"
+    elif crowded and rich.model.n_components <= simple.model.n_components:
+        flaw = "finds no more sources than there are channels"
+    # what too few channels leave open, posterior means share: they do depend on each other
+    elif not crowded and max(rich.verdict.misfit) >= max(simple.verdict.misfit):
+        flaw = f"gains {found}, but leaves as much dependence"
+    else:
+        reason = f"{rich.reason}: better than {simple.model.family} by {found}"
         return replace(rich, reason=reason, scores=scores)
-    reason = f"{simple.reason}; {name} gains {gain:.3f} nats a sample, held out: not enough"
-    return replace(simple, reason=reason, scores=scores)
+    return replace(simple, reason=f"{simple.reason}; {name} {flaw}", scores=scores)
 
 
 def _heldout_gain(
     simple: Model, rich: Model, x: Array, u: Auxiliary, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Gain of one model over another on held-out blocks: mean and standard error, nats."""
+    """Gain of one model over another on held-out blocks: mean and standard error, nats.
+
+    What the rich model has kept aside in its fit saves another fit of it.
+    """
     if not u.used.all():
         x, u = x[:, u.used], u.take(u.used)
-    x, u = x[:, excerpt(u)], u.take(excerpt(u))
-    held = block_folds(u.labels, u.n_labels, N_FOLDS) == 0
-    train, test = u.take(~held), u.take(held)
-    density = [
-        model.blank().fit(x[:, ~held], train, rng).log_density(x[:, held], test)
-        for model in (simple, rich)
-    ]
-    gain = density[1] - density[0]
+    keep, held = excerpt(u, rich.memory), rich.held_out(u)
+    x, u = x[:, keep], u.take(keep)
+    if held is None:
+        held = _held(u, rich.memory)
+        rich = rich.blank().fit(x[:, ~held], u.take(~held), rng)
+    else:
+        held = held[keep]
+        rich = rich.refit_prior(x[:, ~held], u.take(~held))
+    simple = simple.blank().fit(x[:, ~held], u.take(~held), rng)
+    simple = rich.rival(simple, x[:, ~held])
+    test = u.take(held)
+    gain = rich.log_density(x[:, held], test) - simple.log_density(x[:, held], test)
     counts = np.bincount(test.labels, minlength=test.n_labels)
     by_label = np.bincount(test.labels, gain, test.n_labels)[counts > 0] / counts[counts > 0]
     return float(gain.mean()), float(by_label.std() / np.sqrt(len(by_label)))
+
+
+def _held(u: Auxiliary, memory: int) -> NDArray[np.bool_]:
+    """Which samples to hold out: blocks of every label; where maps reach over them, the end."""
+    if memory > 1:
+        return np.arange(u.n_times) >= u.n_times * (1 - 1 / N_FOLDS)
+    held: NDArray[np.bool_] = block_folds(u.labels, u.n_labels, N_FOLDS) == 0
+    return held
 
 
 def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:

@@ -17,6 +17,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
+from sourcesep.output import sha256
 from sourcesep.recording import Recording, adapter_for, from_array, read
 from sourcesep.result import Separation
 
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["separate"]
 
-LINEAR = ("eeg", "table")
-"""Kinds of recording for which ``auto`` does not look beyond linear mixing."""
+AUTO: dict[str, str | tuple[str, ...]] = {
+    "eeg": "linear",
+    "table": "linear",
+    "audio": ("linear", "post-nonlinear", "convolutive", "underdetermined"),
+}
+"""What ``auto`` may choose among by the kind of recording: volume conduction is linear, columns
+of a table are no saturated sensors, and sound is bent by microphones and spread by rooms."""
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
@@ -53,8 +59,9 @@ def separate(
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
-    mixing : {"auto", "linear", "post-nonlinear", "nonlinear"}
-        Family of the decoder (see `IVAE`); ``"auto"`` is linear for EEG and tables.
+    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"}
+        Family of the decoder (see `IVAE`); what ``"auto"`` chooses among depends on the kind
+        of recording: linear for EEG and tables, all but nonlinear for audio.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
@@ -115,7 +122,7 @@ def separate(
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
-            keep = excerpt(u)
+            keep = excerpt(u, ivae.model_.memory)
             with np.errstate(over="ignore", invalid="ignore"):
                 elbo = ivae.elbo(x.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():
@@ -128,8 +135,7 @@ def separate(
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
-                # volume conduction is linear, and tables' columns are no saturated sensors
-                mixing="linear" if mixing == "auto" and recording.kind in LINEAR else mixing,
+                mixing=AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing,
                 sfreq=recording.sfreq,
                 standardise=table,
                 kernel_size=kernel_size,
@@ -146,6 +152,7 @@ def separate(
         "mixing": mixing,
         "aux": u.spec,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
+        "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
         "kernel_size": kernel_size,
         "quality": quality,
@@ -195,20 +202,17 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:
     """x and u of the samples to fit on: all, or stretches of a long recording end to end."""
-    stretches = [recording.part(span) for span in recording.stretches]
     if isinstance(aux, Auxiliary):
         u = aux
     elif aux is not None and not isinstance(aux, str):
         u = auxiliary.from_array(aux, recording.n_times)
     elif auxiliary.is_in_time(aux):
-        u = auxiliary.build_many(aux, stretches)
+        u = auxiliary.build_many(aux, [recording.part(span) for span in recording.stretches])
     else:
         u = auxiliary.build(aux, recording)
-    if recording.in_memory:
-        return recording.data[:], u
-    if u.n_times == recording.n_times:
+    if not recording.in_memory and u.n_times == recording.n_times:
         u = u.take(np.concatenate([np.arange(s.start, s.stop) for s in recording.stretches]))
-    return np.concatenate([part.data[:] for part in stretches], axis=1), u
+    return recording.excerpt(), u
 
 
 @contextmanager

@@ -103,6 +103,14 @@ def canonical(terms: tuple[Term, ...]) -> str:
     return "+".join(map(str, terms))
 
 
+def resolve(spec: str | None, default: str) -> tuple[Term, ...]:
+    """Read a SPEC, or the default where there is none; plain ``segments`` are the default's."""
+    return tuple(
+        parse(default)[0] if term == Term("segments") else term
+        for term in parse(default if spec is None else spec)
+    )
+
+
 def default_spec(kind: Kind, n_times: int, sfreq: float) -> str:
     """Return the SPEC for a recording when none is given.
 

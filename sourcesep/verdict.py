@@ -16,9 +16,9 @@ the truth:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,9 @@ from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
+from sourcesep.modulation import own_modulation
 
-__all__ = ["MISFITS", "Label", "Verdict", "agreement", "judge", "richness"]
+__all__ = ["MISFITS", "Bounds", "Label", "Verdict", "agreement", "judge", "richness"]
 
 Label = Literal["trusted", "doubtful", "not identifiable"]
 
@@ -42,10 +43,25 @@ AGREES = 0.95
 MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
+LEFT_WITH_MEMORY = 1 / 3
+"""Share of the channels' dependence at a delay that a map with memory may leave: sound
+outlives every window."""
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
+
+
+class Bounds(NamedTuple):
+    """Least richness and agreement, and largest misfit, of what is trusted."""
+
+    richness: float = RICH
+    agreement: float = AGREES
+    misfit: Misfit = Misfit(MISFITS, MISFITS)
+
+
+USUAL = Bounds()
+"""Those of maps without memory."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,8 @@ class Verdict:
         For each component, its mean correlation between fits on random halves.
     misfit : Misfit
         What components still say of each other.
+    bounds : Bounds
+        What was wanted of them.
     """
 
     label: Label
@@ -72,6 +90,7 @@ class Verdict:
     richness: tuple[float, ...]
     agreement: tuple[float, ...]
     misfit: Misfit
+    bounds: Bounds = USUAL
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, rounded to what the evidence is good for."""
@@ -83,18 +102,30 @@ class Verdict:
                 "agreement": [_round(v) for v in self.agreement],
                 "misfit": {k: _round(v) for k, v in self.misfit._asdict().items()},
             },
+            "bounds": {
+                "richness": _round(self.bounds.richness),
+                "agreement": _round(self.bounds.agreement),
+                "misfit": {k: _round(v) for k, v in self.bounds.misfit._asdict().items()},
+            },
         }
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Self:
         """Rebuild what `as_dict` gave."""
-        evidence = facts["evidence"]
-        misfit = [evidence["misfit"][name] for name in Misfit._fields]
-        rich, agree, wrong = (
+        evidence, wanted = facts["evidence"], facts["bounds"]
+        rich, agree, wrong, least, most = (
             np.array(values, np.float64).tolist()  # a null becomes NaN
-            for values in (evidence["richness"], evidence["agreement"], misfit)
+            for values in (
+                evidence["richness"],
+                evidence["agreement"],
+                [evidence["misfit"][name] for name in Misfit._fields],
+                [wanted["richness"], wanted["agreement"]],
+                [wanted["misfit"][name] for name in Misfit._fields],
+            )
         )
-        return cls(facts["verdict"], facts["sentence"], tuple(rich), tuple(agree), Misfit(*wrong))
+        bounds = Bounds(least[0], least[1], Misfit(*most))
+        label, sentence = facts["verdict"], facts["sentence"]
+        return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds)
 
 
 def _round(value: float) -> float | None:
@@ -127,10 +158,19 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             (1.0,),
             Misfit(0.0, 0.0),
         )
+    held = model.held_out(u)
+    if held is not None:
+        return _judge_restarts(model, x, u, held, sfreq)
     rank = min(model.n_components, numerical_rank(x))
-    keep = excerpt(u)
-    x, u = x[:, keep], u.take(keep)
-    halves = [draw_halves(x, u, rank, rng) for _ in range(model.n_splits)]
+    keep = excerpt(u, model.memory)
+    if model.memory > 1:
+        # a map that reaches over samples is at its best on the whole record
+        z = model.posterior(x, u).mean[:, keep]
+        x, u = x[:, keep], u.take(keep)
+    else:
+        x, u = x[:, keep], u.take(keep)
+        z = model.posterior(x, u).mean
+    halves = [draw_halves(x, u, rank, rng, memory=model.memory) for _ in range(model.n_splits)]
     fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     if not fits:
         nothing = (0.0,) * model.n_components
@@ -142,30 +182,58 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             nothing,
             Misfit(0.0, 0.0),
         )
-    z = model.posterior(x, u).mean
     rich = richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
-    label, sentence = _decide(rich, agree, wrong)
-    if label == "trusted" and not model.is_calibrated:
-        label = "doubtful"
+    bounds = USUAL
+    if model.memory > 1:
+        left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
+        bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
+    verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
+    if model.caveat:
+        return replace(verdict, label="not identifiable", sentence=model.caveat)
+    if verdict.label == "trusted" and not model.is_calibrated:
         sentence = (
             f"every check is passed, but how often that is right for {model.family} mixing "
             "has not been measured yet"
         )
-    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong)
+        return replace(verdict, label="doubtful", sentence=sentence)
+    return verdict
 
 
-def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
-    distinct = rich > RICH
+def _judge_restarts(
+    model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_], sfreq: float
+) -> Verdict:
+    """Judge a fit of several restarts by samples that it kept aside; nothing is refitted."""
+    z = model.posterior(x).mean
+    replicas = model.replicas(x[:, held])
+    return _decide(
+        own_modulation(z, u, held),
+        replica_agreement(replicas),
+        misfit(z[:, excerpt(u)], sfreq),
+        "restarts",
+        USUAL,
+    )
+
+
+def _decide(rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds) -> Verdict:
+    label, sentence = _label(rich, agree, wrong, compared, bounds)
+    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong, bounds)
+
+
+def _label(
+    rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds
+) -> tuple[Label, str]:
+    distinct = rich > bounds.richness
     n, d = int(distinct.sum()), len(rich)
     if 2 * n < d or n < 2:
         return "not identifiable", (
             f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
             "any mixture of them would fit as well, do not read them as sources"
         )
-    if max(wrong) > MISFITS:
-        if wrong.power > wrong.delay:
+    excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
+    if max(excess) > 1:
+        if excess.power > excess.delay:
             return "doubtful", (
                 "the components still depend on each other's amplitudes: sensors that saturate in "
                 "a way that was not fitted, or sources that act on each other"
@@ -178,15 +246,19 @@ def _decide(rich: Array, agree: Array, wrong: Misfit) -> tuple[Label, str]:
         return "doubtful", (
             f"{d - n} of the {d} components cannot be told apart from another one; the others can"
         )
-    unstable = int((agree < AGREES).sum())
+    if np.isnan(agree).any():
+        return "doubtful", (
+            "fewer than two restarts explain the data well: there is nothing to compare the best "
+            "one with, ask for more"
+        )
+    unstable = int((agree < bounds.agreement).sum())
     if unstable:
         return "doubtful", (
-            f"{unstable} of the {d} components come out differently from one half of the "
-            "data than from the other"
+            f"{unstable} of the {d} components come out differently from two {compared}"
         )
     return "trusted", (
-        "the components differ in ways the data show clearly, halves of the data give the "
-        "same ones, and nothing speaks against the model"
+        f"the components differ in ways the data show clearly, {compared} give the same ones, "
+        "and nothing speaks against the model"
     )
 
 
@@ -232,6 +304,21 @@ def agreement(fits: list[CrossFit]) -> Array:
         both.append(np.abs((a * b).sum(axis=1)) / scale)
     mean: Array = np.mean(both, axis=0)
     return mean
+
+
+def replica_agreement(replicas: Array) -> Array:
+    """Mean correlation between every two replicas of each component, (n_components,).
+
+    NaN for a single replica.
+    """
+    n_replicas = len(replicas)
+    if n_replicas == 1:
+        return np.full(replicas.shape[1], np.nan)
+    z = replicas - replicas.mean(axis=2, keepdims=True)
+    z = z / z.std(axis=2, keepdims=True)
+    # the variance of a sum is the sum of all covariances
+    agreed: Array = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    return agreed
 
 
 def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Generator) -> Array:

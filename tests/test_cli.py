@@ -230,7 +230,7 @@ class TestRefusedInputs:
         assert lines[0] == "error: input=missing.wav: no such file; check the path"
         assert lines[1].startswith("error: input=text.csv: column=b holds text")
         assert lines[2].startswith("z.wav: not identifiable: ")
-        assert lines[3:] == ["error: 2 of 4 inputs failed"]
+        assert lines[3:] == ["error: 2 of 4 inputs failed:", "  missing.wav", "  text.csv"]
         assert sorted(p.name for p in Path("separated").iterdir()) == ["a", "z"]
 
     def test_without_any(self):
@@ -576,11 +576,35 @@ def test_options_are_the_keyword_arguments_of_the_functions():
     }
     settings = {k for k, p in functions.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
     talk = {"inputs", "output", "save_model", "as_json", "quiet", "verbose"}
-    assert set(options) == settings | talk
+    assert set(options) == settings | talk | {"n_jobs", "dask", "shard", "resume"}
     given = main.commands["separate"].make_context("separate", ["a.wav"]).params
     for name in settings - {"exclude"}:  # a list there, text here
         assert given[name] == functions[name].default, name
     assert options["mixing"].type.choices
+
+
+class TestManyInputs:
+    def test_side_by_side_in_shares_and_resumed(self):
+        for name in "abc":
+            wav(f"{name}.wav", mixture())
+        first = run("separate", "--shard", "1/2", "a.wav", "b.wav", "c.wav")
+        assert first.stdout.splitlines() == [
+            f"separated/{name}: 2 sources, trusted" for name in "ac"
+        ]
+        rest = run("separate", "--resume", "-j", "2", "a.wav", "b.wav", "c.wav")
+        assert rest.exit_code == 0
+        assert sorted(rest.stdout.splitlines()) == [
+            "separated/a: 2 sources, trusted, was there already",
+            "separated/b: 2 sources, trusted",
+            "separated/c: 2 sources, trusted, was there already",
+        ]
+
+    @pytest.mark.parametrize("part", ["0/2", "3/2", "half"])
+    def test_wrong_shares(self, part):
+        wav("a.wav", mixture())
+        found = run("separate", "--shard", part, "a.wav")
+        assert found.exit_code == 2
+        assert f"shard={part}: must be I/N" in found.stderr
 
 
 class TestProcess:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from sourcesep import IVAE, Recording, load, save, separate
 from sourcesep.exceptions import InputError, ModelFileError, OutputError, SettingsError
+from sourcesep.ivae.coupling import EFFORT, Effort
 from sourcesep.persistence import SCHEMA_VERSION, read_metadata
+from sourcesep.simulate.protocols import ivae
 
 STARTS = ("segments",)
 
@@ -116,6 +118,29 @@ class TestRoundTrip:
         )
         subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
         np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), fitted.transform(mixture(3).T))
+
+    def test_so_does_a_nonlinear_model(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(EFFORT, "fast", Effort(2, 60))
+        X = ivae(2, 20, 200, random_state=0).observations
+        model = IVAE(mixing="nonlinear", quality="fast", aux="segments:200", random_state=0).fit(X)
+        assert model.model_.family == "nonlinear"
+        save(model, tmp_path / "m.safetensors")
+        np.save(tmp_path / "x.npy", X)
+        script = (
+            "import sys, numpy as np, sourcesep; from pathlib import Path; f = Path(sys.argv[1]);"
+            "m = sourcesep.load(f / 'm.safetensors'); x = np.load(f / 'x.npy');"
+            "np.savez(f / 's.npz', m.transform(x), m.inverse_transform(m.transform(x)))"
+        )
+        subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+        S = model.transform(X)
+        found = np.load(tmp_path / "s.npz")
+        np.testing.assert_array_equal(found["arr_0"], S)
+        np.testing.assert_array_equal(found["arr_1"], model.inverse_transform(S))
+
+    def test_what_auto_may_choose_among_is_kept(self, tmp_path):
+        fitted = IVAE(mixing=("linear", "post-nonlinear"), starts=STARTS).fit(mixture().T)
+        save(fitted, tmp_path / "m.safetensors")
+        assert load(tmp_path / "m.safetensors").get_params() == fitted.get_params()
 
     def test_the_same_fit_is_the_same_bytes_in_another_process(self, content, tmp_path):
         np.save(tmp_path / "x.npy", mixture().T)

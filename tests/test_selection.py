@@ -6,13 +6,20 @@ import pytest
 from sourcesep import simulate
 from sourcesep.auxiliary import build, from_array
 from sourcesep.demo import best_si_sdr
-from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.ivae.coupling import CouplingModel
+from sourcesep.exceptions import (
+    InputError,
+    MissingDependencyError,
+    SettingsError,
+    SourcesepWarning,
+)
+from sourcesep.ivae.coupling import EFFORT, CouplingModel, Effort
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.starts import STARTS
+from sourcesep.metrics import mcc
 from sourcesep.recording import Recording
 from sourcesep.selection import FAMILIES, MIXINGS, check, choose_n_components, select
+from sourcesep.simulate import protocols
 
 
 def in_time(x, spec=None):
@@ -30,6 +37,16 @@ def mixed(kind, seed, n=3, n_times=4000, n_channels=None, noise=0.0):
 
 def settings(**asked):
     return Settings(**{"starts": tuple(STARTS), "shapes": SHAPES} | asked)
+
+
+def quick():
+    """Two starts are enough where the linear family will not do."""
+    return settings(starts=("segments", "non-gaussian"), shapes=(2.0,))
+
+
+@pytest.fixture
+def short_flow(monkeypatch):
+    monkeypatch.setitem(EFFORT, "normal", Effort(2, 300))
 
 
 def rng():
@@ -124,6 +141,54 @@ class TestSelect:
         chosen = select(x, in_time(x, "segments:320"), rng(), settings=settings(sfreq=16000.0))
         assert chosen.model.family == "linear"
         assert "post-nonlinear cannot be tried: rank=2 of 3 channels" in chosen.reason
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_auto_goes_as_far_as_it_must(self, seed, short_flow):
+        """Nonlinear on a nonlinear mixture, exactly linear on a linear one."""
+        for n_layers, family, least in ((3, "nonlinear", 0.95), (1, "linear", 0.9995)):
+            data = protocols.ivae(3, 20, 400, n_layers, random_state=seed)
+            x, u = data.observations.T, in_time(data.observations.T, "segments:400")
+            chosen = select(x, u, rng(), settings=quick())
+            assert chosen.model.family == family, chosen.reason
+            assert chosen.verdict.label == "trusted"
+            assert mcc(data.sources, chosen.model.posterior(x).mean.T) > least
+            if family == "nonlinear":
+                assert chosen.scores["gain"]["nonlinear"] > 0.02
+                assert "nats a sample, held out" in chosen.reason
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_auto_gives_no_nonlinear_fit_that_u_does_not_support(self, seed, short_flow):
+        data = protocols.shuffled_labels(
+            protocols.ivae(3, 20, 400, random_state=seed), random_state=seed
+        )
+        x, u = data.observations.T, from_array(data.u, len(data.u))
+        auto = select(x, u, rng(), settings=quick())
+        assert auto.model.family == "linear"
+        assert auto.verdict.label != "trusted"
+        assert "nothing tells its components apart" in auto.reason
+        asked = select(x, u, rng(), mixing="nonlinear", settings=quick())
+        assert asked.model.family == "linear" or asked.verdict.label == "not identifiable"
+
+    def test_auto_chooses_among_what_it_may(self):
+        x = protocols.ivae(3, 20, 400, random_state=0).observations.T
+        u = in_time(x, "segments:400")
+        chosen = select(x, u, rng(), mixing=("linear", "post-nonlinear"), settings=quick())
+        assert "nonlinear" not in chosen.scores
+        assert chosen.verdict.misfit.power > 9
+        with pytest.raises(SettingsError, match="to choose among are linear, post-nonlinear, no"):
+            select(x, u, rng(), mixing=["linear", "cubic"], settings=settings())
+
+    def test_auto_does_without_torch(self, monkeypatch):
+        def missing():
+            raise MissingDependencyError("mixing=nonlinear needs torch")
+
+        monkeypatch.setattr("sourcesep.ivae.coupling.require_torch", missing)
+        x = protocols.ivae(3, 20, 400, random_state=0).observations.T
+        chosen = select(x, in_time(x, "segments:400"), rng(), settings=quick())
+        assert chosen.model.family != "nonlinear"
+        assert "nonlinear cannot be tried: mixing=nonlinear needs torch" in chosen.reason
 
     def test_a_nonlinear_fit_of_nothing_is_not_given(self, monkeypatch):
         """Common modulation: curves find something, and nothing tells it apart."""

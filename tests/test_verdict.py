@@ -1,6 +1,8 @@
 """The verdict: refuses what cannot be told apart, and does not trust the wrong model."""
 
 import json
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,10 +11,20 @@ from scipy.signal import lfilter
 from sourcesep import auxiliary, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.ivae import heldout
+from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.model import Posterior
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.recording import Recording
-from sourcesep.verdict import N_LIKEST, RICH, Verdict, agreement, cross_fit, judge
+from sourcesep.verdict import (
+    N_LIKEST,
+    RICH,
+    Verdict,
+    agreement,
+    cross_fit,
+    judge,
+    replica_agreement,
+)
 
 LABELS = ("trusted", "doubtful", "not identifiable")
 
@@ -180,6 +192,80 @@ class TestTheWrongModel:
         assert misfit(1e-9 * z + 1e-6, 100.0) == pytest.approx(misfit(z, 100.0), rel=1e-3)
 
 
+@dataclass
+class Kept:
+    """A fit of three sources that has kept a tenth aside, with restarts as noisy as asked."""
+
+    z: np.ndarray
+    noise: tuple[float, ...] = (0.05, 0.05)
+    n_components = 3
+    caveat = None
+    is_calibrated = True
+
+    def held_out(self, u):
+        return np.arange(u.n_times) % 10 == 0
+
+    def posterior(self, x):
+        return Posterior(self.z, np.zeros_like(self.z))
+
+    def replicas(self, x):
+        kept = self.z[:, :: self.z.shape[1] // x.shape[1]]
+        rng = np.random.default_rng(0)
+        return np.stack([kept + s * rng.standard_normal(kept.shape) for s in self.noise])
+
+
+class TestFitsThatKeptSamplesAside:
+    def modulated(self, own=True, seed=0):
+        rng = np.random.default_rng(seed)
+        scales = rng.uniform(0.5, 3, (3 if own else 1, 40)).repeat(200, axis=1)
+        return scales * rng.standard_normal((3, 8000)) / 2
+
+    def judged(self, z, **settings):
+        return judge(Kept(z, **settings), z, in_time(8000), 1.0, np.random.default_rng(0))
+
+    def test_restarts_that_agree_on_modulated_components_are_trusted(self):
+        found = self.judged(self.modulated())
+        assert found.label == "trusted", found
+        assert "restarts give the same ones" in found.sentence
+
+    def test_one_modulation_for_all_is_refused_however_well_they_agree(self):
+        found = self.judged(self.modulated(own=False), noise=(0.0, 0.0))
+        assert found.label == "not identifiable"
+        assert found.agreement == pytest.approx((1, 1, 1))
+
+    def test_restarts_that_disagree_are_doubtful(self):
+        found = self.judged(self.modulated(), noise=(0.5, 0.5))
+        assert found.label == "doubtful"
+        assert found.sentence == "3 of the 3 components come out differently from two restarts"
+
+    def test_one_restart_alone_is_doubtful(self):
+        found = self.judged(self.modulated(), noise=(0.0,))
+        assert found.label == "doubtful"
+        assert found.sentence == (
+            "fewer than two restarts explain the data well: there is nothing to compare the best "
+            "one with, ask for more"
+        )
+        assert Verdict.from_dict(found.as_dict()).as_dict() == found.as_dict()
+
+    def test_memory_shows_as_misfit(self):
+        z = self.modulated()
+        z[1] += 0.3 * np.roll(z[0], 3)
+        found = self.judged(z)
+        assert found.label == "doubtful"
+        assert "at some delay" in found.sentence
+
+    @pytest.mark.parametrize("n_replicas", [2, 3, 5])
+    def test_agreement_of_replicas_is_their_mean_correlation(self, n_replicas):
+        rng = np.random.default_rng(n_replicas)
+        common = rng.standard_normal((4, 500))
+        replicas = common + 0.5 * rng.standard_normal((n_replicas, 4, 500))
+        expected = [
+            np.mean([np.corrcoef(a, b)[0, 1] for a, b in combinations(replicas[:, k], 2)])
+            for k in range(4)
+        ]
+        np.testing.assert_allclose(replica_agreement(replicas), expected)
+
+
 class TestEvidence:
     def test_agreement_of_equal_and_unrelated_fits(self):
         x = of_kind("laplace", 1)
@@ -222,6 +308,11 @@ class TestEvidence:
             "richness": [None, 1.0],
             "agreement": [None, 1.0],
             "misfit": {"delay": 2, "power": 3},
+        }
+        assert found["bounds"] == {
+            "richness": 3,
+            "agreement": 0.95,
+            "misfit": {"delay": 9, "power": 9},
         }
 
     def test_same_seed_same_verdict(self):
@@ -283,3 +374,39 @@ class TestHardInput:
         one = {"starts": ("non-gaussian",)}
         assert verdict(x, u, **one) == verdict(wild, u, **one)
         assert verdict(wild, u, **one).label == "trusted"
+
+
+class TestRooms:
+    """A map with memory, judged by the same rules."""
+
+    @staticmethod
+    def judged(x, n=2, sfreq=8000):
+        u = in_time(x.shape[1], sfreq // 50)
+        model = ConvolutiveModel(n, sfreq=sfreq, starts=STARTS["fast"])
+        model.fit(x, u, np.random.default_rng(0))
+        return judge(model, x, u, sfreq, np.random.default_rng(0))
+
+    @pytest.mark.slow
+    def test_talkers_that_are_separated_well_are_mostly_trusted(self):
+        labels = []
+        for seed in (1, 2, 3):
+            voices = [simulate.speech(8, 8000, random_state=100 * seed + k) for k in range(2)]
+            x = simulate.room(voices, sfreq=8000, rt60=0.15, random_state=seed).data
+            found = self.judged(x)
+            labels.append(found.label)
+            # a matrix is not, however reproducible it is
+            matrix = verdict(x, in_time(x.shape[1], 160), 8000)
+            assert matrix.label != "trusted"
+            assert matrix.misfit.delay > found.misfit.delay
+        assert labels.count("trusted") >= 2
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_white_noise_is_not(self, seed):
+        noise = np.random.default_rng(seed).standard_normal((2, 32_000))
+        x = simulate.room(noise, sfreq=8000, rt60=0.15, random_state=seed).data
+        assert self.judged(x).label != "trusted"
+
+    def test_a_clip_of_a_few_windows_is_not(self):
+        voices = [simulate.speech(1, 8000, random_state=k) for k in range(2)]
+        x = simulate.room(voices, sfreq=8000, rt60=0.3, random_state=1).data
+        assert self.judged(x).label != "trusted"

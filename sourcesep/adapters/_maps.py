@@ -1,19 +1,22 @@
-"""The picture of what each component's map looks like on the sensors."""
+"""Pictures of what each component's map looks like on the sensors."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.adapters._separated import Separated, component_name
+from sourcesep.adapters._separated import Separated, component_name, loadings
 
-__all__ = ["draw_maps"]
+__all__ = ["draw_maps", "scalp_maps"]
 
 N_COLUMNS = 8
 DPI = 100
+OUTLINE = "#808080"
+"""Seen on white and on black, where single maps have no ground of their own."""
 
 
 def draw_maps(separation: Separated, info: Any, path: Path) -> None:
@@ -34,7 +37,7 @@ def draw_maps(separation: Separated, info: Any, path: Path) -> None:
     from matplotlib.figure import Figure
     from scipy.spatial import QhullError
 
-    maps = _maps(separation)
+    maps = loadings(separation)
     figure = Figure()  # not pyplot's: it opens no window and is freed with this function
     try:
         drawn = _has_scalp(info) and _draw_scalps(figure, maps, info)
@@ -46,13 +49,36 @@ def draw_maps(separation: Separated, info: Any, path: Path) -> None:
     figure.savefig(path, dpi=DPI, bbox_inches="tight")
 
 
-def _maps(separation: Separated) -> NDArray[np.float64]:
-    """Return (n_channels, n_components): the mixing, or its best linear stand-in."""
-    if separation.mixing is not None:
-        return separation.mixing
-    sources = separation.sources
-    slopes = [separation.image(k) @ s / (s @ s) for k, s in enumerate(sources)]
-    return np.stack(slopes, axis=1)
+def scalp_maps(maps: NDArray[np.float64], info: Any) -> list[bytes]:
+    """Draw one PNG picture a component, with no ground; none where there is no scalp.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n_channels, n_components)
+        Loadings.
+    info : mne.Info
+        Of the recording's channels, in their order.
+    """
+    import mne
+    from matplotlib.figure import Figure
+    from scipy.spatial import QhullError
+
+    if not _has_scalp(info):
+        return []
+    pictures = []
+    for column in maps.T:
+        figure = Figure(figsize=(1.6, 1.6))
+        ax = figure.add_axes((0, 0, 1, 1))
+        try:
+            mne.viz.plot_topomap(column, info, axes=ax, show=False, contours=0, res=48)
+        except QhullError:  # as in draw_maps
+            return []
+        for line in ax.lines:
+            line.set_color(OUTLINE)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI, transparent=True)
+        pictures.append(buffer.getvalue())
+    return pictures
 
 
 def _has_scalp(info: Any) -> bool:

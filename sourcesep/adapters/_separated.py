@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sourcesep.recording import Recording
 
-__all__ = ["Separated", "component_name"]
+__all__ = ["Separated", "component_name", "loadings"]
 
 
 class Separated(Protocol):
@@ -54,3 +54,15 @@ class Separated(Protocol):
 def component_name(k: int) -> str:
     """Return the name that component `k` goes by in written files."""
     return f"IVAE{k:03d}"
+
+
+def loadings(separation: Separated) -> NDArray[np.float64]:
+    """Return (n_channels, n_components): the mixing, or its best linear stand-in.
+
+    Where the mixing is not linear these are the slopes of each image over its source.
+    """
+    if separation.mixing is not None:
+        return separation.mixing
+    sources = separation.sources
+    slopes = [separation.image(k) @ s / (s @ s) for k, s in enumerate(sources)]
+    return np.stack(slopes, axis=1)

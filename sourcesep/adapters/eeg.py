@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sourcesep.adapters._separated import Separated, component_name
+from sourcesep.adapters._separated import Separated, component_name, loadings
 from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
 from sourcesep.recording import Event, Recording, suffix_of
 
-__all__ = ["EEGOrigin", "from_raw", "read", "write"]
+__all__ = ["EEGOrigin", "from_raw", "read", "scalp_pictures", "write"]
 
 READERS = {
     ".fif": "read_raw_fif",
@@ -281,6 +281,16 @@ def write(separation: Separated, folder: Path, *, exclude: Sequence[int] = ()) -
             f"output={folder}: cannot write ({error}); check space and permissions"
         ) from error
     return {"files": files, "exclude": excluded}
+
+
+def scalp_pictures(separation: Separated) -> list[bytes]:
+    """Return a PNG picture of each component on the scalp; none without sensor positions."""
+    import mne
+
+    from sourcesep.adapters._maps import scalp_maps
+
+    origin = _origin_of(separation.recording)
+    return scalp_maps(loadings(separation), mne.pick_info(origin.raw.info, list(origin.picks)))
 
 
 def _origin_of(recording: Recording) -> EEGOrigin:

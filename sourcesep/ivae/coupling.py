@@ -9,14 +9,14 @@ unmixing matrix followed by a `Flow` that starts as the identity.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.alignment import loading_signs, signed_match
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, Settings, State
@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["CouplingModel"]
 
 GAUSSIAN = (2.0,)
+
+
+class Effort(NamedTuple):
+    """What a fit may cost: restarts, and minibatches of each."""
+
+    n_restarts: int
+    n_steps: int
+
+
+EFFORT = {"fast": Effort(2, 600), "normal": Effort(4, 2200), "best": Effort(6, 6000)}
+"""By `Settings.quality`."""
 STRAGGLER = 0.5
 """A restart this many nats a sample worse than the best has no part in the consensus."""
 ORDER_SAMPLES = 5000
@@ -86,8 +97,7 @@ class CouplingModel(InvertibleModel):
     family: ClassVar[str] = "nonlinear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
-    is_calibrated: ClassVar[bool] = False
-    n_splits: ClassVar[int] = 1
+    mends: ClassVar[tuple[str, ...]] = ("power",)
     shapes: tuple[float, ...] = GAUSSIAN
 
     linear: LinearModel
@@ -101,8 +111,8 @@ class CouplingModel(InvertibleModel):
         self,
         n_components: int | None = None,
         *,
-        n_restarts: int = 4,
-        n_steps: int = 3000,
+        n_restarts: int = EFFORT["normal"].n_restarts,
+        n_steps: int = EFFORT["normal"].n_steps,
         n_blocks: int = 12,
         n_hidden: int = 16,
         learning_rate: float = 2e-2,
@@ -133,9 +143,11 @@ class CouplingModel(InvertibleModel):
     @classmethod
     def configured(cls, settings: Settings) -> Self:
         """Return an unfitted model with these settings."""
+        effort = EFFORT[settings.quality]
         return cls(
             settings.n_components,
-            n_restarts=settings.n_restarts,
+            n_restarts=settings.n_restarts or effort.n_restarts,
+            n_steps=effort.n_steps,
             device=settings.device,
             standardise_channels=settings.standardise,
         )
@@ -264,7 +276,9 @@ class CouplingModel(InvertibleModel):
         mean = z.mean(axis=2, keepdims=True)
         scale = z.std(axis=2, keepdims=True)
         z = (z - mean) / scale
-        change = _signs(x, z[0])[:, None] * np.stack([_match(z[0], other) for other in z])
+        change = loading_signs(x, z[0])[:, None] * np.stack(
+            [signed_match(z[0], other) for other in z]
+        )
         self._absorb(change / scale.swapaxes(1, 2), -(change @ (mean / scale))[..., 0])
         z = change @ z
         some = z[0][:, :: max(1, z.shape[2] // ORDER_SAMPLES)]
@@ -291,6 +305,17 @@ class CouplingModel(InvertibleModel):
         """Latents of every restart, matched, (n_restarts, n_components, n_times), best first."""
         return self.flow.encode(self.linear.posterior(x).mean)[0]
 
+    def replicas(self, x: Array) -> Array:
+        """Latents that the consensus is the mean of, each kept within its range."""
+        least, largest = self._range[: self._n_agreed, ..., None].swapaxes(0, 1)
+        return np.clip(self.restarts(x)[: self._n_agreed], least, largest)
+
+    def held_out(self, u: Auxiliary) -> NDArray[np.bool_]:
+        """Return which samples the fit given u kept aside, to choose among its states."""
+        from sourcesep.ivae.likelihood import hold_out
+
+        return hold_out(u)
+
     def _best(self, x: Array) -> tuple[Array, Array]:
         """Latents of the best restart, and log|det| of its flow."""
         z, log_det = self.flow.best.encode(self.linear.posterior(x).mean)
@@ -299,9 +324,7 @@ class CouplingModel(InvertibleModel):
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
         """q(z|x,u), centred on the consensus of the restarts; without u, as for a flat prior."""
         if self._n_agreed > 1:
-            least, largest = self._range[..., None].swapaxes(0, 1)
-            z = np.clip(self.restarts(x), least, largest)[: self._n_agreed]
-            s = z.mean(axis=0) / self._shrinkage[:, None]
+            s = self.replicas(x).mean(axis=0) / self._shrinkage[:, None]
         else:
             s = self._best(x)[0]
         return self._posterior(s, u)
@@ -376,19 +399,3 @@ def _at_least_two(n_components: int) -> None:
             f"n_components={n_components}: a nonlinear map needs at least 2 linearly "
             "independent signals; use mixing='linear' or 'post-nonlinear'"
         )
-
-
-def _signs(x: Array, z: Array) -> Array:
-    """Sign of each component's covariance with the channel it shows in most."""
-    loading = (z - z.mean(axis=1, keepdims=True)) @ (x - x.mean(axis=1, keepdims=True)).T
-    strongest = np.abs(loading).argmax(axis=1)
-    return np.where(loading[np.arange(len(z)), strongest] < 0, -1.0, 1.0)
-
-
-def _match(reference: Array, z: Array) -> Array:
-    """Signed permutation matrix that brings z closest to `reference`."""
-    correlation = np.corrcoef(reference, z)[: len(z), len(z) :]
-    rows, columns = linear_sum_assignment(-np.abs(correlation))
-    matrix = np.zeros((len(z), len(z)))
-    matrix[rows, columns] = np.where(correlation[rows, columns] < 0, -1.0, 1.0)
-    return matrix

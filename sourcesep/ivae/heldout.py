@@ -9,7 +9,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["block_folds", "draw_halves", "excerpt", "random_halves"]
+__all__ = ["block_folds", "draw_halves", "excerpt", "random_halves", "stretches"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
@@ -19,6 +19,9 @@ N_STRETCHES = 20
 """That the excerpt is made of."""
 FEW_SEGMENTS = 8
 """With fewer segments than this, halves are drawn inside them."""
+STRETCH = 4
+"""Of a map that reaches over several samples, what belongs together is this many times as
+long as its reach: there is then little that a cut can spoil."""
 MOST_ROUNDS = 10
 """How often the folds take turns within one label, at most."""
 
@@ -68,33 +71,49 @@ def random_halves(
 
 
 def draw_halves(
-    x: Array, u: Auxiliary, rank: int, rng: np.random.Generator
+    x: Array, u: Auxiliary, rank: int, rng: np.random.Generator, *, memory: int = 1
 ) -> NDArray[np.int64] | None:
     """Assign every sample to half 0 or 1, so that both have at least this rank.
 
     Whole segments where u is time, since neighbouring samples of one segment are not
     independent; within labels otherwise, or where a source is heard in so few segments
-    that one half lacks it. None if a half lacks it even so.
+    that one half lacks it. For a map that reaches over several samples, `memory`, they are
+    few stretches much longer than that, whatever the labels. None if a half lacks the rank
+    even so.
     """
     coarse = u.scales[-1]
     present, index = np.unique(coarse.labels, return_inverse=True)
     draws: list[NDArray[np.int64]] = []
-    if u.is_time and len(present) >= FEW_SEGMENTS:
-        draws.append((rng.permutation(len(present)) % 2)[index])
-    draws.append(random_halves(coarse.labels, coarse.n_labels, rng))
+    if memory > 1:
+        n_pairs = max(1, len(index) // (2 * STRETCH * memory))
+        stretch = np.arange(len(index)) * 2 * n_pairs // len(index)
+        draws.append((stretch + rng.integers(0, 2, n_pairs)[stretch // 2]) % 2)
+    else:
+        if u.is_time and len(present) >= FEW_SEGMENTS:
+            draws.append((rng.permutation(len(present)) % 2)[index])
+        draws.append(random_halves(coarse.labels, coarse.n_labels, rng))
     for half in draws:
         if min(numerical_rank(x[:, half == which]) for which in (0, 1)) >= rank:
             return half
     return None
 
 
-def excerpt(u: Auxiliary) -> slice | NDArray[np.int64]:
+def excerpt(u: Auxiliary, memory: int = 1) -> slice | NDArray[np.int64]:
     """Return which samples to compare or judge fits on: all, or stretches of a long record.
 
     The stretches lie apart from its beginning to its end, so that few sources are missed.
+    They are fewer and longer for a map that reaches over several samples, `memory`.
     """
-    if u.n_times <= EXCERPT:
+    enough = EXCERPT if memory == 1 else max(EXCERPT, 4 * STRETCH * memory)
+    if u.n_times <= enough:
         return slice(None)
-    size = EXCERPT // N_STRETCHES
-    begins = np.linspace(0, u.n_times - size, N_STRETCHES).astype(np.int64)
+    n_stretches = (
+        N_STRETCHES if memory == 1 else min(N_STRETCHES, enough // (2 * STRETCH * memory))
+    )
+    return stretches(u.n_times, enough // n_stretches, n_stretches)
+
+
+def stretches(n_times: int, size: int, number: int) -> NDArray[np.int64]:
+    """Samples of this many stretches, from the beginning of a record to its end."""
+    begins = np.linspace(0, n_times - size, number).astype(np.int64)
     return (begins[:, None] + np.arange(size)).ravel()

@@ -83,8 +83,9 @@ class Settings:
         Taps of a filter behind the curves.
     condition_decoder : bool
         Whether the decoder sees u too: p(x|z,u).
-    n_restarts : int
-        Fits by stochastic gradient that are trained side by side.
+    n_restarts : int, optional
+        Fits by stochastic gradient that are trained side by side; as many as `quality`
+        allows by default.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result.
     device : str
@@ -105,7 +106,7 @@ class Settings:
     kernel_size: int | None = None
     post_kernel_size: int = 1
     condition_decoder: bool = False
-    n_restarts: int = 4
+    n_restarts: int | None = None
     quality: str = "normal"
     device: str = "auto"
     sfreq: float = 1.0
@@ -114,7 +115,7 @@ class Settings:
         for name in ("kernel_size", "post_kernel_size", "n_restarts"):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and value >= 1
-            if not whole and not (value is None and name == "kernel_size"):
+            if not whole and not (value is None and name != "post_kernel_size"):
                 raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
         for name, allowed in (("quality", QUALITIES), ("device", DEVICES)):
             if getattr(self, name) not in allowed:
@@ -144,9 +145,15 @@ class Model(ABC):
     """Whether it has been measured how often the verdict is right on fits of this family."""
     n_splits: ClassVar[int] = 2
     """Random halvings of the data on which a verdict can afford to refit it."""
+    mends: ClassVar[tuple[str, ...]] = ()
+    """Kinds of misfit (fields of `sourcesep.misfit.Misfit`) that a simpler map would leave behind
+    where this one is right."""
+    may_exceed_rank: ClassVar[bool] = False
+    """Whether there may be more sources than the rank of x."""
 
     scores: dict[str, float]
-    """Held-out log-likelihood of the candidates within the family, nats a sample."""
+    """What the candidates within the family were compared by, the higher the better:
+    held-out log-likelihood in nats a sample, or a measure of the family's own."""
     choice: str
     """Which of them was kept, in plain words."""
 
@@ -167,7 +174,7 @@ class Model(ABC):
 
     @property
     def memory(self) -> int:
-        """Samples that the map reaches over."""
+        """Samples that the map reaches over: 1 where each sample is mapped by itself."""
         return 1
 
     @property
@@ -198,6 +205,29 @@ class Model(ABC):
     def log_density(self, x: Array, u: Auxiliary) -> Array:
         """log p(x|u) for every sample in nats: exact, or a bound where `is_bound`."""
         return self.elbo(x, u).per_sample
+
+    def held_out(self, u: Auxiliary) -> NDArray[np.bool_] | None:
+        """Return which samples of its data the fit given u never saw; None if it saw all.
+
+        A fit that has kept some aside can be judged on them, without another fit.
+        """
+        return None
+
+    def replicas(self, x: Array) -> Array:
+        """Latents of every restart behind `posterior`, (n_replicas, n_components, n_times)."""
+        return self.posterior(x).mean[None]
+
+    def rival(self, simple: Model, x: Array) -> Model:
+        """A simpler model, stated so that its `log_density` compares with this one's.
+
+        x is what both are fitted to.
+        """
+        return simple
+
+    @property
+    def caveat(self) -> str | None:
+        """What makes this fit not identifiable whatever the data say, in plain words."""
+        return None
 
     @property
     def history(self) -> dict[str, list[float]]:

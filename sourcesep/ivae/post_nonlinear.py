@@ -86,6 +86,7 @@ class PostNonlinearModel(InvertibleModel):
     family: ClassVar[str] = "post-nonlinear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
+    mends: ClassVar[tuple[str, ...]] = ("power",)
 
     chain: Chain
     curve: str

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
 
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
 
-__all__ = ["RANK_TOLERANCE", "Whitening", "numerical_rank", "whiten"]
+__all__ = ["RANK_TOLERANCE", "Basis", "Whitening", "numerical_rank", "whiten"]
 
 RANK_TOLERANCE = 1e-7
 """Eigenvalues of the channels' correlation below this share of the largest are rounding."""
 
 FAR_APART = np.log(1e6)
 """Channels whose scales differ by more have a covariance of which little but rounding is left."""
+
+QUIET = 0.2
+"""Of the loudest channel's amplitude; a channel below is no reference."""
 
 
 @dataclass(frozen=True)
@@ -128,3 +134,51 @@ def whiten(
         (rest / noise).T / unit,
         rest * noise * unit[:, None],
     )
+
+
+class Basis(NamedTuple):
+    """Independent channels, and all others as their sums: x = mean + span @ y.
+
+    Parameters
+    ----------
+    channels : ndarray of int, shape (rank,)
+        Which channels are independent; their signals at unit variance are y.
+    mean : ndarray of shape (n_channels,)
+        Of x.
+    span : ndarray of shape (n_channels, rank)
+        Units of x per unit of y.
+    """
+
+    channels: NDArray[np.int64]
+    mean: Array
+    span: Array
+
+    @classmethod
+    def of(cls, x: Array) -> Self:
+        """Find as many channels as the rank of x that span all others."""
+        mean, scale, correlation = _correlation(x)
+        rank = numerical_rank(x)
+        if rank == 0:
+            raise InputError("every channel is constant (silent): there is nothing to separate")
+        if rank == len(x):
+            return cls(np.arange(rank), mean, np.diag(scale))
+        channels = np.sort(qr(correlation, mode="r", pivoting=True)[1][:rank]).astype(np.int64)
+        among = correlation[np.ix_(channels, channels)]
+        span = np.linalg.solve(among, correlation[channels]).T * scale[:, None]
+        return cls(channels, mean, span)
+
+    def coordinates(self, x: Array) -> Array:
+        """The independent channels at zero mean and unit variance, (rank, n_times)."""
+        centred = x[self.channels] - self.mean[self.channels, None]
+        return centred / self.span[self.channels].diagonal()[:, None]
+
+    @property
+    def reference(self) -> int:
+        """The first channel that is not much quieter than the loudest."""
+        scale = self.span[self.channels].diagonal()
+        return int(self.channels[np.argmax(scale > QUIET * scale.max())])
+
+    @property
+    def log_volume(self) -> float:
+        """Log-density of x less that of its coordinates, nats a sample."""
+        return -0.5 * float(np.linalg.slogdet(self.span.T @ self.span)[1])

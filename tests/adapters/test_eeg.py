@@ -405,10 +405,10 @@ def test_electrodes_on_a_circle_get_a_matrix(fake, tmp_path):
 
 
 def test_maps_of_a_nonlinear_decoder_are_its_regressions(fake):
-    from sourcesep.adapters._maps import _maps
+    from sourcesep.adapters._separated import loadings
 
     separation = fake(Recording(make_raw().get_data(), SFREQ, ("",) * 5, ("",) * 5, "eeg"), 3)
     mixing = separation.mixing
     separation.images = np.stack([separation.image(k) for k in range(3)])
     separation.mixing = None
-    assert np.allclose(_maps(separation), mixing, rtol=1e-9)
+    assert np.allclose(loadings(separation), mixing, rtol=1e-9)

@@ -95,6 +95,20 @@ class TestHalves:
         x[1, 1:] = 0
         assert draw_halves(x, in_time(4000, 100), 2, np.random.default_rng(1)) is None
 
+    @pytest.mark.parametrize("n_times", [1500, 4000, 20_000])
+    def test_maps_with_memory_get_few_long_stretches(self, n_times):
+        x = np.random.default_rng(0).standard_normal((2, n_times))
+        draws = [
+            draw_halves(x, in_time(n_times, 20), 2, np.random.default_rng(s), memory=100)
+            for s in range(6)
+        ]
+        for half in draws:
+            assert half.mean() == pytest.approx(0.5, abs=0.001)
+            changes = np.flatnonzero(np.diff(half))
+            edges = np.concatenate([[-1], changes, [n_times - 1]])
+            assert np.diff(edges).min() >= heldout.STRETCH * 100
+        assert any((half != draws[0]).any() for half in draws)
+
 
 class TestExcerpt:
     def test_short_records_are_taken_whole(self):
@@ -110,3 +124,14 @@ class TestExcerpt:
         assert (np.diff(chosen) > 0).all()
         assert chosen[0] == 0
         assert chosen[-1] == n_times - 1
+
+    @pytest.mark.parametrize("memory", [2, 50, 5000])
+    def test_maps_with_memory_get_longer_stretches(self, memory):
+        n_times = 300_000
+        chosen = np.arange(n_times)[excerpt(in_time(n_times, 10), memory)]
+        assert len(chosen) <= max(heldout.EXCERPT, 4 * heldout.STRETCH * memory)
+        assert len(chosen) > 0.9 * heldout.EXCERPT
+        edges = np.flatnonzero(np.diff(chosen) != 1)
+        sizes = np.diff(np.concatenate([[-1], edges, [len(chosen) - 1]]))
+        assert sizes.min() >= 2 * heldout.STRETCH * memory
+        assert chosen[-1] == n_times - 1 or len(sizes) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.whitening import numerical_rank, whiten
+from sourcesep.ivae.whitening import Basis, numerical_rank, whiten
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -150,3 +150,26 @@ class TestRefusals:
         assert str(error.value) == (
             "n_components=2: the 2 channels hold 1 linearly independent signal; ask for 1 to 1"
         )
+
+
+class TestBasis:
+    @pytest.mark.parametrize("how", CASES)
+    @pytest.mark.parametrize("offset", [0.0, 10.0])
+    def test_as_many_channels_as_the_rank_span_all(self, rng, how, offset):
+        x, rank = degenerate(rng, how)
+        x = x + offset
+        basis = Basis.of(x)
+        y = basis.coordinates(x)
+        assert y.shape == (rank, x.shape[1])
+        np.testing.assert_allclose(y.std(axis=1), 1)
+        size = 1e-6 * np.abs(x).max()
+        np.testing.assert_allclose(basis.mean[:, None] + basis.span @ y, x, atol=size)
+
+    def test_silence_is_refused(self):
+        with pytest.raises(InputError, match="silent"):
+            Basis.of(np.zeros((2, 100)))
+
+    def test_a_quiet_channel_is_no_reference(self, rng):
+        x = rng.standard_normal((3, 500))
+        assert Basis.of(x).reference == 0
+        assert Basis.of(x * np.array([[0.01], [0.9], [1.0]])).reference == 1

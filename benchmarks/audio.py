@@ -1,0 +1,206 @@
+"""Audio beside its peers: gain in dB, and seconds of CPU for a second of sound.
+
+    python benchmarks/audio.py rooms [--seeds 4] [--seconds 8] [--sfreq 16000] [--speech DIR]
+        [--cases 2:.15,2:.3,2:.5,2:.3:4,3:.2] [--only ours]
+
+Talkers are simulated, or read from the files of DIR, one a talker. The seeds begin at 7000;
+none was used to set a constant of the package. Needs ``pip install pyroomacoustics``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from threadpoolctl import threadpool_limits
+
+import sourcesep
+from sourcesep import auxiliary, metrics, simulate
+from sourcesep.ivae.convolutive import ConvolutiveModel
+from sourcesep.ivae.model import Settings
+from sourcesep.recording import from_array
+from sourcesep.simulate import Mixture
+
+Array = NDArray[np.float64]
+Method = Callable[[Array, int, float], Array]
+"""From x (n_channels, n_times), the number of sources and the rate to what the first channel
+hears of each source, (n_sources, n_times)."""
+
+FIRST_SEED = 7000
+PEER_WINDOW = 0.256
+"""Seconds; what the peers are usually run with at 16 kHz, 4096 samples."""
+
+
+class Case(NamedTuple):
+    """Talkers in a room."""
+
+    n: int
+    rt60: float
+    n_mics: int
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """Read TALKERS:RT60[:MICROPHONES]."""
+        n, rt60, *n_mics = text.split(":")
+        return cls(int(n), float(rt60), int(n_mics[0]) if n_mics else int(n))
+
+    def __str__(self) -> str:
+        return f"{self.n} talkers, {self.n_mics} mics, {self.rt60:g} s"
+
+
+class Score(NamedTuple):
+    """Mean over the sources of one mixture, but for the worst source; dB."""
+
+    si_sdr_gain: float
+    sdr_gain: float
+    worst: float
+    cpu: float
+
+
+def ours(quality: str, x: Array, n: int, sfreq: float) -> Array:
+    """Fit the convolutive family, without a verdict."""
+    u = auxiliary.build(None, from_array(x, sfreq))
+    settings = Settings(n_components=n, sfreq=sfreq, quality=quality)
+    model = ConvolutiveModel.configured(settings).fit(x, u, np.random.default_rng(0))
+    return model.images(x, u)[:, 0]
+
+
+def fastica(x: Array, n: int, sfreq: float) -> Array:
+    """Separate by scikit-learn's FastICA: no memory at all."""
+    from sklearn.decomposition import FastICA
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ica = FastICA(n, whiten="unit-variance", random_state=0, max_iter=1000)
+        z = ica.fit_transform(x.T).T
+    return np.asarray(ica.mixing_[0][:, None] * z)
+
+
+def pyroomacoustics(name: str, x: Array, n: int, sfreq: float) -> Array:
+    """Separate by one of pyroomacoustics' algorithms, projected back to the first channel."""
+    import pyroomacoustics as pra
+
+    if n < len(x):
+        return np.full((n, x.shape[1]), np.nan)
+    size = 2 ** round(np.log2(PEER_WINDOW * sfreq))
+    hop = size // 2
+    window = pra.hann(size)
+    # the transform delays by size - hop; small values make ILRMA divide by 0
+    scale = 100 / x.std()
+    padded = np.pad(scale * x, ((0, 0), (0, -x.shape[1] % hop + hop)))
+    cells = pra.transform.stft.analysis(padded.T, size, hop, win=window)
+    np.random.seed(0)  # noqa: NPY002 (ILRMA starts from the global generator)
+    separate = {"AuxIVA": partial(pra.bss.auxiva, n_iter=60), "ILRMA": pra.bss.ilrma}[name]
+    options = {"n_iter": 100, "n_components": 2} if name == "ILRMA" else {}
+    found = separate(cells, proj_back=True, **options)
+    dual = pra.transform.stft.compute_synthesis_window(window, hop)
+    signal = pra.transform.stft.synthesis(found, size, hop, win=dual)
+    return np.asarray(signal.T[:, size - hop : size - hop + x.shape[1]]) / scale
+
+
+ROOM_METHODS: dict[str, Method] = {
+    "ours": partial(ours, "normal"),
+    "ours, fast": partial(ours, "fast"),
+    "FastICA": fastica,
+    "AuxIVA": partial(pyroomacoustics, "AuxIVA"),
+    "ILRMA": partial(pyroomacoustics, "ILRMA"),
+}
+
+
+def score(mixture: Mixture, found: Array, cpu: float) -> Score:
+    """Match what was found to the sources as the first channel hears them."""
+    true, x = mixture.images[:, 0], mixture.data[0]
+    if not np.isfinite(found).all():
+        return Score(*[np.nan] * 4)
+    table = metrics.si_sdr(true[:, None], found[None])
+    rows, columns = linear_sum_assignment(-np.clip(table, -100, 300))
+    gain = table[rows, columns] - metrics.si_sdr(true, x)
+    plain = metrics.sdr(true, found[columns]) - metrics.sdr(true, x)
+    seconds = mixture.data.shape[1] / mixture.sfreq
+    return Score(float(gain.mean()), float(plain.mean()), float(gain.min()), cpu / seconds)
+
+
+def voices(folder: Path | None, n: int, seed: int, seconds: float, sfreq: float) -> Array:
+    """Return talkers of unit power, (n, n_times): simulated, or n of the folder's files."""
+    if folder is None:
+        drawn = [simulate.speech(seconds, sfreq, random_state=100 * seed + k) for k in range(n)]
+        return np.stack(drawn)
+    from scipy.signal import resample_poly
+
+    paths = sorted(p for p in folder.iterdir() if p.suffix in (".wav", ".flac"))
+    choices = list(combinations(paths, n))
+    n_times = round(seconds * sfreq)
+    rng = np.random.default_rng(seed)
+    cut = []
+    for path in choices[seed % len(choices)]:
+        recording = sourcesep.read(path)
+        up, down = round(sfreq), round(recording.sfreq)
+        common = int(np.gcd(up, down))
+        talker = resample_poly(recording.data.mean(axis=0), up // common, down // common)
+        begin = rng.integers(max(1, len(talker) - n_times))
+        talker = np.resize(np.roll(talker, -begin), n_times)
+        cut.append((talker - talker.mean()) / talker.std())
+    return np.stack(cut)
+
+
+def rooms(options: argparse.Namespace) -> None:
+    """Talkers in simulated rooms."""
+    methods = {k: v for k, v in ROOM_METHODS.items() if options.only in k}
+    talkers = options.speech or "simulated talkers"
+    print(f"{talkers}, {options.seconds:g} s at {options.sfreq:g} Hz, {options.seeds} seeds")
+    print("SI-SDR gain: mean (least file), SDR gain, worst source; CPU seconds a second")
+    for case in map(Case.parse, options.cases.split(",")):
+        print(case, flush=True)
+        scores: dict[str, list[Score]] = {name: [] for name in methods}
+        for seed in range(options.first, options.first + options.seeds):
+            talking = voices(options.speech, case.n, seed, options.seconds, options.sfreq)
+            mixture = simulate.room(
+                talking,
+                sfreq=options.sfreq,
+                n_mics=case.n_mics,
+                rt60=case.rt60,
+                random_state=seed,
+            )
+            for name, separate in methods.items():
+                begin = time.process_time()
+                found = separate(mixture.data, case.n, options.sfreq)
+                scores[name].append(score(mixture, found, time.process_time() - begin))
+        for name, rows in scores.items():
+            mean, least = Score(*np.mean(rows, axis=0)), Score(*np.min(rows, axis=0))
+            files = " ".join(f"{row.si_sdr_gain:.1f}" for row in rows)
+            print(
+                f"  {name:12}{mean.si_sdr_gain:6.1f} ({least.si_sdr_gain:5.1f})"
+                f"{mean.sdr_gain:7.1f}{least.worst:7.1f}{mean.cpu:7.2f}  [{files}]",
+                flush=True,
+            )
+
+
+def main() -> None:
+    """Print the table that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("rooms", help=rooms.__doc__)
+    command.set_defaults(run=rooms)
+    command.add_argument("--cases", default="2:.15,2:.3,2:.5,2:.3:4,3:.2,4:.2")
+    command.add_argument("--seeds", type=int, default=4)
+    command.add_argument("--first", type=int, default=FIRST_SEED)
+    command.add_argument("--seconds", type=float, default=8.0)
+    command.add_argument("--sfreq", type=float, default=16_000.0)
+    command.add_argument("--speech", type=Path, help="folder of recordings, one a talker")
+    command.add_argument("--only", default="", help="methods whose name has this in it")
+    options = parser.parse_args()
+    with threadpool_limits(limits=1):
+        options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Many recordings, each separated and written on its own: side by side, resumed, in shares."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sourcesep import auxiliary
+from sourcesep._version import __version__
+from sourcesep.exceptions import (
+    MissingDependencyError,
+    SettingsError,
+    SourcesepError,
+    SourcesepWarning,
+)
+from sourcesep.output import RESULT, check_model_output, check_output, read_result, sha256
+
+__all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]
+
+Item = TypeVar("Item")
+
+PATIENCE = 10
+"""Seconds in which a Dask scheduler must answer."""
+DIED = (
+    "the process that worked on it died, perhaps for want of memory; run it alone, with fewer "
+    "jobs, or cut the recording into parts"
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording, and where its result goes.
+
+    Parameters
+    ----------
+    path : Path
+        What is read.
+    folder : Path
+        What is written.
+    settings : dict
+        For `sourcesep.separate`.
+    saving : dict
+        For `Separation.save`.
+    save_model : Path, optional
+        Where the fitted model goes too.
+    resume : bool
+        Whether a result that these settings have written already is kept.
+    """
+
+    path: Path
+    folder: Path
+    settings: Mapping[str, Any]
+    saving: Mapping[str, Any]
+    save_model: Path | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Parameters
+    ----------
+    path, folder : Path
+        Of the job.
+    result : dict, optional
+        What result.json holds; None if the job failed.
+    error : str, optional
+        Why it failed.
+    warnings : tuple of str
+        What was handled on the way.
+    resumed : bool
+        Whether the result was there already.
+    """
+
+    path: Path
+    folder: Path
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+    resumed: bool = False
+
+
+def share(items: Sequence[Item], part: str) -> list[Item]:
+    """Return share I of N of the items, as ``part`` = ``"I/N"`` says, counted from 1.
+
+    Every Nth, so that neighbours, which are often alike in length, are spread over all.
+
+    Raises
+    ------
+    SettingsError
+        If part is not of that form.
+    """
+    number, _, of = part.partition("/")
+    valid = number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)
+    if not valid:
+        raise SettingsError(f"shard={part}: must be I/N, for example 1/4 to 4/4")
+    return list(items[int(number) - 1 :: int(of)])
+
+
+def separate_file(job: Job) -> Outcome:
+    """Separate one recording and write the result; whatever fails is said in the outcome."""
+    from sourcesep.separation import separate
+
+    outcome = Outcome(job.path, job.folder)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SourcesepWarning)
+        try:
+            done = _earlier(job) if job.resume else None
+            if done is not None:
+                return replace(outcome, result=done, resumed=True)
+            check_output(job.folder, job.saving["overwrite"])
+            if job.save_model is not None:
+                check_model_output(job.save_model, job.saving["overwrite"])
+            separation = separate(job.path, **job.settings)
+            result = separation.save(job.folder, **job.saving)
+            if job.save_model is not None:
+                separation.save_model(job.save_model)
+            outcome = replace(outcome, result=result)
+        except SourcesepError as error:
+            outcome = replace(outcome, error=str(error))
+        except MemoryError:
+            outcome = replace(outcome, error="out of memory; cut the recording into parts")
+    return replace(outcome, warnings=tuple(str(w.message) for w in caught))
+
+
+def _earlier(job: Job) -> dict[str, Any] | None:
+    """The result in the job's folder, if this version, input and settings would give it again."""
+    try:
+        result = read_result(job.folder / RESULT)
+        about, output = result["input"], result["output"]
+        same = (
+            result["versions"]["sourcesep"] == __version__
+            and result["settings"] == _resolved(job.settings, about)
+            and output["options"] == _written_with(job.saving)
+            and all((job.folder / name).exists() for name in output["files"])
+            and about["sha256"] == sha256(job.path)
+        )
+    except (ValueError, KeyError, TypeError, OSError):
+        return None  # no result, or none of ours: it is made anew, and that says what is wrong
+    return result if same else None
+
+
+def _resolved(settings: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as result.json would state them for a recording like this."""
+    default = auxiliary.default_spec(about["kind"], about["n_times"], about["sfreq"])
+    return {
+        **settings,
+        "aux": auxiliary.canonical(auxiliary.resolve(settings["aux"], default)),
+        "model_sha256": None if settings["model"] is None else sha256(Path(settings["model"])),
+    }
+
+
+def _written_with(saving: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of writing that were asked for, as result.json states them."""
+    return {k: v for k, v in saving.items() if k != "overwrite" and v}
+
+
+def separate_files(
+    jobs: Sequence[Job], *, n_jobs: int = 1, dask: str | None = None
+) -> Iterator[Outcome]:
+    """Do many jobs; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What to do. One after the other in this order; side by side, the largest first.
+    n_jobs : int
+        Processes, each with one thread.
+    dask : str, optional
+        Address of a Dask scheduler, such as ``tcp://scheduler:8786``; its workers must see
+        the same files, and do all the work.
+
+    Yields
+    ------
+    Outcome
+        As each is done.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Dask is asked for and not installed.
+    SettingsError
+        If the scheduler cannot be reached.
+    """
+    if dask is not None:
+        yield from _on_cluster(_largest_first(jobs), dask)
+    elif n_jobs == 1 or len(jobs) < 2:
+        yield from map(separate_file, jobs)
+    else:
+        yield from _side_by_side(_largest_first(jobs), n_jobs)
+
+
+def _largest_first(jobs: Sequence[Job]) -> list[Job]:
+    """The longest begin first, so that none is left to run alone at the end."""
+
+    def size(job: Job) -> int:
+        try:
+            return job.path.stat().st_size
+        except OSError:
+            return 0
+
+    return sorted(jobs, key=size, reverse=True)
+
+
+def _side_by_side(jobs: list[Job], n_jobs: int) -> Iterator[Outcome]:
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    waiting = dict(enumerate(jobs))
+    while waiting:
+        try:
+            for number, outcome in _in_processes(waiting, n_jobs):
+                del waiting[number]
+                yield outcome
+        except TerminatedWorkerError:
+            # one of those in work has killed its process, and with it the pool: each of
+            # them gets a pool of its own, and only the one that dies again has failed
+            for number in list(waiting)[:n_jobs]:
+                job = waiting.pop(number)
+                try:
+                    [(_, outcome)] = _in_processes({number: job}, 2)
+                except TerminatedWorkerError:
+                    outcome = Outcome(job.path, job.folder, error=DIED)
+                yield outcome
+
+
+def _in_processes(jobs: Mapping[int, Job], n_jobs: int) -> Iterator[tuple[int, Outcome]]:
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", inner_max_num_threads=1):
+        parallel = Parallel(
+            n_jobs, return_as="generator_unordered", pre_dispatch=n_jobs, batch_size=1
+        )
+        yield from parallel(delayed(_numbered)(number, job) for number, job in list(jobs.items()))
+
+
+def _numbered(number: int, job: Job) -> tuple[int, Outcome]:
+    return number, separate_file(job)
+
+
+def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
+        ) from error
+    try:
+        client: Any = Client(address, set_as_default=False, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"dask={address}: no scheduler answers there; start one with `dask scheduler`"
+        ) from error
+    with client:
+        # what is read and written is the files' own: two jobs that look alike are still two
+        tasks = client.map(separate_file, [_absolute(job) for job in jobs], pure=False)
+        back = dict(zip(tasks, jobs, strict=True))
+        for task in as_completed(tasks, loop=client.loop):
+            job = back[task]
+            failure = task.exception()
+            if failure is None:
+                yield replace(task.result(), path=job.path, folder=job.folder)
+            elif isinstance(failure, KilledWorker):
+                yield Outcome(job.path, job.folder, error=DIED)
+            else:
+                raise failure
+
+
+def _absolute(job: Job) -> Job:
+    """The job with paths that mean the same wherever the worker was started."""
+
+    def full(path: Path) -> Path:
+        return Path(os.path.abspath(path))  # noqa: PTH100, links stay
+
+    model = job.save_model
+    return replace(
+        job,
+        path=full(job.path),
+        folder=full(job.folder),
+        save_model=None if model is None else full(model),
+    )

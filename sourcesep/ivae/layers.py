@@ -1,0 +1,53 @@
+"""One channel: what is steady apart from what strikes, by spectrum alone.
+
+A chord is a line along time, a drum a line along frequency. With u = (f, t) that is a prior:
+the variance of a steady source is that of its neighbours in time, of a percussive one that of
+its neighbours in frequency (Fitzgerald 2010, "Harmonic/percussive separation using median
+filtering", as a prior whose posterior is fitted in turn).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.spectral import Cells, power
+from sourcesep.ivae.wiener import wiener
+
+__all__ = ["infer"]
+
+STEADY = 17
+"""Frames."""
+PERCUSSIVE = 17
+"""Bins."""
+N_ITERATIONS = 3
+LEAST = 1e-10
+"""Variance of silence."""
+
+
+def infer(cells: Cells, mixing: Array) -> Cells:
+    """Fit the variances of a steady and of a percussive source.
+
+    Parameters
+    ----------
+    cells : ndarray of complex64, shape (1, n_frames, n_bins)
+        The channel, of a mean power near 1.
+    mixing : ndarray of shape (1, 2)
+        Gain of the steady and of the percussive source.
+
+    Returns
+    -------
+    ndarray of float32, shape (2, n_frames, n_bins)
+        The prior's variances.
+    """
+    share: Cells = (0.5 / np.square(mixing[0])).astype(np.float32)
+    powers = power(cells) * share[:, None, None]
+    for _ in range(N_ITERATIONS):
+        variances = np.stack(
+            [median_filter(powers[0], (STEADY, 1)), median_filter(powers[1], (1, PERCUSSIVE))]
+        )
+        variances += np.float32(LEAST)
+        posterior = wiener(cells, mixing, variances)
+        powers = power(posterior.mean) + posterior.variance
+    return variances

@@ -1,0 +1,202 @@
+"""Sources at different places between the channels, and more of them than channels.
+
+In most cells of a time-frequency plane one source sounds alone, and the channels' amplitudes
+there stand in the ratio of its place: directions that come up again and again are sources.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from sourcesep.ivae.cepstrum import sparse_cepstrum
+from sourcesep.ivae.factorised import Factorised
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.spectral import Cells, power
+from sourcesep.ivae.wiener import wiener
+
+__all__ = ["Peaks", "SourcePrior", "find_peaks", "infer", "share_alone"]
+
+MINOR = 0.01
+"""Of a cell's power, what may lie off its direction where one source sounds alone."""
+PURE = 0.001
+"""The same where directions are read off."""
+WIDTH = 0.02
+"""Radians around a peak that count towards it."""
+APART = 0.1
+"""Radians between two peaks, at least."""
+CLEAR = 0.15
+"""Of the highest peak, what a peak must hold to be counted as a source."""
+MOST_CANDIDATES = 720
+MOST_CELLS = 20_000
+"""From which peaks are found: those with the most amplitude."""
+BEAM = 0.01
+"""Share of a cell's power off a source's direction at which it is first taken for another."""
+N_ITERATIONS = 20
+N_EARLY = 4
+"""Iterations before spectra are learned: what is learned from a wrong start stays wrong."""
+RANK = 30
+"""Spectra for each source."""
+CONTINUITY = 5
+"""Frames over which a source's power changes little."""
+MOST_FRAMES = 1024
+"""Inferred at a time, so that long records need no more memory."""
+
+
+class Peaks(NamedTuple):
+    """Directions in which sources lie, the strongest first.
+
+    Parameters
+    ----------
+    directions : ndarray of shape (n_channels, n_peaks)
+        Of unit length, the largest entry positive.
+    heights : ndarray of shape (n_peaks,)
+        Share of the amplitude of cells with one source that lies within `WIDTH`.
+    """
+
+    directions: Array
+    heights: Array
+
+    @property
+    def n_clear(self) -> int:
+        """How many hold at least `CLEAR` of what the highest one holds."""
+        return int((self.heights >= CLEAR * self.heights[0]).sum())
+
+
+def _minor_share(cells: Cells) -> Cells:
+    """Share of each cell's power that lies off its principal real direction."""
+    total = power(cells).sum(axis=0)
+    # Re(x x^T) has rank 2 at most: its two eigenvalues have this sum and this distance
+    distance = np.abs(np.square(cells).sum(axis=0))
+    minor: Cells = 0.5 * (1 - distance / np.maximum(total, np.finfo(np.float32).tiny))
+    return minor
+
+
+def share_alone(cells: Cells) -> float:
+    """Share of the amplitude that lies in cells with one source: higher in a better window.
+
+    There all channels are in phase, or in antiphase.
+
+    Parameters
+    ----------
+    cells : ndarray of complex, shape (n_channels, n_frames, n_bins)
+        Channels, of comparable power.
+    """
+    amplitude = np.sqrt(power(cells).sum(axis=0))
+    alone = _minor_share(cells) < MINOR
+    return float(amplitude[alone].sum() / max(float(amplitude.sum()), 1e-30))
+
+
+def find_peaks(cells: Cells, n: int) -> Peaks:
+    """Find the directions that hold the most amplitude of cells with one source.
+
+    Parameters
+    ----------
+    cells : ndarray of complex, shape (n_channels, n_frames, n_bins)
+        Channels, of comparable power.
+    n : int
+        How many peaks to find, at most; at least one is.
+    """
+    amplitude = np.sqrt(power(cells).sum(axis=0)) * (_minor_share(cells) < PURE)
+    chosen = np.argsort(amplitude, axis=None, kind="stable")[::-1][:MOST_CELLS]
+    x = cells.reshape(len(cells), -1)[:, chosen].astype(np.complex128)
+    weight = amplitude.reshape(-1)[chosen].astype(np.float64)
+    # the phase that makes sum_c x_c^2 real turns x towards its principal real direction
+    turned = (x * np.exp(-0.5j * np.angle(np.square(x).sum(axis=0)))).real
+    unit = turned / np.maximum(np.linalg.norm(turned, axis=0), 1e-30)
+    step = max(1, len(chosen) // MOST_CANDIDATES)
+    candidates = unit[:, ::step].T
+    height = _closeness(candidates, unit) @ weight
+    total = max(float(weight.sum()), 1e-30)
+    directions: list[Array] = []
+    heights: list[float] = []
+    while len(directions) < n and len(candidates) and (not directions or height.max() > 0):
+        peak = candidates[height.argmax()]
+        for _ in range(5):
+            near = weight * _closeness(peak[None], unit)[0]
+            moments = (unit * near) @ unit.T
+            peak = np.linalg.eigh(moments)[1][:, -1] if near.any() else peak
+        directions.append(peak * np.sign(peak[np.abs(peak).argmax()]))
+        heights.append(float((weight * (_closeness(peak[None], unit)[0] > 0)).sum()) / total)
+        far = 1 - np.square(candidates @ peak) > np.sin(APART) ** 2
+        candidates, height = candidates[far], height[far]
+    order = np.argsort(heights)[::-1]
+    return Peaks(np.array(directions)[order].T, np.array(heights)[order])
+
+
+def _closeness(directions: Array, unit: Array) -> Array:
+    """1 where a unit vector has the direction, falling to 0 at `WIDTH`; rows a direction."""
+    off = (1 - np.square(directions @ unit)) / np.sin(WIDTH) ** 2
+    closeness: Array = np.square(np.maximum(1 - off, 0))
+    return closeness
+
+
+class SourcePrior:
+    """Variances of sources given u = (f, t), fitted to their power in turn with the posterior.
+
+    The geometric mean of three views, each wrong in its own way: a spectrum that is sparse
+    in the cepstrum, power that lasts over a few frames, and a few spectra that come again
+    (from the time when sources are known well enough to learn spectra from).
+    """
+
+    def __init__(self) -> None:
+        self.n_seen = 0
+        self.factors: Factorised | None = None
+
+    def __call__(self, powers: Cells) -> Cells:
+        """Variances of the shape of `powers`, (n_sources, n_frames, n_bins)."""
+        views = [sparse_cepstrum(powers), uniform_filter1d(powers, CONTINUITY, axis=1)]
+        self.n_seen += 1
+        if self.n_seen > N_EARLY:
+            if self.factors is None:
+                self.factors = Factorised.of(powers, RANK, n_updates=20)
+            else:
+                self.factors.update(powers, n_updates=2)
+            views.append(self.factors.variances)
+        floor = 1e-10 * powers.mean() + 1e-20
+        logarithm = sum(np.log(view + floor) for view in views) / len(views)
+        variances: Cells = np.exp(logarithm)
+        variances *= (powers / variances).mean(axis=(1, 2), keepdims=True)
+        return variances
+
+
+def infer(cells: Cells, mixing: Array) -> Cells:
+    """Fit the variances of sources behind a known matrix: in turn with the posterior (EM).
+
+    Parameters
+    ----------
+    cells : ndarray of complex64, shape (n_channels, n_frames, n_bins)
+        Channels, of a mean power near 1.
+    mixing : ndarray of shape (n_channels, n_sources)
+        Real gains.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_sources, n_frames, n_bins)
+        The prior's variances.
+    """
+    # directions of unit length: what is small means the same for every source
+    length = np.linalg.norm(mixing, axis=0).astype(np.float32)[:, None, None]
+    directions = mixing / length[:, 0, 0]
+    n_parts = -(-cells.shape[1] // MOST_FRAMES)
+    parts = [_infer(part, directions) for part in np.array_split(cells, n_parts, axis=1)]
+    return np.concatenate(parts, axis=1) / np.square(length)
+
+
+def _infer(cells: Cells, directions: Array) -> Cells:
+    variances, prior = _beams(cells, directions), SourcePrior()
+    for _ in range(N_ITERATIONS):
+        posterior = wiener(cells, directions, variances)
+        variances = prior(power(posterior.mean) + posterior.variance)
+    return variances
+
+
+def _beams(cells: Cells, directions: Array) -> Cells:
+    """First variances: what lies in each source's direction, and a little of all else."""
+    total = power(cells).sum(axis=0)
+    ahead = power(np.tensordot(directions.T.astype(np.float32), cells, 1))
+    off = 1 - ahead / np.maximum(total, np.finfo(np.float32).tiny)
+    beams: Cells = total * (np.exp(-np.maximum(off, 0) / BEAM) + 1e-3) + 1e-8
+    return beams

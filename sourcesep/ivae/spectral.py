@@ -1,0 +1,382 @@
+"""What all models on the short-time Fourier transform have in common.
+
+x(f, t) = A(f) z(f, t) + e(f, t): a matrix for every frequency is a filter for every path
+from a source to a channel, up to the length of the window.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+
+from sourcesep import windows
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.heldout import stretches
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
+from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.whitening import Basis
+
+__all__ = [
+    "Cells",
+    "SpectralModel",
+    "power",
+    "share_out",
+    "to_signal",
+    "to_spectrum",
+    "window_size",
+]
+
+Cells = NDArray[Any]
+"""Time-frequency cells, axes (..., frames, bins): complex64, or float32 for their powers."""
+
+WINDOW = 0.512
+"""Seconds of the window: the longest filter from a source to a channel."""
+SHORTEST_WINDOW = 64
+"""Samples."""
+OVERLAP = 4
+"""Windows that every sample lies in."""
+LONGEST = 120.0
+"""Seconds from which a map is learned, `N_STRETCHES` of equal length of a longer record."""
+N_STRETCHES = 8
+FEWEST = 100_000
+"""Samples that are always looked at, however long they last."""
+LARGEST_RATIO = 1e6
+"""Of a source's amplitude at any channel to that at its reference channel, in one bin."""
+PRIOR = ("mean", "scale", "shape")
+"""What a `LabelPrior` is made of."""
+
+
+def window_size(seconds: float, sfreq: float, n_times: int) -> int:
+    """Return the samples of a window that lasts this long, or a little longer.
+
+    A multiple of 32, so that it can be halved and its hop be whole, with small prime
+    factors. Halved until the record holds two windows.
+    """
+    size = 32 * int(next_fast_len(max(2, int(np.ceil(seconds * sfreq / 32 - 1e-6)))))
+    while size > SHORTEST_WINDOW and 2 * size > n_times:
+        size = 32 * -(-size // 64)
+    return size
+
+
+def to_spectrum(x: NDArray[Any], size: int) -> Cells:
+    """STFT of signals (n, n_times) as (n, n_frames, n_bins), complex64.
+
+    Scaled so that white noise of unit variance has cells of unit power.
+    """
+    cells = windows.stft(x.astype(np.float32), size, size // OVERLAP)
+    cells *= np.float32(np.sqrt(2 / size))
+    return cells.transpose(0, 2, 1)
+
+
+def to_signal(cells: Cells, n_times: int) -> Array:
+    """Signals (n, n_times) of cells (n, n_frames, n_bins): inverts `to_spectrum`."""
+    size = 2 * (cells.shape[2] - 1)
+    signal = windows.istft(cells.transpose(0, 2, 1), size, size // OVERLAP, n_times)
+    scaled: Array = signal.astype(np.float64) * np.sqrt(size / 2)
+    return scaled
+
+
+def power(cells: Cells) -> Cells:
+    """Return |cells|^2."""
+    squares: Cells = cells.real**2
+    squares += cells.imag**2
+    return squares
+
+
+def share_out(values: Cells, size: int, n_times: int) -> Array:
+    """Give every sample the mean over the frames it lies in.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., n_frames)
+        One for each frame.
+    size, n_times : int
+        Samples in a frame and in the signal.
+
+    Returns
+    -------
+    ndarray of shape (..., n_times)
+    """
+    # samples of hop b lie in the frames b to b + OVERLAP - 1
+    of_hops = np.lib.stride_tricks.sliding_window_view(values, OVERLAP, axis=-1).mean(axis=-1)
+    return np.repeat(of_hops.astype(np.float64), size // OVERLAP, axis=-1)[..., :n_times]
+
+
+class SpectralModel(Model):
+    """x(f, t) = A(f) z(f, t) + e(f, t), z(f, t) complex Gaussian given u = (f, t).
+
+    z is a source as one of the channels hears it (`Basis.reference`), at unit variance over
+    the samples of the fit.
+
+    A family gives `configured`, `blank`, `_learn`, `_rearrange`, `_infer` and `_bound`, and
+    may add to `tensors` and `facts`; all of them see cells of the independent channels at unit
+    variance (`Basis`), made by `to_spectrum` with windows of `size`.
+
+    A source's variance in a cell is known from no other: it is fitted to the x at hand,
+    as are all variances of labels that are stretches of time. So `elbo` and `log_density`
+    are those of a prior fitted to the same x, to be compared between models of this
+    representation alone. What holds of other times is kept in `prior` and `colour`: a
+    variance a label, and a mean spectrum.
+
+    Attributes
+    ----------
+    size : int
+        Samples in a window.
+    basis : Basis
+        Independent channels, in which the model lives.
+    decoder : ndarray of complex64, shape (rank, n_components, n_bins)
+        A, from sources to independent channels.
+    prior : LabelPrior
+        Variances of z, a label each.
+    colour : ndarray of float32, shape (n_components, n_bins)
+        Mean power of z in every bin.
+    """
+
+    representation: ClassVar[Literal["time", "stft"]] = "stft"
+    is_linear: ClassVar[bool] = False
+    is_invertible: ClassVar[bool] = False
+    n_splits: ClassVar[int] = 1
+    tensors: ClassVar[tuple[str, ...]] = ("decoder", "colour")
+    """Attributes that a model file holds."""
+    facts: ClassVar[tuple[str, ...]] = ("sfreq", "size", "scores")
+
+    size: int
+    basis: Basis
+    decoder: Cells
+    prior: LabelPrior
+    colour: Cells
+
+    def __init__(self, n_components: int | None = None, *, sfreq: float = 1.0) -> None:
+        self.requested = n_components
+        self.sfreq = sfreq
+
+    @property
+    def n_components(self) -> int:
+        """Number of sources."""
+        return int(self.decoder.shape[1])
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of x."""
+        return len(self.basis.mean)
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of the data of the fit."""
+        return len(self.decoder)
+
+    @property
+    def is_bound(self) -> bool:
+        """The posterior is the exact one of a Gaussian model."""
+        return False
+
+    @property
+    def memory(self) -> int:
+        """Samples that the map reaches over: a window."""
+        return self.size
+
+    # what a family gives
+
+    @abstractmethod
+    def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
+        """Fit the map to independent channels, (rank, n_times): set `size` and `decoder`.
+
+        Sources may come out in any order and scale; sets `scores` too.
+        """
+
+    @abstractmethod
+    def _rearrange(self, order: NDArray[np.int64], gain: Cells) -> None:
+        """Put sources in this order, each bin times its gain (n_components, n_bins).
+
+        Called with the order in which they are now kept; `decoder` is done already.
+        """
+
+    @abstractmethod
+    def _infer(self, cells: Cells) -> tuple[Cells, Cells]:
+        """Mean and variance of q(z|x,u), each (n_components, n_frames, n_bins)."""
+
+    @abstractmethod
+    def _bound(self, cells: Cells) -> tuple[Cells, Cells]:
+        """Reconstruction and KL of every cell, nats, each (n_frames, n_bins).
+
+        Densities are those of complex variables: -log(pi v) - |x|^2 / v.
+        """
+
+    @abstractmethod
+    def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
+        """A model of this family, windows and all, with one real matrix for all bins.
+
+        Between sources and independent channels: (k, rank) and (rank, k).
+        """
+
+    # what follows from it
+
+    def rival(self, simple: Model, x: Array) -> Model:
+        """A linear model in this representation, under a prior of the same kind."""
+        matrices = simple.matrices
+        if matrices is None:
+            raise TypeError(f"a {simple.family} model has no place on the STFT")
+        unmixing = matrices[0] @ self.basis.span
+        mixing = self.basis.coordinates(matrices[1] + self.basis.mean[:, None])
+        return self._as_instantaneous(unmixing, mixing, self._cells(x))
+
+    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Fit map and prior to x given u.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_channels, n_times)
+            A whole record, in order.
+        u : Auxiliary
+            Labels of the samples; those left out are cut out.
+        rng : numpy.random.Generator
+            For families that draw numbers.
+
+        Raises
+        ------
+        InputError
+            If every channel is constant.
+        SettingsError
+            If there cannot be as many sources as are asked for.
+        """
+        if not u.used.all():
+            x, u = x[:, u.used], u.take(u.used)
+        self.basis = Basis.of(x)
+        y = self.basis.coordinates(x).astype(np.float32)
+        self._learn(y[:, self._enough(x.shape[1])], rng)
+        cells = self._normalised(self._infer(to_spectrum(y, self.size))[0], x.shape[1])
+        self.colour = power(cells).mean(axis=1)
+        z = to_signal(cells, x.shape[1])
+        self.prior = _label_prior(z, u)
+        return self
+
+    def _enough(self, n_times: int) -> slice | NDArray[np.int64]:
+        """All samples, or so many that memory suffices to learn the map from them."""
+        stretch = round(LONGEST * self.sfreq / N_STRETCHES)
+        whole = n_times <= max(N_STRETCHES * stretch, FEWEST)
+        return slice(None) if whole else stretches(n_times, stretch, N_STRETCHES)
+
+    def _normalised(self, cells: Cells, n_times: int) -> Cells:
+        """Fix what the likelihood leaves open: order, and sign, scale and filter of each."""
+        loadings = np.einsum("cr,rkf->ckf", self.basis.span, self.decoder)
+        heard = power(loadings) * power(cells).mean(axis=1)
+        order = np.argsort(-heard.sum(axis=(0, 2)), kind="stable")
+        gain = loadings[self.basis.reference]
+        # a bin in which the reference hears nothing is left in some other scale
+        least = np.sqrt(power(loadings).sum(axis=0)) / LARGEST_RATIO
+        gain = np.where(np.abs(gain) > least, gain, np.where(least > 0, least, 1))
+        scale = to_signal(gain[:, None] * cells, n_times).std(axis=1)
+        gain = (gain / scale[:, None])[order].astype(np.complex64)
+        self.decoder = self.decoder[:, order] / gain
+        self._rearrange(order, gain)
+        normalised: Cells = cells[order] * gain[:, None]
+        return normalised
+
+    def prior_moments(self) -> tuple[Array, Array]:
+        """Mean and variance of each component given each label, (n_labels, n_components)."""
+        return self.prior.mean, self.prior.variance
+
+    def refit_prior(self, x: Array, u: Auxiliary) -> Self:
+        """Return a model with this map and the prior that fits x given u best."""
+        other = copy.copy(self)
+        other.prior = _label_prior(self.posterior(x).mean, u)
+        return other
+
+    def _cells(self, x: Array) -> Cells:
+        return to_spectrum(self.basis.coordinates(x), self.size)
+
+    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
+        """q(z|x,u), sources as the reference channel hears them.
+
+        u is not needed: the frame and the bin are known.
+        """
+        mean, variance = self._infer(self._cells(x))
+        of_frames = (variance @ _bin_weights(self.size)) * (2 / self.size)
+        scale = np.sqrt(share_out(of_frames, self.size, x.shape[1]))
+        return Posterior(to_signal(mean, x.shape[1]), scale)
+
+    def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
+        """Filter and mix sources, and add the channels' means."""
+        cells = to_spectrum(z, self.size)
+        mixed = np.einsum("rkf,ktf->rtf", self.decoder, cells)
+        return self._in_channels(mixed, z.shape[1]) + self.basis.mean[:, None]
+
+    def _in_channels(self, cells: Cells, n_times: int) -> Array:
+        """Signals of all channels from cells of the independent ones."""
+        signals: Array = self.basis.span @ to_signal(cells, n_times)
+        return signals
+
+    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
+        """Both terms for every sample, nats.
+
+        Frames overlap, so that every sample is explained `OVERLAP` times: it gets the mean
+        over its frames, as the density of so many real coefficients.
+        """
+        reconstruction, kl = (
+            share_out(term @ _bin_weights(self.size) / self.size, self.size, x.shape[1])
+            for term in self._bound(self._cells(x))
+        )
+        # a complex coefficient stands for two real ones of the same variance
+        per_sample = self.basis.log_volume - self.rank * np.log(2) / 2
+        return ELBO(reconstruction + per_sample, kl)
+
+    def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draw z with each label's variance and its mean spectrum, and x from p(x|z)."""
+        size = (self.n_components, u.n_times)
+        weights = _bin_weights(self.size)
+        colour = np.sqrt(self.colour / (self.colour @ weights)[:, None] * weights.sum())
+        white = to_spectrum(rng.standard_normal(size), self.size)
+        z = to_signal(white * colour[:, None], u.n_times)
+        z *= np.sqrt(self.prior.variance[u.labels].T)
+        return z, self.decode(z)
+
+    def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
+        """One source as the channels hear it, shape (n_channels, n_times)."""
+        return self._image(self._infer(self._cells(x))[0], component, x.shape[1])
+
+    def images(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Every source as the channels hear it, (n_components, n_channels, n_times)."""
+        mean = self._infer(self._cells(x))[0]
+        return np.stack([self._image(mean, k, x.shape[1]) for k in range(self.n_components)])
+
+    def _image(self, mean: Cells, component: int, n_times: int) -> Array:
+        return self._in_channels(self.decoder[:, component, None] * mean[component], n_times)
+
+    def state(self) -> State:
+        """Everything needed to rebuild the model."""
+        tensors = {name: getattr(self, name) for name in self.tensors}
+        tensors |= {f"basis.{name}": value for name, value in self.basis._asdict().items()}
+        tensors |= {f"prior.{name}": getattr(self.prior, name) for name in PRIOR}
+        return State(tensors, {name: getattr(self, name) for name in self.facts})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Rebuild a model from `state`."""
+        tensors, facts = state.tensors, state.facts
+        model = cls(tensors["decoder"].shape[1], sfreq=facts["sfreq"])
+        for name in cls.facts:
+            setattr(model, name, facts[name])
+        for name in cls.tensors:
+            setattr(model, name, tensors[name])
+        model.basis = Basis(*(tensors[f"basis.{name}"] for name in Basis._fields))
+        model.prior = LabelPrior(*(tensors[f"prior.{name}"] for name in PRIOR))
+        n_bins = model.size // 2 + 1
+        if model.decoder.shape[2:] != (n_bins,) or model.colour.shape[1:] != (n_bins,):
+            raise ValueError(f"windows of {model.size} samples have {n_bins} bins")
+        return model
+
+
+def _label_prior(z: Array, u: Auxiliary) -> LabelPrior:
+    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=(2.0,))
+
+
+def _bin_weights(size: int) -> NDArray[np.float32]:
+    """How many complex coefficients a bin is: 1, but 1/2 at 0 and at half the rate."""
+    weights = np.ones(size // 2 + 1, np.float32)
+    weights[[0, -1]] = 0.5
+    return weights

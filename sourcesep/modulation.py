@@ -1,0 +1,100 @@
+"""Own modulation: what tells the components of a nonlinear mixture apart, or nothing does."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.heldout import block_folds
+from sourcesep.ivae.model import Array
+
+__all__ = ["own_modulation"]
+
+SILENCE = 1e-12
+"""Least power of a label, where a component's overall power is near 1."""
+NOISE_ALONE = 2.0
+"""Singular values of profiles may be this many times what noise is expected to make of them,
+and still be noise: weights on such a direction would only amplify it."""
+
+
+def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
+    """Evidence that u moves each component in its own way, in standard errors.
+
+    Nonlinear mixing is undone only if the moments of the sources given u vary in as many
+    directions as there are sources (Khemakhem et al. 2020, theorem 1). A component's
+    profile is its log-variance in every label, and its mean where u is not time. What the
+    profiles of the others do not explain of it, in the samples that the fit has seen, has
+    to come back in those it has not: there nothing but u can have put it.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        Components of unit variance.
+    u : Auxiliary
+        Every sample has a label.
+    held : ndarray of bool, shape (n_times,)
+        Samples that the fit has not seen.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+        About N(0, 1) or less where there is nothing to find; 0 where there are not more
+        labels than profiles.
+    """
+    half = block_folds(u.labels[held], u.n_labels, 2)
+    unseen = np.flatnonzero(held)
+    parts = [np.flatnonzero(~held), unseen[half == 0], unseen[half == 1]]
+    counts = np.stack([np.bincount(u.labels[part], minlength=u.n_labels) for part in parts])
+    present = (counts > 0).all(axis=0)
+    profiles = [
+        _profiles(z[:, part], u.labels[part], u.n_labels, with_mean=not u.is_time)[present]
+        for part in parts
+    ]
+    n_labels, n_profiles = profiles[0].shape
+    if n_labels <= n_profiles:
+        return np.zeros(len(z))
+    seen, first, second = (p - p.mean(axis=0) for p in profiles)
+    again, noise = (first + second) / 2, (first - second) / 2
+    n_seen, n_unseen = counts[0, present], counts[1:, present].sum(axis=0)
+    # from here on in units of a profile's noise, were a label a single sample
+    unit = np.sqrt(np.mean(n_unseen[:, None] * noise**2, axis=0)) + SILENCE
+    seen, again, noise = seen / unit, again / unit, noise / unit
+    least = NOISE_ALONE * np.sqrt((1 / n_seen).sum())
+    evidence = np.empty(n_profiles)
+    for j in range(n_profiles):
+        others = np.arange(n_profiles) % len(z) != j % len(z)
+        weights = _regression(seen[:, others], seen[:, j], least)
+        own, returned, error = (p[:, j] - p[:, others] @ weights for p in (seen, again, noise))
+        variance = np.mean(n_unseen * error**2) / n_unseen
+        spread = np.sqrt((own**2 * variance).sum())
+        evidence[j] = own @ returned / spread if spread > 0 else 0.0
+    strongest: Array = evidence.reshape(-1, len(z)).max(axis=0)
+    return strongest
+
+
+def _regression(a: Array, b: Array, least: float) -> Array:
+    """Weights of the columns of a that explain b, by those directions that are no noise."""
+    left, size, right = np.linalg.svd(a, full_matrices=False)
+    kept = size > least
+    weights: Array = right[kept].T @ (left[:, kept].T @ b / size[kept])
+    return weights
+
+
+def _profiles(
+    z: Array, labels: NDArray[np.int64], n_labels: int, *, with_mean: bool
+) -> NDArray[np.float64]:
+    """Log-variance, and perhaps mean, of each component in each label: (n_labels, n_profiles)."""
+
+    def means(rows: Array) -> Array:
+        counts = np.maximum(np.bincount(labels, minlength=n_labels), 1)
+        return (
+            np.stack([np.bincount(labels, row, n_labels) for row in rows], axis=1)
+            / counts[:, None]
+        )
+
+    mean, power = means(z), means(z**2)
+    if not with_mean:
+        return np.log(np.maximum(power, SILENCE))
+    variance = np.maximum(power - mean**2, SILENCE)
+    return np.concatenate([np.log(variance), mean], axis=1)

@@ -1,0 +1,1 @@
+"""One page about a separation: what was found, how far to trust it, how it came about."""

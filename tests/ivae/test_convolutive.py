@@ -1,0 +1,198 @@
+"""Family ``convolutive``: talkers in rooms."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import FastICA
+
+from sourcesep import metrics, simulate, windows
+from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.demo import best_si_sdr
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.cepstrum import cepstral_variances
+from sourcesep.ivae.convolutive import FLOOR, STARTS, ConvolutiveModel, Start
+from sourcesep.ivae.spectral import to_spectrum
+
+SFREQ = 8000
+
+
+def in_time(n_times, sfreq=SFREQ):
+    labels = windows.segments(n_times, int(0.02 * sfreq))
+    names = tuple(map(str, range(labels.max() + 1)))
+    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
+
+
+def room(seed, n=2, n_mics=None, seconds=4.0, sfreq=SFREQ, rt60=0.15):
+    voices = [simulate.speech(seconds, sfreq, random_state=100 * seed + k) for k in range(n)]
+    return simulate.room(voices, sfreq=sfreq, n_mics=n_mics, rt60=rt60, random_state=seed)
+
+
+def fit(x, n=None, sfreq=SFREQ, quality="fast"):
+    model = ConvolutiveModel(n, sfreq=sfreq, starts=STARTS[quality])
+    return model.fit(x, in_time(x.shape[1], sfreq), np.random.default_rng(0))
+
+
+def gain(mixture, heard):
+    """Mean gain in dB of SI-SDR at the first microphone, of (n, n_times)."""
+    true = mixture.images[:, 0]
+    return best_si_sdr(true, heard) - metrics.si_sdr(true, mixture.data[0]).mean()
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def fitted(request):
+    mixture = room(request.param)
+    return mixture, fit(mixture.data, quality="normal")
+
+
+class TestSeparation:
+    def test_it_separates_what_a_matrix_cannot(self, fitted):
+        mixture, model = fitted
+        ours = gain(mixture, model.images(mixture.data)[:, 0])
+        ica = FastICA(2, whiten="unit-variance", random_state=0, max_iter=1000)
+        theirs = gain(mixture, ica.fit_transform(mixture.data.T).T)
+        assert ours > 11
+        assert ours > theirs + 8
+
+    def test_fast_is_one_of_the_starts(self, fitted):
+        mixture, model = fitted
+        quick = fit(mixture.data)
+        assert list(quick.scores) == ["128 ms"]
+        assert list(model.scores) == ["64 ms", "128 ms", "256 ms"]
+        assert quick.scores["128 ms"] == pytest.approx(model.scores["128 ms"], abs=1e-3)
+        assert "128 ms" in quick.choice
+        assert "3 starts" in model.choice
+
+    @pytest.mark.parametrize(
+        ("n", "n_mics", "sfreq", "least"), [(2, 4, 8000, 12), (3, 3, 16_000, 11)]
+    )
+    def test_more_microphones_and_more_talkers(self, n, n_mics, sfreq, least):
+        mixture = room(5, n, n_mics, sfreq=sfreq)
+        model = fit(mixture.data, n, sfreq=sfreq, quality="normal")
+        images = model.images(mixture.data)
+        assert images.shape == (n, n_mics, mixture.data.shape[1])
+        assert gain(mixture, images[:, 0]) > least
+        # at every microphone the image is what that microphone hears of the talker
+        true = mixture.images.transpose(1, 0, 2)
+        for m in range(n_mics):
+            heard = metrics.si_sdr(true[m], mixture.data[m]).mean()
+            assert best_si_sdr(true[m], images[:, m]) - heard > least - 3
+
+    def test_images_add_up_to_nearly_everything(self, fitted):
+        mixture, model = fitted
+        x = mixture.data
+        rest = x - x.mean(axis=1, keepdims=True) - model.images(x).sum(axis=0)
+        assert np.square(rest).mean() < 1e-4 * np.square(x).mean()
+
+    def test_sources_are_what_the_reference_channel_hears(self, fitted):
+        mixture, model = fitted
+        z, images = model.posterior(mixture.data).mean, model.images(mixture.data)
+        for source, image in zip(z, images[:, model.basis.reference], strict=True):
+            scale = image @ source / (source @ source)
+            assert scale > 0
+            np.testing.assert_allclose(image, scale * source, atol=1e-4 * scale)
+
+    def test_decoding_the_sources_gives_most_of_the_mixture(self, fitted):
+        """Sources as signals cannot say all that their cells say."""
+        mixture, model = fitted
+        back = model.decode(model.posterior(mixture.data).mean)
+        assert metrics.si_sdr(mixture.data, back).min() > 10
+
+
+class TestSymmetries:
+    def test_channels_in_another_order_and_scale(self):
+        mixture = room(3)
+        images = fit(mixture.data).images(mixture.data)
+        other = np.array([[-20.0], [0.3]]) * mixture.data[::-1] + 5
+        turned = fit(other).images(other)[:, ::-1] / np.array([0.3, -20.0])[:, None]
+        order = [0, 1] if abs(np.corrcoef(turned[0, 0], images[0, 0])[0, 1]) > 0.5 else [1, 0]
+        assert metrics.si_sdr(images, turned[order]).min() > 20
+
+    def test_a_reference_may_be_silent_or_double(self):
+        mixture = room(4, 2, 2)
+        plain = fit(mixture.data, quality="normal").images(mixture.data)
+        x = np.concatenate([np.full((1, mixture.data.shape[1]), 0.2), mixture.data, mixture.data])
+        model = fit(x, quality="normal")
+        assert (model.rank, model.n_components) == (2, 2)
+        images = model.images(x)
+        np.testing.assert_allclose(images[:, 1:3], images[:, 3:], atol=1e-6)
+        assert np.abs(images[:, 0]).max() < 1e-6
+        assert metrics.si_sdr(plain, images[:, 1:3]).min() > 40
+
+    def test_digital_silence_in_the_middle_stays_silent(self):
+        mixture = room(6)
+        x = mixture.data.copy()
+        x[:, 12_000:24_000] = 0
+        images = fit(x).images(x)
+        assert np.isfinite(images).all()
+        # but for the channels' means, which are taken out of all samples
+        assert np.abs(images[..., 17_000:19_000]).max() < 2 * np.abs(x.mean(axis=1)).sum()
+        kept = np.r_[0:8_000, 28_000:32_000]
+        true = mixture.images[:, 0][:, kept]
+        assert best_si_sdr(true, images[:, 0][:, kept]) > 5
+
+
+class TestEdges:
+    @pytest.mark.parametrize("sfreq", [8000, 44_100, 192_000])
+    @pytest.mark.parametrize("seconds", [0.02, 0.3])
+    def test_short_clips_at_any_rate(self, sfreq, seconds):
+        x = room(0, seconds=1.0).data[:, : int(seconds * SFREQ)]
+        x = np.repeat(x, sfreq // SFREQ, axis=1)
+        model = fit(x, sfreq=sfreq, quality="normal")
+        assert model.size / model.sfreq < 0.56
+        assert np.isfinite(model.images(x)).all()
+        assert np.isfinite(model.elbo(x, in_time(x.shape[1], sfreq)).mean)
+
+    def test_no_start_is_shorter_than_64_ms(self):
+        x = room(0, seconds=1.0).data
+        model = ConvolutiveModel(sfreq=SFREQ, starts=(Start(8, 2, 1), Start(2, 2, 1)))
+        model.fit(x, in_time(x.shape[1]), np.random.default_rng(0))
+        assert model.size == 2048
+        assert list(model.scores) == ["64 ms", "128 ms"]
+
+    def test_one_source_is_the_strongest_direction(self):
+        x = room(1, n_mics=3, seconds=1.0).data
+        model = fit(x, 1)
+        assert model.images(x).shape == (1, 3, x.shape[1])
+        left = x - model.images(x)[0]
+        assert np.square(left).mean() < 0.6 * np.square(x).mean()
+
+    def test_what_cannot_be_is_refused(self):
+        x = room(0, seconds=0.5).data
+        with pytest.raises(SettingsError, match=r"n_components=3: .* independent channels, 2"):
+            fit(x, 3)
+        with pytest.raises(InputError, match="silent"):
+            fit(np.zeros((2, 4000)))
+
+
+class TestLikelihood:
+    @pytest.mark.parametrize("n", [1, 2, 3])
+    def test_the_elbo_is_the_density_of_its_cells(self, n):
+        """Brute force over every cell: a Gaussian whose covariance is A Lambda A^H + rest."""
+        x = room(2, 2, 3, seconds=0.5).data
+        u = in_time(x.shape[1])
+        model = fit(x, n)
+        cells = to_spectrum(model.basis.coordinates(x), model.size)
+        z = np.einsum("arf,rtf->atf", model.encoder, cells).astype(complex)
+        variances = cepstral_variances(np.abs(z) ** 2, FLOOR) + model.noise[:, None]
+        rows = model.encoder.transpose(2, 0, 1).astype(complex)
+        inverse = np.linalg.pinv(rows)
+        # directions that no row sees have the power that is set aside
+        outside = np.eye(3) - inverse @ rows
+        reconstruction, kl = model._bound(cells)
+        for t, f in [(3, 5), (7, 100), (4, 200)]:
+            covariance = inverse[f] @ np.diag(variances[:, t, f]) @ inverse[f].conj().T
+            covariance = covariance + model.aside[f] * outside[f]
+            y = cells[:, t, f].astype(complex)
+            expected = -np.linalg.slogdet(np.pi * covariance)[1]
+            expected -= (y.conj() @ np.linalg.solve(covariance, y)).real
+            found = reconstruction[t, f] - kl[t, f]
+            assert found == pytest.approx(expected, abs=0.02 + 1e-4 * abs(expected))
+        bound = model.elbo(x, u)
+        assert bound.mean == pytest.approx(model.log_density(x, u).mean())
+
+    def test_talkers_apart_are_likelier_than_mixed(self, fitted):
+        mixture, model = fitted
+        x, u = mixture.data, in_time(mixture.data.shape[1])
+        other = ConvolutiveModel.from_state(model.state())
+        turn = np.array([[1, 1], [-1, 1]]) / np.sqrt(2)
+        other.encoder = np.einsum("ab,brf->arf", turn, model.encoder).astype(np.complex64)
+        assert model.elbo(x, u).mean > other.elbo(x, u).mean + 0.05

@@ -1,0 +1,142 @@
+"""What models on the STFT share: cells, independent channels, terms of the ELBO a sample."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from sourcesep import windows
+from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.ivae.spectral import (
+    SpectralModel,
+    power,
+    share_out,
+    to_signal,
+    to_spectrum,
+    window_size,
+)
+
+
+def in_time(n_times, length):
+    labels = windows.segments(n_times, length)
+    names = tuple(map(str, range(labels.max() + 1)))
+    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
+
+
+class Known(SpectralModel):
+    """White sources of unit variance, each heard by one channel, behind known noise."""
+
+    family = "known"
+    noise = 0.1
+
+    @classmethod
+    def configured(cls, settings):
+        return cls(settings.n_components, sfreq=settings.sfreq)
+
+    def blank(self):
+        return type(self)(self.n_components, sfreq=self.sfreq)
+
+    def _learn(self, y, rng):
+        self.size, self.scores = 64, {}
+        self.decoder = np.repeat(np.eye(len(y), dtype=np.complex64)[:, :, None], 33, axis=2)
+
+    def _rearrange(self, order, gain):
+        self.order = order
+
+    def _infer(self, cells):
+        variance = self.noise / (1 + self.noise)
+        return cells[getattr(self, "order", slice(None))], np.full(cells.shape, variance)
+
+    def _bound(self, cells):
+        """y = z + e given z: the posterior is that of a Gaussian in Gaussian noise."""
+        variance = self.noise / (1 + self.noise)
+        mean = cells / (1 + self.noise)
+        error = power(cells - mean) + variance
+        reconstruction = -np.log(np.pi * self.noise) - error / self.noise
+        kl = variance + power(mean) - 1 - np.log(variance)
+        return reconstruction.sum(axis=0), kl.sum(axis=0)
+
+
+class TestCells:
+    @pytest.mark.parametrize(("size", "n_times"), [(64, 1), (64, 63), (96, 1000), (160, 12345)])
+    def test_there_and_back(self, size, n_times):
+        x = np.random.default_rng(n_times).standard_normal((2, n_times))
+        cells = to_spectrum(x, size)
+        assert cells.shape[0] == 2
+        assert cells.shape[2] == size // 2 + 1
+        np.testing.assert_allclose(to_signal(cells, n_times), x, atol=2e-6)
+
+    def test_white_noise_has_unit_power_in_every_bin(self):
+        cells = to_spectrum(np.random.default_rng(0).standard_normal((1, 200_000)), 64)
+        inside = power(cells)[0, 4:-4].mean(axis=0)
+        np.testing.assert_allclose(inside, 1, atol=0.06)
+
+    def test_what_frames_share_out_keeps_its_mean(self):
+        values = np.arange(10.0)
+        shared = share_out(values, 64, 7 * 16)
+        np.testing.assert_allclose(shared[:16], values[:4].mean())
+        np.testing.assert_allclose(shared[-16:], values[-4:].mean())
+        assert share_out(np.ones((2, 10)), 64, 100).shape == (2, 100)
+        np.testing.assert_array_equal(share_out(np.ones(10), 64, 100), 1)
+
+    @pytest.mark.parametrize("sfreq", [8000, 16000, 22050, 44100, 48000, 96000, 192000])
+    def test_windows_are_durations(self, sfreq):
+        size = window_size(0.512, sfreq, 100 * sfreq)
+        assert 0.512 <= size / sfreq < 0.56
+        assert size % 32 == 0
+        assert window_size(0.512, sfreq, 2 * size) == size
+        assert size / 2 <= window_size(0.512, sfreq, 2 * size - 1) < size / 2 + 32
+
+    def test_no_record_is_too_short_for_a_window(self):
+        assert window_size(0.512, 16000, 5) == 64
+        assert window_size(0.512, 1, 1000) == 64
+
+
+class TestModel:
+    @pytest.mark.parametrize("redundant", [False, True])
+    def test_the_elbo_is_the_density_of_the_samples(self, redundant):
+        """White noise: what overlapping frames say is worth one density a sample."""
+        rng = np.random.default_rng(0)
+        n_times = 60_000
+        x = np.array([[3.0], [0.5]]) * rng.standard_normal((2, n_times)) + 7
+        expected = multivariate_normal(x.mean(axis=1), np.cov(x) * (1 + Known.noise))
+        if redundant:
+            x = np.concatenate([x, x[:1]])
+        u = in_time(n_times, 100)
+        model = Known().fit(x, u, rng)
+        bound = model.elbo(x, u)
+        true = expected.logpdf(x[:2].T).mean()
+        if redundant:
+            # along the diagonal of two equal channels a step is longer
+            true -= np.log(2) / 2
+        assert bound.mean == pytest.approx(true, abs=0.02)
+        assert bound.kl.shape == (n_times,)
+        q = model.posterior(x, u)
+        np.testing.assert_allclose(q.scale**2, Known.noise / (1 + Known.noise), rtol=1e-5)
+
+    def test_order_sign_and_scale(self):
+        rng = np.random.default_rng(1)
+        x = np.array([[0.5], [-3.0], [1.0]]) * rng.standard_normal((3, 4000)) + 1
+        u = in_time(4000, 100)
+        model = Known().fit(x, u, rng)
+        images = model.images(x, u)
+        assert (np.diff(images.var(axis=(1, 2))) < 0).all()
+        np.testing.assert_allclose(model.posterior(x).mean.std(axis=1), 1, rtol=1e-5)
+        rest = x - x.mean(axis=1, keepdims=True) - images.sum(axis=0)
+        assert np.abs(rest).max() < 1e-4
+        np.testing.assert_allclose(model.image(x, 1), images[1])
+        np.testing.assert_array_equal(model.memory, 64)
+
+    def test_long_records_are_learned_from_in_part(self):
+        """But separated and scaled as a whole."""
+        rng = np.random.default_rng(2)
+        seen = []
+
+        class Watched(Known):
+            def _learn(self, y, rng):
+                seen.append(y.shape)
+                super()._learn(y, rng)
+
+        x = rng.standard_normal((2, 200_000)) * np.linspace(1, 5, 200_000)
+        model = Watched(sfreq=1000.0).fit(x, in_time(x.shape[1], 1000), rng)
+        assert seen == [(2, 120_000)]
+        np.testing.assert_allclose(model.posterior(x).mean.std(axis=1), 1, rtol=1e-5)

@@ -1,0 +1,136 @@
+"""More sources than channels, from the signal to the verdict."""
+
+import numpy as np
+import pytest
+
+from sourcesep import auxiliary, load, metrics, save, separate, simulate
+from sourcesep.estimator import IVAE
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.underdetermined import UnderdeterminedModel
+from sourcesep.recording import from_array
+
+SFREQ, SECONDS = 8000, 2.5
+
+
+def stereo(seed=0, n=3, angles=(0.3, 0.8, 1.3)):
+    """Talkers at these places: the mixture and the images."""
+    sources = np.stack(
+        [simulate.speech(SECONDS, SFREQ, random_state=70 * seed + k) for k in range(n)]
+    )
+    gains = np.stack([np.cos(angles), np.sin(angles)])[:, :n]
+    images = gains.T[:, :, None] * sources[:, None]
+    return images.sum(axis=0), images
+
+
+def mono(seed=0):
+    """A pad and drums in one channel."""
+    return np.stack(
+        [
+            simulate.instrument(SECONDS, SFREQ, kind=kind, random_state=seed)
+            for kind in ("pad", "drums")
+        ]
+    )
+
+
+def fitted(x, n_components=None):
+    u = auxiliary.build(None, from_array(x, SFREQ))
+    model = UnderdeterminedModel(n_components, sfreq=SFREQ)
+    return model.fit(x, u, np.random.default_rng(0)), u
+
+
+def gains_db(images, found):
+    """SI-SDR of each source's best estimate at channel 0, less that of the mixture."""
+    mixture = images[:, 0].sum(axis=0)
+    table = [[metrics.si_sdr(true[0], one[0]) for one in found] for true in images]
+    return [
+        max(row) - metrics.si_sdr(true[0], mixture)
+        for row, true in zip(table, images, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_talkers_in_stereo(seed):
+    x, images = stereo(seed)
+    model, u = fitted(x)
+    assert (model.n_components, model.n_channels, model.rank) == (3, 2, 2)
+    found = model.images(x, u)
+    assert np.mean(gains_db(images, found)) > 17
+    rest = x - x.mean(axis=1, keepdims=True) - found.sum(axis=0)
+    assert np.square(rest).mean() < 1e-5 * np.square(x).mean()
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_one_channel_however_often_is_told_apart_by_spectrum(n_channels):
+    sources = mono()
+    x = np.arange(1.0, n_channels + 1)[:, None] * sources.sum(axis=0)
+    model, u = fitted(x)
+    assert (model.n_components, model.rank) == (2, 1)
+    assert model.caveat == "one channel: told apart by spectrum only"
+    images = np.repeat(sources[:, None], n_channels, axis=1)
+    assert np.mean(gains_db(images, model.images(x, u))) > 10
+    with pytest.raises(SettingsError, match="ask for 2"):
+        fitted(x, 3)
+
+
+def test_one_source_is_one_direction():
+    x, _ = stereo(n=1)
+    model, u = fitted(x + 1e-3 * np.random.default_rng(0).standard_normal(x.shape))
+    assert model.n_components == 1
+    assert metrics.si_sdr(x[0], model.image(x, 0, u)[0]) > 30
+
+
+def test_silence_is_refused():
+    with pytest.raises(InputError, match="constant"):
+        fitted(np.zeros((2, 4000)))
+
+
+def test_a_silent_stretch_and_a_silent_channel():
+    x, _ = stereo()
+    x[:, :8000] = 0
+    x = np.concatenate([x, np.zeros((1, x.shape[1]))])
+    model, u = fitted(x, 3)
+    found = model.images(x, u)
+    assert np.isfinite(found).all()
+    assert np.abs(found[:, 2]).max() == 0
+    assert np.abs(found[:, :, :6000]).max() < 1e-3 * np.abs(x).max()
+
+
+def test_more_directions_than_there_are_is_an_error_that_helps():
+    source = simulate.speech(SECONDS, SFREQ)
+    echo = np.stack([source, 0.5 * source])
+    echo[1, 20_000] += 0.3  # of rank 2 by a hair
+    with pytest.raises(SettingsError, match="n_components=5: sound comes from"):
+        fitted(echo, 5)
+
+
+def test_the_bound_is_exact_and_its_terms_are_what_they_say():
+    """log p(x) of the cells, and a divergence that is never negative."""
+    x, _ = stereo()
+    model, u = fitted(x, 3)
+    bound = model.elbo(x, u)
+    assert (bound.kl > 0).all()
+    wrong, _ = fitted(x[:, ::-1][:, : x.shape[1]] * np.array([[1.0], [-1.0]]), 3)
+    assert bound.mean > wrong.elbo(x, u).mean
+
+
+def test_the_verdict_says_why_it_cannot_be_sure():
+    alone = separate((mono().sum(axis=0)[None], SFREQ), mixing="underdetermined")
+    assert alone.verdict.label == "not identifiable"
+    assert alone.verdict.sentence == "one channel: told apart by spectrum only"
+    x, images = stereo()
+    both = separate((x, SFREQ), mixing="underdetermined", n_components=3)
+    assert both.verdict.label == "doubtful"
+    assert min(both.verdict.agreement) > 0.9
+    total = both.images.sum(axis=0) + both.residual
+    np.testing.assert_allclose(total, x, atol=1e-9)
+    assert np.mean(gains_db(images, both.images)) > 17
+
+
+def test_saved_and_used_on_another_recording(tmp_path):
+    x, _ = stereo()
+    path = tmp_path / "model.safetensors"
+    model = IVAE(3, mixing="underdetermined", sfreq=SFREQ, random_state=0).fit(x.T)
+    save(model, path)
+    other, others = stereo(seed=1)
+    np.testing.assert_array_equal(load(path).transform(other.T), model.transform(other.T))
+    assert np.mean(gains_db(others, load(path).model_.images(other))) > 15

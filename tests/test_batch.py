@@ -1,0 +1,203 @@
+"""Many recordings: side by side, resumed, in shares, and what happens when a worker dies."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sourcesep import batch, exceptions
+from sourcesep.batch import Job, separate_file, separate_files, share
+
+SETTINGS = {
+    "n_components": None,
+    "mixing": "linear",
+    "aux": None,
+    "model": None,
+    "columns": None,
+    "kernel_size": None,
+    "quality": "normal",
+    "device": "auto",
+    "random_state": 0,
+}
+SAVING = {"overwrite": False, "bit_depth": None, "exclude": ()}
+
+
+def mixture(seed, n_times=4000):
+    rng = np.random.default_rng(seed)
+    scale = np.exp(rng.normal(size=(2, n_times // 160))).repeat(160, axis=1)
+    x = rng.standard_normal((2, 2)) @ (rng.laplace(size=(2, n_times)) * scale)
+    return 0.5 * x / np.abs(x).max()
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Four recordings, the longest last."""
+    made = []
+    for seed in range(4):
+        path = tmp_path / f"in{seed}.wav"
+        soundfile.write(path, mixture(seed, 4000 + 800 * seed).T, 8000, "PCM_16")
+        made.append(Job(path, tmp_path / "out" / f"in{seed}", SETTINGS, SAVING))
+    return made
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, but for what is said of the run itself."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name == "result.json":
+            facts = json.loads(path.read_text("utf-8"))
+            found[str(path.relative_to(folder))] = json.dumps(facts | {"run": None}).encode()
+        elif path.is_file():
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+class TestShare:
+    def test_every_item_is_in_one_share(self):
+        items = list(range(11))
+        shares = [share(items, f"{k}/4") for k in (1, 2, 3, 4)]
+        assert sorted(k for part in shares for k in part) == items
+        assert shares[1] == [1, 5, 9]
+
+    @pytest.mark.parametrize("part", ["0/4", "5/4", "1", "1/", "/4", "1/4/2", "a/b", "-1/4", ""])
+    def test_refuses(self, part):
+        with pytest.raises(exceptions.SettingsError, match=r"shard=.*: must be I/N"):
+            share([1, 2], part)
+
+
+class TestSideBySide:
+    def test_writes_the_same_bytes_as_one_by_one(self, jobs, tmp_path):
+        assert all(o.error is None for o in separate_files(jobs))
+        one_by_one = files(tmp_path / "out")
+        again = [replace(job, folder=tmp_path / "two" / job.folder.name) for job in jobs]
+        outcomes = list(separate_files(again, n_jobs=2))
+        assert {o.path for o in outcomes} == {job.path for job in jobs}
+        assert files(tmp_path / "two") == one_by_one
+        assert len(one_by_one) == 4 * 4
+
+    def test_the_largest_begins_first(self, jobs):
+        assert batch._largest_first(jobs) == jobs[::-1]
+
+    def test_one_that_fails_does_not_stop_the_others(self, jobs, tmp_path):
+        jobs[1].path.write_bytes(b"no sound at all")
+        jobs.append(replace(jobs[0], path=tmp_path / "nowhere.wav", folder=tmp_path / "x"))
+        outcomes = {o.path.name: o for o in separate_files(jobs, n_jobs=2)}
+        assert {name for name, o in outcomes.items() if o.error} == {"in1.wav", "nowhere.wav"}
+        assert not (tmp_path / "x").exists()
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["in0", "in2", "in3"]
+
+    def test_only_what_kills_its_worker_fails(self, jobs, monkeypatch):
+        killer = jobs[2].path
+
+        class Deadly(type(killer)):
+            """A path at whose first touch in a worker the process is gone."""
+
+            def __reduce__(self):
+                return _die_where_it_is_read, (os.getpid(), str(self))
+
+        jobs[2] = replace(jobs[2], path=Deadly(killer))
+        outcomes = {o.path.name: o for o in separate_files(jobs, n_jobs=2)}
+        assert len(outcomes) == 4
+        assert "died" in outcomes["in2.wav"].error
+        assert [o.error for name, o in outcomes.items() if name != "in2.wav"] == [None] * 3
+
+
+def _die_where_it_is_read(parent, name):
+    if os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Path(name)
+
+
+class TestResume:
+    def test_keeps_what_is_there_and_makes_the_rest(self, jobs, tmp_path):
+        first = separate_file(jobs[0])
+        assert first.error is None
+        before = (jobs[0].folder / "result.json").stat().st_mtime_ns
+        outcomes = list(separate_files([replace(job, resume=True) for job in jobs]))
+        assert [o.resumed for o in outcomes] == [True, False, False, False]
+        assert outcomes[0].result == first.result
+        assert (jobs[0].folder / "result.json").stat().st_mtime_ns == before
+        assert len(list((tmp_path / "out").iterdir())) == 4
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"settings": SETTINGS | {"random_state": 1}},
+            {"settings": SETTINGS | {"aux": "segments:.1"}},
+            {"settings": SETTINGS | {"quality": "fast"}},
+            {"saving": SAVING | {"bit_depth": "24"}},
+        ],
+    )
+    def test_other_settings_are_not_the_same_result(self, jobs, change):
+        assert separate_file(jobs[0]).error is None
+        outcome = separate_file(replace(jobs[0], resume=True, **change))
+        assert "exists already" in outcome.error
+        change["saving"] = change.get("saving", SAVING) | {"overwrite": True}
+        outcome = separate_file(replace(jobs[0], resume=True, **change))
+        assert (outcome.error, outcome.resumed) == (None, False)
+        assert separate_file(replace(jobs[0], resume=True, **change)).resumed
+
+    def test_the_default_u_is_the_same_when_it_is_spelled_out(self, jobs):
+        assert separate_file(jobs[0]).error is None
+        for aux in ("segments", "segments:.02"):
+            spelled = replace(jobs[0], resume=True, settings=SETTINGS | {"aux": aux})
+            assert separate_file(spelled).resumed
+
+    def test_another_input_or_a_file_that_is_gone_is_not(self, jobs):
+        again = replace(jobs[0], resume=True, saving=SAVING | {"overwrite": True})
+        assert separate_file(jobs[0]).error is None
+        (jobs[0].folder / "source01.wav").unlink()
+        assert not separate_file(again).resumed
+        assert separate_file(again).resumed
+        soundfile.write(jobs[0].path, mixture(9).T, 8000, "PCM_16")
+        assert not separate_file(again).resumed
+
+    def test_another_version_is_not(self, jobs, monkeypatch):
+        assert separate_file(jobs[0]).error is None
+        monkeypatch.setattr(batch, "__version__", "99.0")
+        assert not separate_file(replace(jobs[0], resume=True)).resumed
+
+    def test_a_model_that_changed_is_not(self, jobs, tmp_path):
+        models = [tmp_path / f"m{k}.safetensors" for k in (0, 1)]
+        for job, model in zip(jobs, models, strict=False):
+            assert separate_file(replace(job, save_model=model)).error is None
+        given = SETTINGS | {"model": str(models[0])}
+        job = replace(jobs[2], settings=given, resume=True)
+        assert separate_file(job).error is None
+        assert separate_file(job).resumed
+        models[0].write_bytes(models[1].read_bytes())
+        assert "exists already" in separate_file(job).error
+
+
+@pytest.mark.slow
+class TestCluster:
+    @pytest.fixture
+    def cluster(self):
+        distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as made:
+            yield made
+
+    def test_gives_the_same_bytes_with_a_worker_killed_in_mid_run(self, cluster, jobs, tmp_path):
+        assert all(o.error is None for o in separate_files(jobs))
+        again = [replace(job, folder=tmp_path / "two" / job.folder.name) for job in jobs]
+        outcomes = separate_files(again, dask=cluster.scheduler_address)
+        done = [next(outcomes)]
+        victim = next(iter(cluster.workers.values())).process.pid
+        os.kill(victim, signal.SIGKILL)
+        done += list(outcomes)
+        assert [o.error for o in done] == [None] * 4
+        assert {o.path for o in done} == {job.path for job in jobs}
+        assert files(tmp_path / "two") == files(tmp_path / "out")
+
+    def test_says_when_no_scheduler_answers(self, jobs, monkeypatch):
+        monkeypatch.setattr(batch, "PATIENCE", 1)
+        pytest.importorskip("distributed", reason="Dask is not installed")
+        with pytest.raises(exceptions.SettingsError, match="no scheduler answers there"):
+            list(separate_files(jobs, dask="tcp://127.0.0.1:9"))

@@ -1,0 +1,103 @@
+"""Own modulation: found where each component has one, and nowhere else."""
+
+import numpy as np
+import pytest
+
+from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.modulation import own_modulation
+
+SEEDS = pytest.mark.parametrize("seed", range(5))
+
+
+def labelled(n_labels=20, length=300, is_time=True):
+    labels = np.repeat(np.arange(n_labels), length)
+    return Auxiliary((Scale(labels, tuple(map(str, range(n_labels)))),), None, is_time, "u")
+
+
+def a_tenth(u):
+    return np.arange(u.n_times) % 10 == 0
+
+
+def noise(u, d, seed):
+    return np.random.default_rng(seed).standard_normal((d, u.n_times))
+
+
+def profiles(u, d, seed):
+    """A standard deviation for every label and component, as each sample has it."""
+    return np.random.default_rng([seed, 1]).uniform(0.5, 3, (d, u.n_labels))[:, u.labels]
+
+
+@SEEDS
+@pytest.mark.parametrize("d", [2, 3, 5])
+def test_of_modulated_components(d, seed):
+    u = labelled()
+    assert own_modulation(profiles(u, d, seed) * noise(u, d, seed), u, a_tenth(u)).min() > 5
+
+
+@SEEDS
+@pytest.mark.parametrize("what", ["nothing", "one for all", "a power of one"])
+def test_of_nothing_is_about_standard_normal(what, seed):
+    u = labelled()
+    one = {
+        "nothing": 1.0,
+        "one for all": profiles(u, 1, seed),
+        "a power of one": profiles(u, 1, seed) ** np.array([[0.5], [1.0], [1.5]]),
+    }[what]
+    found = np.stack([own_modulation(one * noise(u, 3, k), u, a_tenth(u)) for k in range(40)])
+    assert np.abs(found.mean()) < 0.5
+    assert 0.7 < found.std() < 1.4
+    assert found.max() < 4.5
+
+
+@SEEDS
+def test_two_that_share_one_are_told_from_a_third(seed):
+    u = labelled()
+    own = profiles(u, 3, seed)
+    own[1] = own[0]
+    found = own_modulation(own * noise(u, 3, seed), u, a_tenth(u))
+    assert found[:2].max() < 4
+    assert found[2] > 5
+
+
+@SEEDS
+def test_what_comes_back_in_no_unseen_sample_does_not_count(seed):
+    """As if a fit had made up a modulation for the samples that it saw."""
+    u = labelled()
+    made_up = np.where(a_tenth(u), 1.0, profiles(u, 2, seed))
+    assert own_modulation(made_up * noise(u, 2, seed), u, a_tenth(u)).max() < 3
+
+
+@SEEDS
+def test_means_count_unless_u_is_time(seed):
+    level = profiles(labelled(), 2, seed)
+    for is_time in (False, True):
+        u = labelled(is_time=is_time)
+        z = noise(u, 2, seed)
+        moved = own_modulation(z + (level - level.mean()) / level.std(), u, a_tenth(u))
+        assert own_modulation(z, u, a_tenth(u)).max() < 3
+        if not is_time:
+            assert moved.min() > 5
+
+
+def test_too_few_labels_tell_nothing():
+    """Theorem 1 wants one label more than there are profiles."""
+    for n_labels, is_time, enough in ((3, True, False), (4, True, True), (6, False, False)):
+        u = labelled(n_labels, 2000, is_time)
+        found = own_modulation(profiles(u, 3, 0) * noise(u, 3, 0), u, a_tenth(u))
+        assert (found != 0).all() == enough
+
+
+def test_labels_of_one_unseen_sample_tell_nothing():
+    u = labelled(30, 12)
+    assert (own_modulation(noise(u, 2, 0), u, np.arange(u.n_times) % 12 == 0) == 0).all()
+
+
+@SEEDS
+def test_labels_of_any_size(seed):
+    """Of labels without two unseen samples nothing can be said: they are left out."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(40), rng.integers(1, 400, 40))
+    u = Auxiliary((Scale(labels, tuple(map(str, range(40)))),), None, True, "u")
+    held = rng.random(len(labels)) < 0.1
+    assert own_modulation(noise(u, 2, seed), u, held).max() < 4
+    assert own_modulation(profiles(u, 2, seed) * noise(u, 2, seed), u, held).min() > 4
