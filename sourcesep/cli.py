@@ -94,7 +94,15 @@ def _exclude(text: str | None) -> tuple[int, ...]:
 @click.option(
     "--mixing",
     type=click.Choice(
-        ["auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"]
+        [
+            "auto",
+            "linear",
+            "post-nonlinear",
+            "convolutive",
+            "underdetermined",
+            "nonlinear",
+            "amortised",
+        ]
     ),
     default="auto",
     show_default=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -11,18 +12,25 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
-from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
+from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
-from sourcesep.selection import PRIORS, select
+from sourcesep.selection import FAMILIES, PRIORS, select
 
 __all__ = ["IVAE"]
 
 
-class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class IVAE(
+    LatentsMixin,
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """Identifiable VAE: sources that are unique up to order and scale.
 
     A latent-variable model whose prior p(z|u) depends on an auxiliary variable u (by
@@ -33,14 +41,15 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", \
-            "nonlinear"} or tuple of them
-        Family of the decoder p(x|z). ``"auto"`` is linear; where the linear components
-        still depend on each other, another family if it fits better and its components can
-        be told apart: post-nonlinear or nonlinear. A tuple restricts or extends what
-        ``"auto"`` chooses among. ``"convolutive"`` is for rooms; with it rows are samples in
-        time, and ``sfreq`` gives their rate. ``"nonlinear"`` needs torch
-        (``pip install sourcesep[nonlinear]``).
+    mixing : str or tuple of str
+        Family of the decoder p(x|z): ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
+        ``"underdetermined"``, ``"nonlinear"`` or ``"amortised"``. ``"auto"`` is linear; where
+        the linear components still depend on each other, post-nonlinear or nonlinear if one
+        of them fits better and its components can be told apart. A tuple is what ``"auto"``
+        chooses among instead. ``"convolutive"`` is for rooms, rows are then samples in time
+        and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need torch
+        (``pip install sourcesep[nonlinear]``). ``"amortised"`` has noise in every channel,
+        takes NaN in X for missing, and needs u wherever it is given X.
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.
@@ -55,13 +64,16 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Whether columns of different units count alike when fewer components than
         columns are asked for, and in the order of the components.
     kernel_size : int, optional
-        Post-nonlinear: taps of the mixing. None is the family's own choice.
+        Post-nonlinear: taps of the mixing. Amortised: samples that encoder and decoder
+        see, an odd number. None is the family's own choice.
     post_kernel_size : int
         Post-nonlinear: taps of a filter behind the curves.
+    condition_decoder : bool
+        Amortised: whether the decoder sees u too, p(x|z,u). The theorem wants p(x|z).
     n_restarts : int, optional
         Nonlinear: fits that are trained side by side; ``transform`` gives their
         consensus, ``inverse_transform`` inverts the best. As many as `quality` allows by
-        default: 2, 4 or 6.
+        default: 2, 4 or 6. Amortised: of the flow that networks may start from.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result; closed forms always give
         their best.
@@ -124,6 +136,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         standardise: bool = False,
         kernel_size: int | None = 1,
         post_kernel_size: int = 1,
+        condition_decoder: bool = False,
         n_restarts: int | None = None,
         quality: str = "normal",
         device: str = "auto",
@@ -138,6 +151,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.standardise = standardise
         self.kernel_size = kernel_size
         self.post_kernel_size = post_kernel_size
+        self.condition_decoder = condition_decoder
         self.n_restarts = n_restarts
         self.quality = quality
         self.device = device
@@ -185,7 +199,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.label_counts_ = np.bincount(u.labels[u.labels >= 0], minlength=u.n_labels)
         keep = excerpt(u, self.model_.memory)
         part = u.take(keep)
-        elbo = self.model_.elbo(x[:, keep][:, part.used], part.take(part.used))
+        x = (x if self.model_.accepts_missing else impute(x))[:, keep]
+        elbo = self.model_.elbo(x[:, part.used], part.take(part.used))
         self.history_ = {
             name: [*self.model_.history[name], float(getattr(elbo, name).mean())]
             for name in ("reconstruction", "kl")
@@ -226,18 +241,35 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def transform(self, X: ArrayLike, *, u: Any = None) -> Array:
         """Return the posterior mean of the sources, shape (n_samples, n_components).
 
-        Invertible maps need no u. With u given it is the mean of q(z|x,u).
+        Invertible maps need no u. With u given it is the mean of q(z|x,u). Other maps need
+        what the fit was given; new stretches of time get variances of their own.
         """
         X = self._validate(X)
-        given = None if u is None else self._labels_of_the_fit(self._auxiliary(X, u))
-        return self.model_.posterior(X.T, given).mean.T
+        if self.model_.is_invertible:
+            given = None if u is None else self._labels_of_the_fit(self._auxiliary(X, u))
+            return self.model_.posterior(X.T, given).mean.T
+        model, given = self._with_prior_for(X, u)
+        return model.posterior(X.T, given).mean.T
+
+    def adapted(self, X: ArrayLike, *, u: Any = None) -> tuple[Self, Auxiliary]:
+        """Return this estimator with the prior that rows of X have, and their u.
+
+        New stretches of time get variances of their own, with the map fixed; labels and
+        covariates keep what the fit has learned of them.
+        """
+        other = copy.copy(self)
+        other.model_, given = self._with_prior_for(self._validate(X), u)
+        return other, given
 
     def fit_transform(self, X: ArrayLike, y: Any = None, *, u: Any = None) -> Array:
         """Fit, and return the sources of X."""
         return self.fit(X, y, u=u).transform(X)
 
-    def inverse_transform(self, S: ArrayLike) -> Array:
-        """Mix sources of shape (n_samples, n_components) by the decoder."""
+    def inverse_transform(self, S: ArrayLike, *, u: Any = None) -> Array:
+        """Mix sources of shape (n_samples, n_components) by the decoder.
+
+        u counts where the decoder was conditioned on it.
+        """
         check_is_fitted(self)
         S = np.asarray(S, np.float64)
         if S.ndim != 2 or S.shape[1] != self.model_.n_components:
@@ -245,7 +277,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 f"S of shape {S.shape}: must be (n_samples, {self.model_.n_components}), a "
                 "column for each component"
             )
-        return self.model_.decode(S.T).T
+        given = None if u is None else self._labels_of_the_fit(auxiliary.from_array(u, len(S)))
+        return self.model_.decode(S.T, given).T
 
     def elbo(self, X: ArrayLike, *, u: Any = None) -> tuple[float, float]:
         """Return the two terms of the ELBO, (reconstruction, kl), in nats a sample.
@@ -263,89 +296,6 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         reconstruction, kl = self.elbo(X, u=u)
         return reconstruction - kl
 
-    def sample(self, n: int, *, u: Any = None) -> tuple[Array, Array]:
-        """Draw n samples of sources and observations.
-
-        Parameters
-        ----------
-        n : int
-            How many.
-        u : array-like of shape (n,), optional
-            Labels to draw for; labels as frequent as in the fit by default.
-
-        Returns
-        -------
-        S : ndarray of shape (n, n_components)
-            Sources.
-        X : ndarray of shape (n, n_features)
-            Observations.
-        """
-        check_is_fitted(self)
-        if not isinstance(n, int | np.integer) or n < 1:
-            raise SettingsError(f"n={n!r}: must be a whole number of samples, 1 or more")
-        rng = self._generator()
-        if u is None:
-            names = tuple(map(str, range(len(self.label_counts_))))
-            share = self.label_counts_ / self.label_counts_.sum()
-            labels = rng.choice(len(names), size=n, p=share).astype(np.int64)
-            given = Auxiliary((Scale(labels, names),), None, self.u_names_ is None, "array")
-        else:
-            given = self._labels_of_the_fit(auxiliary.from_array(u, n))
-        z, x = self.model_.sample(given, rng)
-        return z.T, x.T
-
-    def effect(self, component: int, values: ArrayLike | None = None) -> Array:
-        """Decode with one component moved and the others at their prior mean.
-
-        Parameters
-        ----------
-        component : int
-            Which one.
-        values : array-like of shape (n_values,), optional
-            Where to; -2 to 2 standard deviations in 9 steps by default.
-
-        Returns
-        -------
-        ndarray of shape (n_values, n_features)
-            Observations.
-        """
-        check_is_fitted(self)
-        d = self.model_.n_components
-        if not isinstance(component, int | np.integer) or not 0 <= component < d:
-            raise SettingsError(f"component={component!r}: must be 0 to {d - 1}")
-        steps = np.linspace(-2, 2, 9) if values is None else np.asarray(values, np.float64)
-        if steps.ndim != 1:
-            raise InputError(f"values of shape {steps.shape}: must be (n_values,)")
-        mean, _ = self.model_.prior_moments()
-        centre = np.average(mean, axis=0, weights=self.label_counts_)
-        z = np.tile(centre[:, None], (1, len(steps)))
-        z[component] = steps
-        return self.model_.decode(z).T
-
-    def prior_table(self) -> list[dict[str, Any]]:
-        """Return mean and variance of every component given every label.
-
-        Returns
-        -------
-        list of dict
-            A row each: ``label``, ``component``, ``mean``, ``variance`` and ``n_samples``;
-            ready for ``pandas.DataFrame``.
-        """
-        check_is_fitted(self)
-        mean, variance = self.model_.prior_moments()
-        names = self.u_names_ or tuple(map(str, range(len(mean))))
-        return [
-            {
-                "label": name,
-                "component": k,
-                "mean": float(mean[row, k]),
-                "variance": float(variance[row, k]),
-                "n_samples": int(self.label_counts_[row]),
-            }
-            for row, name in enumerate(names)
-            for k in range(self.model_.n_components)
-        ]
-
     def _generator(self) -> np.random.Generator:
         try:
             return np.random.default_rng(self.random_state)
@@ -355,6 +305,17 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 "numpy.random.Generator, or None"
             ) from error
 
+    def _accepts_missing(self, is_fit: bool) -> bool:
+        """Whether NaN may be in X: a fit may have ended in another family than asked for."""
+        asked = self.mixing if isinstance(self.mixing, str) else ""
+        family = FAMILIES.get(asked) if is_fit else self.model_
+        return family is not None and family.accepts_missing
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._accepts_missing(is_fit=True)
+        return tags
+
     @property
     def _n_features_out(self) -> int:
         return self.model_.n_components
@@ -363,7 +324,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         if not reset:
             check_is_fitted(self)
         X = validate_data(
-            self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1
+            self,
+            X,
+            reset=reset,
+            dtype=np.float64,
+            ensure_all_finite="allow-nan" if self._accepts_missing(reset) else True,
+            ensure_min_samples=2 if reset else 1,
         )
         checked: Array = X
         check_magnitude(checked.min(), checked.max())
@@ -391,6 +357,12 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         return auxiliary.renumbered(u, self.u_names_)
 
     def _with_prior_for(self, X: Array, u: Any) -> tuple[Model, Auxiliary]:
+        """The model as it is for these rows, and their u."""
+        if u is None and self.u_names_ is not None and not self.model_.is_invertible:
+            raise InputError(
+                f"u=None: mixing={self.model_.family!r} was fitted with labels or covariates, and "
+                "needs those of every row; give them as u"
+            )
         built = self._auxiliary(X, u)
         if built.is_time:
             return self.model_.refit_prior(X.T, built), built

@@ -209,7 +209,7 @@ def _try(model: Model) -> None:
     with np.errstate(all="ignore"):
         z, x = model.sample(u, np.random.default_rng(0))
         model.elbo(x, u)
-        model.decode(model.posterior(x).mean)
+        model.decode(model.posterior(x, u).mean, u)
         model.refit_prior(x, u)
         model.image(x, 0, u)
     shapes = {"z": (z, model.n_components), "x": (x, model.n_channels)}

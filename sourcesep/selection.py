@@ -12,10 +12,12 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
@@ -33,6 +35,7 @@ FAMILIES: dict[str, type[Model]] = {
         ConvolutiveModel,
         UnderdeterminedModel,
         CouplingModel,
+        AmortisedModel,
     )
 }
 """The model families by the name they go by in ``mixing=``."""
@@ -97,7 +100,7 @@ def select(
     Parameters
     ----------
     x : ndarray of shape (n_channels, n_times)
-        Observations.
+        Observations; NaN where missing, if the family that is asked for accepts that.
     u : Auxiliary
         Their auxiliary variable.
     rng : numpy.random.Generator
@@ -113,11 +116,14 @@ def select(
         If a setting is unknown, or cannot be for this x.
     """
     families = _families(mixing)
-    check(x, u, settings.n_components)
+    filled = impute(x)
+    check(filled, u, settings.n_components)
 
     def fitted(name: str) -> Selection:
-        model = FAMILIES[name].configured(settings).fit(x, u, rng)
-        verdict = judge(model, x, u, settings.sfreq, rng)
+        family = FAMILIES[name]
+        given = x if family.accepts_missing else filled
+        model = family.configured(settings).fit(given, u, rng)
+        verdict = judge(model, given, u, settings.sfreq, rng)
         return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
 
     candidates = (mixing,) if isinstance(mixing, str) and mixing != "auto" else families

@@ -59,9 +59,11 @@ def separate(
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
-    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear"}
-        Family of the decoder (see `IVAE`); what ``"auto"`` chooses among depends on the kind
-        of recording: linear for EEG and tables, all but nonlinear for audio.
+    mixing : str
+        Family of the decoder: ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
+        ``"underdetermined"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`). What ``"auto"``
+        chooses among depends on the kind of recording: linear for EEG and tables, the first
+        four for audio.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
@@ -122,6 +124,8 @@ def separate(
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
+            if not ivae.model_.is_invertible:
+                ivae, u = ivae.adapted(recording.data.T, u=u)
             keep = excerpt(u, ivae.model_.memory)
             with np.errstate(over="ignore", invalid="ignore"):
                 elbo = ivae.elbo(x.T[keep], u=u.take(keep))

@@ -41,9 +41,9 @@ class Effort(NamedTuple):
 EFFORT = {"fast": Effort(2, 600), "normal": Effort(4, 2200), "best": Effort(6, 6000)}
 """By `Settings.quality`."""
 STRAGGLER = 0.5
-"""A restart this many nats a sample worse than the best has no part in the consensus."""
+"""Nats a sample below the best at which a restart has no part in the consensus."""
 ORDER_SAMPLES = 5000
-"""Explained power is measured on this many samples."""
+"""On which explained power is measured."""
 
 
 class CouplingModel(InvertibleModel):
@@ -396,6 +396,6 @@ class CouplingModel(InvertibleModel):
 def _at_least_two(n_components: int) -> None:
     if n_components < 2:
         raise SettingsError(
-            f"n_components={n_components}: a nonlinear map needs at least 2 linearly "
-            "independent signals; use mixing='linear' or 'post-nonlinear'"
+            f"n_components={n_components}: a nonlinear map needs at least 2 linearly independent "
+            "signals; use mixing='linear' or 'post-nonlinear'"
         )

@@ -62,6 +62,11 @@ class State:
     tensors: dict[str, NDArray[Any]]
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def part(self, name: str) -> dict[str, NDArray[Any]]:
+        """Tensors whose names begin with ``name.``, without that."""
+        whole = f"{name}."
+        return {k.removeprefix(whole): v for k, v in self.tensors.items() if k.startswith(whole)}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -143,6 +148,8 @@ class Model(ABC):
     is_invertible: ClassVar[bool]
     is_calibrated: ClassVar[bool] = True
     """Whether it has been measured how often the verdict is right on fits of this family."""
+    accepts_missing: ClassVar[bool] = False
+    """Whether entries of x may be NaN, in the fit and after."""
     n_splits: ClassVar[int] = 2
     """Random halvings of the data on which a verdict can afford to refit it."""
     mends: ClassVar[tuple[str, ...]] = ()
@@ -188,7 +195,10 @@ class Model(ABC):
 
     @abstractmethod
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """q(z|x,u). Invertible maps need no u: the posterior is then centred on f^-1(x)."""
+        """q(z|x,u). Invertible maps need no u: the posterior is then centred on f^-1(x).
+
+        Others raise InputError without it.
+        """
 
     @abstractmethod
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:

@@ -11,7 +11,7 @@ from scipy.special import gammaln
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["SHAPES", "LabelPrior"]
+__all__ = ["SHAPES", "LabelPrior", "spread"]
 
 SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
@@ -25,7 +25,7 @@ NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
 
 
-def _spread(shape: NDArray[np.float64]) -> Array:
+def spread(shape: NDArray[np.float64]) -> Array:
     """Standard deviation of a generalised Gaussian of scale 1."""
     spread: Array = np.exp(0.5 * (gammaln(3 / shape) - gammaln(1 / shape)))
     return spread
@@ -61,7 +61,7 @@ class LabelPrior:
     @property
     def variance(self) -> Array:
         """Variance of each component given each label, shape (n_labels, n_components)."""
-        variance: Array = (self.scale * _spread(self.shape)) ** 2
+        variance: Array = (self.scale * spread(self.shape)) ** 2
         return variance
 
     @classmethod

@@ -19,7 +19,7 @@ from sourcesep.exceptions import MissingDependencyError, SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["History", "Objective", "Schedule", "require_torch", "resolve_device", "train"]
+__all__ = ["PILOT", "History", "Objective", "Schedule", "require_torch", "resolve_device", "train"]
 
 PILOT = 5
 """Steps that are timed and thrown away, with or without a budget: the minibatches after
@@ -146,13 +146,13 @@ class History:
         return self.reconstruction - self.kl
 
 
-def require_torch() -> None:
+def require_torch(family: str = "nonlinear") -> None:
     """Raise MissingDependencyError, with the cure, where torch cannot be imported."""
     try:
         import torch  # noqa: F401
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
-            f"mixing=nonlinear needs torch, which cannot be imported ({error}); install it: "
+            f"mixing={family} needs torch, which cannot be imported ({error}); install it: "
             "pip install 'sourcesep[nonlinear]'"
         ) from error
 

@@ -13,6 +13,8 @@ from scipy.stats import multivariate_normal, norm
 
 from sourcesep import metrics, windows
 from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.exceptions import InputError
+from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.linear import LinearModel
@@ -97,6 +99,20 @@ def of_three_directions():
     return UnderdeterminedModel(3, sfreq=250.0, windows=(0.128,))
 
 
+def noisy(rng):
+    """A curved mixture that sensors add a tenth of noise to."""
+    x = curved(rng)
+    return x + 0.1 * rng.standard_normal(x.shape)
+
+
+def amortised_matrix():
+    return AmortisedModel(kernel_size=1, candidates=("linear",))
+
+
+def few_steps():
+    return AmortisedModel(kernel_size=1, candidates=("networks",), n_restarts=1, n_steps=60)
+
+
 FAMILIES = [
     Family("linear, Gaussian prior", gaussian_linear, instantaneous),
     Family("linear, any shape", LinearModel, non_gaussian),
@@ -104,6 +120,8 @@ FAMILIES = [
     Family("convolutive", fast_room, filtered),
     Family("underdetermined", of_three_directions, three_at_places),
     Family("nonlinear", one_coupling_restart, curved),
+    Family("amortised, a matrix", amortised_matrix, instantaneous),
+    Family("amortised, networks", few_steps, noisy),
 ]
 
 
@@ -176,7 +194,7 @@ class TestMap:
         model, x, u = fitted
         if not model.is_linear:
             pytest.skip("images of a curve do not add up so")
-        z = model.posterior(x).mean
+        z = model.posterior(x, u).mean
         silence = model.decode(np.zeros_like(z))
         for k in range(model.n_components):
             alone = np.zeros_like(z)
@@ -188,10 +206,11 @@ class TestMap:
         images = model.images(x, u)
         power = np.square(images - images.mean(axis=2, keepdims=True)).sum(axis=(1, 2))
         assert (np.diff(power) <= 1e-9 * power[0]).all()
-        z = model.posterior(x).mean
+        z = model.posterior(x, None if model.is_invertible else u).mean
         np.testing.assert_allclose(z.std(axis=1), 1, rtol=1e-6)
-        # a filter that varies over time does not keep the mean at 0
-        atol = 1e-9 if model.representation == "time" else 2e-2
+        # a filter that varies over time does not keep the mean at 0; and where u is time the
+        # prior's mean is 0, and a posterior's need not be
+        atol = 1e-9 if model.is_invertible else 2e-2 if model.representation == "stft" else 0.1
         np.testing.assert_allclose(z.mean(axis=1), 0, atol=atol)
         if model.is_linear:
             silence = model.decode(np.zeros((model.n_components, 1)))
@@ -229,7 +248,7 @@ class TestLikelihood:
         label = 7
         inside = x[:, u.labels == label]
         law = multivariate_normal(inside.mean(axis=1), 4 * np.cov(x))
-        n = 40_000
+        n = 40_000 if model.is_invertible else 8000
         drawn = law.rvs(n, random_state=1).T
         where = np.full(n, np.flatnonzero(u.labels == label)[0])
         weight = np.exp(model.log_density(drawn, u.take(where)) - law.logpdf(drawn.T))
@@ -246,7 +265,8 @@ class TestLikelihood:
         z, drawn = model.sample(u, np.random.default_rng(0))
         found = model.posterior(drawn, u)
         if model.representation == "time":
-            assert ((found.mean - z) / found.scale).std() == pytest.approx(1, abs=0.05)
+            spread = ((found.mean - z) / found.scale).std()
+            assert spread == pytest.approx(1, abs=0.05 if model.is_invertible else 0.15)
         else:
             # frames of a signal are not free: what is filtered there and back is not the same
             assert metrics.mcc(z.T, found.mean.T) > 0.8
@@ -274,7 +294,9 @@ class TestFit:
         if model.memory > 1:
             pytest.skip("too few windows to learn a filter for every path from")
         again = family.build().fit(x, u, np.random.default_rng(0))
-        assert metrics.mcc(z.T, again.posterior(x, u).mean.T) > 0.99
+        # of noisy data the model that drew them does not know the sources either
+        known = 1.0 if model.is_invertible else metrics.mcc(z.T, model.posterior(x, u).mean.T)
+        assert metrics.mcc(z.T, again.posterior(x, u).mean.T) > known - 0.01
 
     def test_same_seed_same_bits(self, fitted, family):
         model, x, u = fitted
@@ -312,7 +334,9 @@ class TestFit:
     def test_blank_fits_the_same_again(self, fitted):
         model, x, u = fitted
         again = model.blank().fit(x, u, np.random.default_rng(0))
-        assert metrics.mcc(model.posterior(x).mean.T, again.posterior(x).mean.T) > 1 - 1e-6
+        given = None if model.is_invertible else u
+        a, b = (m.posterior(x, given).mean.T for m in (model, again))
+        assert metrics.mcc(a, b) > 1 - 1e-6
         assert again.n_components == model.n_components
 
     def test_refit_prior_keeps_the_map_and_learns_new_labels(self, fitted):
@@ -321,17 +345,26 @@ class TestFit:
         other_x = x[:, : N_TIMES // 2] * 1.0
         other_u = in_time(N_TIMES // 2, 250)
         other = model.refit_prior(other_x, other_u)
-        np.testing.assert_array_equal(other.posterior(x).mean, model.posterior(x).mean)
         assert other.prior_moments()[0].shape[0] == 8
-        z = model.posterior(other_x).mean
+        z = other.posterior(other_x, other_u).mean
+        np.testing.assert_array_equal(other.decode(z), model.decode(z))
         power = [np.square(z[:, other_u.labels == k]).mean(axis=1) for k in range(8)]
         if not model.is_bound:
             np.testing.assert_allclose(other.prior_moments()[1], power, rtol=0.1)
         assert model.log_density(x, u).mean() == pytest.approx(
-            model.refit_prior(x, u).log_density(x, u).mean()
+            model.refit_prior(x, u).log_density(x, u).mean(),
+            abs=1e-6 if model.is_invertible else 0.05,
         )
         for name, tensor in model.state().tensors.items():
             np.testing.assert_array_equal(tensor, before[name])
+
+    def test_what_is_not_invertible_needs_u(self, fitted):
+        model, x, _ = fitted
+        if model.is_invertible:
+            model.posterior(x)
+            return
+        with pytest.raises(InputError, match="u=None"):
+            model.posterior(x)
 
     def test_left_out_samples_do_not_count(self, family):
         rng = np.random.default_rng(0)

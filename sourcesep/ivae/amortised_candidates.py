@@ -1,0 +1,106 @@
+"""What the `amortised` family chooses between: a map with its prior, and how likely it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.amortised_maps import MatrixMap, NetworkMap
+from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
+from sourcesep.ivae.latent_start import LatentStart
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.linear_gaussian import LinearGaussian
+from sourcesep.ivae.missing import impute
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.prior_network import NetworkPrior
+from sourcesep.ivae.prior_tables import GAUSSIAN, Prior, gaussian_prior, pooled, table_for
+from sourcesep.ivae.training import History
+
+__all__ = ["Candidate", "fit_matrix", "score"]
+
+NO_HISTORY = History(
+    np.zeros(0, np.int64), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(1, np.int64)
+)
+"""Of what is fitted in closed form."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A map with the prior that it was fitted with, and how."""
+
+    map: MatrixMap | NetworkMap
+    prior: Prior
+    history: History
+
+
+def fit_matrix(
+    x: Array,
+    u: Auxiliary,
+    free: NDArray[np.bool_],
+    rng: np.random.Generator,
+    n_components: int | None,
+    starts: tuple[str, ...],
+) -> Candidate:
+    """Fit the linear candidate.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Each channel of mean 0 and variance 1: noise is every channel's own, so that
+        their scales say nothing of what to keep. NaN where missing.
+    u : Auxiliary
+        Every sample has a label.
+    free : ndarray of bool, shape (n_times,)
+        Samples to be fitted on.
+    rng : numpy.random.Generator
+        For every random choice.
+    n_components : int or None
+        Number of sources; the rank by default.
+    starts : tuple of str
+        Of `LinearModel`.
+    """
+    filled, part, with_mean = impute(x)[:, free], u.take(free), not u.is_time
+    linear = LinearModel(n_components, starts=starts).fit(filled, part, rng)
+    gaussian, mean, variance = LinearGaussian.fit(
+        filled, linear.mixing, part.labels, u.n_labels, with_mean=with_mean
+    )
+    counts = np.bincount(part.labels, minlength=u.n_labels)
+    start = LatentStart(gaussian, pooled(mean, variance, counts))
+    prior: Prior = gaussian_prior(mean, variance)
+    if u.covariates is not None:
+        prior = NetworkPrior.fit(start(x[:, free]), part, rng, shapes=GAUSSIAN)
+    return Candidate(MatrixMap(start), prior, NO_HISTORY)
+
+
+def score(
+    candidate: Candidate,
+    x: Array,
+    u: Auxiliary,
+    held: NDArray[np.bool_],
+    *,
+    with_spectra: bool = False,
+) -> float:
+    """Log density of held-out samples, nats a sample of standardised x.
+
+    Networks that see neighbours know the sources' spectra. A matrix does not, and is
+    given what its sources' own past tells of them where it is compared with such networks
+    (`with_spectra`).
+    """
+    if isinstance(candidate.map, NetworkMap) and candidate.map.sees_neighbours:
+        density = candidate.map.log_density(x, *table_for(candidate.prior, u))[held].mean()
+    else:
+        unseen = table_for(candidate.prior, u.take(held))
+        density = candidate.map.log_density(x[:, held], *unseen).mean()
+    if with_spectra:
+        z = candidate.map.start.by_matrix(x)
+        past, white = (
+            heldout_log_likelihood(
+                v, u.labels, u.n_labels, held, with_mean=not u.is_time, shapes=GAUSSIAN
+            )
+            for v in (innovations(z), z)
+        )
+        density += (past - white).sum(axis=0).mean()
+    return float(density)

@@ -1,0 +1,150 @@
+"""How the networks of the `amortised` family are trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.amortised_candidates import Candidate
+from sourcesep.ivae.amortised_maps import NetworkMap, table_of
+from sourcesep.ivae.bound import Bound, Observed, Reconstruction
+from sourcesep.ivae.latent_start import LatentStart
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.networks import Architecture, Autoencoder
+from sourcesep.ivae.prior_network import NetworkPrior, standardised
+from sourcesep.ivae.prior_tables import GAUSSIAN, Prior
+from sourcesep.ivae.priors import LabelPrior, spread
+from sourcesep.ivae.training import Schedule, train
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["fit_networks"]
+
+REGRESSION = 400
+"""Steps of the decoder on the start, at most."""
+LEARNING_RATE = 5e-3
+WARM_UP = 0.05
+MORE_NOISE = 0.01
+"""Added to what the decoder leaves of a channel of variance 1: more noise than there is lets
+the encoder find its way."""
+
+
+def fit_networks(
+    start: LatentStart,
+    x: Array,
+    u: Auxiliary,
+    held: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    kernel_size: int,
+    condition_decoder: bool,
+    n_restarts: int,
+    n_steps: int,
+    device: str,
+) -> Candidate:
+    """Train networks from the linear candidate, or from a flow where that is better.
+
+    Parameters
+    ----------
+    start : LatentStart
+        The linear candidate.
+    x : ndarray of shape (n_channels, n_times)
+        Each channel of mean 0 and variance 1; NaN where missing.
+    u : Auxiliary
+        Every sample has a label.
+    held : ndarray of bool, shape (n_times,)
+        Samples that are not trained on.
+    rng : numpy.random.Generator
+        For every random choice.
+    kernel_size : int
+        Samples that the networks see.
+    condition_decoder : bool
+        Whether the decoder sees u.
+    n_restarts : int
+        Of the flow.
+    n_steps : int
+        Minibatches; half as many for the flow.
+    device : str
+        Where they are trained.
+    """
+    is_complete = bool(np.isfinite(x).all())
+    if kernel_size == 1 and is_complete and start.linear.n_components > 1:
+        start = start.with_flow(
+            x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
+        )
+    z, free, with_mean = start(x), u.take(~held), not u.is_time
+    prior: Prior
+    if u.covariates is None:
+        inputs: NDArray[np.generic] = u.labels
+        prior = LabelPrior.fit(
+            z[:, ~held], free.labels, u.n_labels, with_mean=with_mean, shapes=GAUSSIAN
+        )
+    else:
+        prior = NetworkPrior.fit(z[:, ~held], free, rng)
+        inputs = standardised(u.covariates, prior.centre, prior.width)
+    architecture = Architecture(
+        len(x),
+        len(z),
+        n_labels=u.n_labels if u.covariates is None else 0,
+        n_covariates=0 if u.covariates is None else len(inputs),
+        kernel_size=kernel_size,
+        with_mean=with_mean,
+        condition_decoder=condition_decoder,
+        with_missing=not is_complete,
+    )
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    with torch.no_grad():
+        net = Autoencoder.draw(architecture, 1, generator)
+        _set_skip(net, x, z)
+        _set_prior(net, prior)
+        net = net.with_parameters(net.parameters.to(device))
+        observed = Observed(x, z, inputs, net)
+        regression = Reconstruction(net, observed, held, generator, encoded=False)
+        train(regression, Schedule(min(REGRESSION, n_steps), LEARNING_RATE))
+        net.views["noise"].copy_((regression.noise_left() + MORE_NOISE).log()[..., None])
+        bound = Bound(net, observed, held, generator, prior.shape, n_steps)
+        history = train(bound, Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP))
+        net = net.with_parameters(net.parameters.cpu())
+        prior = _prior_in(net, prior)
+    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
+
+
+def _set_skip(net: Autoencoder, x: Array, z: Array) -> None:
+    """Start the decoder at the best matrix from z to x, without memory."""
+    kernel_size = net.architecture.kernel_size
+    seen = np.isfinite(x).all(axis=0)
+    if not seen.any():
+        return
+    matrix = np.linalg.lstsq(z[:, seen].T, x[:, seen].T, rcond=None)[0].T
+    middle = slice(kernel_size // 2, len(z) * kernel_size, kernel_size)
+    net.views["decoder.skip"][:, :, middle] = torch.tensor(matrix).to(net.parameters)
+
+
+def _prior_weights(net: Autoencoder) -> list[Tensor]:
+    return [net.views[f"prior.{kind}{i}"] for i in range(3) for kind in ("weight", "bias")]
+
+
+def _set_prior(net: Autoencoder, prior: Prior) -> None:
+    """Start the networks' prior at this one."""
+    if isinstance(prior, NetworkPrior):
+        for view, value in zip(_prior_weights(net), prior.weights, strict=True):
+            view.copy_(torch.tensor(value))
+    else:
+        table = table_of(prior, with_mean=net.architecture.with_mean)
+        net.views["prior"].copy_(torch.tensor(table))
+
+
+def _prior_in(net: Autoencoder, start: Prior) -> Prior:
+    """Return the prior that has been trained, in the form of the one it started at."""
+    if isinstance(start, NetworkPrior):
+        weights = tuple(view[0].double().numpy() for view in _prior_weights(net))
+        return NetworkPrior(weights, start.centre, start.width, start.table)
+    every = net.moments(torch.arange(start.n_labels))[0].double().numpy()
+    d = len(start.shape)
+    mean = every[d:].T if net.architecture.with_mean else np.zeros_like(start.mean)
+    return LabelPrior(mean, np.exp(0.5 * every[:d]).T / spread(start.shape), start.shape)

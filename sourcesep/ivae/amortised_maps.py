@@ -1,0 +1,226 @@
+"""The two kinds of map that the `amortised` family may have: a matrix, or networks.
+
+Both know standardised x and the prior as a table with a row for every sample, and answer
+in the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.ivae.latent_start import LatentStart
+from sourcesep.ivae.model import ELBO, Array, State
+from sourcesep.ivae.networks import Architecture, Autoencoder
+from sourcesep.ivae.priors import LabelPrior
+
+if TYPE_CHECKING:
+    from sourcesep.ivae.inference import Inference
+
+__all__ = [
+    "MatrixMap",
+    "NetworkMap",
+    "NoisyMap",
+    "map_from_state",
+    "table_of",
+]
+
+
+def table_of(prior: LabelPrior, *, with_mean: bool) -> Array:
+    """Log variances, then means, of every row of a prior: (n_moments, n_rows)."""
+    columns = [np.log(prior.variance)] + [prior.mean] * with_mean
+    table: Array = np.concatenate(columns, axis=1).T
+    return table
+
+
+class NoisyMap(ABC):
+    """x = f(z) + noise, and what is known of z once x is seen.
+
+    x is (n_channels, n_times) with channels of about mean 0 and variance 1, NaN where
+    missing. `prior` is a table of moments, `rows` the row of every sample in it.
+    """
+
+    start: LatentStart
+
+    @property
+    @abstractmethod
+    def noise(self) -> Array:
+        """Variance of the noise in every channel, (n_channels,)."""
+
+    @abstractmethod
+    def decode(self, z: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """f(z), (n_channels, n_times)."""
+
+    @abstractmethod
+    def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Mean and standard deviation of q(z|x,u), each (n_components, n_times)."""
+
+    @abstractmethod
+    def infer(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """The same of p(z|x,u), as well as can be."""
+
+    @abstractmethod
+    def elbo(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> ELBO:
+        """Both terms of the bound of q."""
+
+    @abstractmethod
+    def log_density(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """log p(x|u) of the entries that are there, or the best bound, (n_times,)."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything needed to rebuild the map."""
+
+
+@dataclass(frozen=True)
+class MatrixMap(NoisyMap):
+    """f is the start's matrix, so that everything is exact (but for a non-Gaussian prior)."""
+
+    start: LatentStart
+
+    @property
+    def noise(self) -> Array:
+        """Variance of the noise in every channel, (n_channels,)."""
+        return self.start.linear.noise
+
+    def decode(self, z: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """f(z), (n_channels, n_times)."""
+        x: Array = self.start.linear.mixing @ z
+        return x
+
+    def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Mean and standard deviation of the exact posterior."""
+        mean, covariance, _ = self._exact(x, prior, rows)
+        return mean, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
+
+    infer = encode
+
+    def elbo(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> ELBO:
+        """Both terms; their difference is the log density."""
+        mean, covariance, density = self._exact(x, prior, rows)
+        entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
+        scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
+        kl = -entropy - prior.expected_log_prob(mean, scale, rows).sum(axis=0)
+        return ELBO(density + kl, kl)
+
+    def log_density(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """log p(x|u) of the entries that are there, (n_times,)."""
+        return self._exact(x, prior, rows)[2]
+
+    def _exact(
+        self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]
+    ) -> tuple[Array, Array, Array]:
+        return self.start.linear.posterior(x, prior.mean[rows].T, prior.variance[rows].T)
+
+    def state(self) -> State:
+        """Everything needed to rebuild the map."""
+        return self.start.state()
+
+
+@dataclass(frozen=True)
+class NetworkMap(NoisyMap):
+    """f is a decoder network, and q an encoder network with a full covariance.
+
+    Parameters
+    ----------
+    net : Autoencoder
+        Of one restart, on the CPU.
+    start : LatentStart
+        First guess of z, which the encoder corrects.
+    seed : int
+        Of the draws from q.
+    """
+
+    net: Autoencoder
+    start: LatentStart
+    seed: int
+
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether samples hang together, so that they cannot be weighted one by one."""
+        return self.net.architecture.kernel_size > 1
+
+    @property
+    def noise(self) -> Array:
+        """Variance of the noise in every channel, (n_channels,)."""
+        noise: Array = self.net.log_noise[0, :, 0].double().exp().numpy()
+        return noise
+
+    def decode(self, z: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """f(z), (n_channels, n_times)."""
+        import torch
+
+        from sourcesep.ivae.networks import contexts
+
+        margin = self.net.architecture.kernel_size // 2
+        padded = np.pad(z, ((0, 0), (margin, margin)), mode="edge")
+        like = self.net.parameters
+        stacked = contexts(torch.tensor(padded).to(like)[None, :, None], 2 * margin + 1)
+        table = torch.tensor(table_of(prior, with_mean=self.net.architecture.with_mean)).to(like)
+        told = self.net.bounded(table[None][:, :, torch.tensor(rows)])
+        with torch.no_grad():
+            x: Array = self.net.decode(stacked, told)[0].double().numpy()
+        return x
+
+    def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Mean and standard deviation of q(z|x,u), each (n_components, n_times)."""
+        return self._inference(x, prior, rows).codes()[:2]
+
+    def infer(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """The same by weighted draws; of q itself where samples hang together."""
+        if self.sees_neighbours:
+            return self.encode(x, prior, rows)
+        return self._inference(x, prior, rows).weighted()[:2]
+
+    def elbo(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> ELBO:
+        """Both terms of the bound of q, the first by draws."""
+        inference = self._inference(x, prior, rows)
+        mean, scale, entropy = inference.codes()
+        expected = prior.expected_log_prob(mean, scale, rows).sum(axis=0)
+        return ELBO(inference.reconstruction(), -entropy - expected)
+
+    def log_density(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """The importance-weighted bound; the ELBO where samples hang together."""
+        if self.sees_neighbours:
+            return self.elbo(x, prior, rows).per_sample
+        return self._inference(x, prior, rows).weighted()[2]
+
+    def _inference(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Inference:
+        import torch
+
+        from sourcesep.ivae.bound import Observed
+        from sourcesep.ivae.inference import Inference
+
+        table = torch.tensor(table_of(prior, with_mean=self.net.architecture.with_mean))
+        net = self.net.with_labels(table[None].to(self.net.parameters))
+        observed = Observed(x, self.start(x), rows, net)
+        return Inference(net, observed, prior.shape, self.seed)
+
+    def state(self) -> State:
+        """Everything needed to rebuild the map."""
+        start = self.start.state()
+        facts = {
+            "architecture": dataclasses.asdict(self.net.architecture),
+            "seed": self.seed,
+        }
+        return State(
+            start.tensors | {"net": self.net.parameters.numpy()}, start.facts | {"net": facts}
+        )
+
+
+def map_from_state(state: State) -> MatrixMap | NetworkMap:
+    """Rebuild a map from its `state`."""
+    start = LatentStart.from_state(state)
+    facts: dict[str, Any] | None = state.facts.get("net")
+    if facts is None:
+        return MatrixMap(start)
+    import torch
+
+    architecture = Architecture.from_facts(facts["architecture"])
+    net = Autoencoder(torch.tensor(state.tensors["net"]), architecture)
+    return NetworkMap(net, start, facts["seed"])

@@ -1,0 +1,144 @@
+"""First guesses of z from x alone, from which the `amortised` family sets out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.coupling import CouplingModel
+from sourcesep.ivae.linear_gaussian import LinearGaussian
+from sourcesep.ivae.model import Array, State
+from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.whitening import numerical_rank
+
+__all__ = ["MARGIN", "LatentStart"]
+
+MARGIN = 0.02
+"""Least gain in held-out log-likelihood, nats a sample, for which a matrix is given up."""
+FARTHEST = 6.0
+"""Standard deviations beyond which a flow may only have lost its way."""
+LEAST_DEVIATION = 0.02
+"""Of the noise on a channel of variance 1 that a flow is shown."""
+
+
+@dataclass(frozen=True)
+class LatentStart:
+    """z by a matrix, or by a flow.
+
+    With fewer sources than channels the flow has more components than there are sources:
+    x lies near a curved surface, which its principal directions would fold if there were
+    too few. Then the components of which u tells most are the sources.
+
+    Parameters
+    ----------
+    linear : LinearGaussian
+        The matrix.
+    moments : tuple of two ndarray of shape (n_components,)
+        Mean and variance of its sources over all labels.
+    flow : CouplingModel or None
+        The consensus of its restarts.
+    chosen : tuple of int
+        Which of the flow's components are the sources.
+    """
+
+    linear: LinearGaussian
+    moments: tuple[Array, Array]
+    flow: CouplingModel | None = None
+    chosen: tuple[int, ...] = ()
+
+    def by_matrix(self, x: Array) -> Array:
+        """z by the matrix, (n_components, n_times); missing entries of x say nothing."""
+        mean, variance = (np.broadcast_to(m[:, None], (len(m), x.shape[1])) for m in self.moments)
+        return self.linear.posterior(x, mean, variance)[0]
+
+    def __call__(self, x: Array) -> Array:
+        """First guess of z, (n_components, n_times)."""
+        there = np.isfinite(x).all()
+        z = x[:0] if self.flow is not None and there else self.by_matrix(x)
+        if self.flow is None:
+            return z
+        if not there:
+            x = np.where(np.isfinite(x), x, self.linear.mixing @ z)
+        found = self.flow.posterior(x).mean[list(self.chosen)]
+        return np.clip(found, -FARTHEST, FARTHEST)
+
+    def with_flow(
+        self,
+        x: Array,
+        u: Auxiliary,
+        held: NDArray[np.bool_],
+        rng: np.random.Generator,
+        *,
+        n_restarts: int,
+        n_steps: int,
+        device: str,
+    ) -> Self:
+        """Return the start with a flow if that explains held-out samples better.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_channels, n_times)
+            Complete, each channel of mean 0 and variance 1.
+        u : Auxiliary
+            Every sample has a label.
+        held : ndarray of bool, shape (n_times,)
+            Samples that are not fitted on.
+        rng : numpy.random.Generator
+            For every random choice.
+        n_restarts, n_steps : int
+            Of the flow.
+        device : str
+            Where it is trained.
+        """
+        d = self.linear.n_components
+        n_latents = min(numerical_rank(x), 2 * d + 1)
+        if n_latents > d:
+            # a surface without noise has no density
+            x = x + LEAST_DEVIATION * rng.standard_normal(x.shape)
+        flow = CouplingModel(n_latents, n_restarts=n_restarts, n_steps=n_steps, device=device)
+        flow.fit(x[:, ~held], u.take(~held), rng)
+        unseen = u.take(held)
+        gain = flow.log_density(x[:, held], unseen) - flow.linear.log_density(x[:, held], unseen)
+        if gain.mean() <= MARGIN:
+            return self
+        told = _told(flow.prior, np.bincount(u.labels[~held], minlength=u.n_labels))
+        chosen = np.sort(np.argsort(-told, kind="stable")[:d])
+        return replace(self, flow=flow, chosen=tuple(chosen.tolist()))
+
+    def state(self) -> State:
+        """Everything needed to rebuild it."""
+        tensors: dict[str, NDArray[Any]] = {
+            "mixing": self.linear.mixing,
+            "noise": self.linear.noise,
+            "mean": self.moments[0],
+            "variance": self.moments[1],
+        }
+        if self.flow is None:
+            return State(tensors, {"flow": None})
+        flow = self.flow.state()
+        tensors |= {f"flow.{name}": value for name, value in flow.tensors.items()}
+        return State(tensors, {"flow": flow.facts, "chosen": self.chosen})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Rebuild a start from `state`."""
+        tensors, facts = state.tensors, state.facts
+        linear = LinearGaussian(tensors["mixing"], tensors["noise"])
+        start = cls(linear, (tensors["mean"], tensors["variance"]))
+        if facts["flow"] is None:
+            return start
+        flow = CouplingModel.from_state(State(state.part("flow"), facts["flow"]))
+        return replace(start, flow=flow, chosen=tuple(facts["chosen"]))
+
+
+def _told(prior: LabelPrior, counts: NDArray[np.int64]) -> Array:
+    """Nats a sample by which u makes each component likelier, (n_components,)."""
+    share = counts / counts.sum()
+    mean = share @ prior.mean
+    overall = share @ (prior.variance + (prior.mean - mean) ** 2)
+    told: Array = 0.5 * (np.log(overall) - share @ np.log(prior.variance))
+    return told
