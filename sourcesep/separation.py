@@ -125,7 +125,7 @@ def separate(
         if model is not None:
             ivae = _given(model, recording, n_components)
             if not ivae.model_.is_invertible:
-                ivae, u = ivae.adapted(recording.data.T, u=u)
+                ivae, u = ivae.adapted(x.T, u=u)
             keep = excerpt(u, ivae.model_.memory)
             with np.errstate(over="ignore", invalid="ignore"):
                 elbo = ivae.elbo(x.T[keep], u=u.take(keep))
