@@ -332,7 +332,7 @@ class IVAE(
             ensure_min_samples=2 if reset else 1,
         )
         checked: Array = X
-        check_magnitude(checked)
+        check_magnitude(checked.min(), checked.max())
         return checked
 
     def _auxiliary(self, X: Array, u: Any, lengths: list[int] | None = None) -> Auxiliary:

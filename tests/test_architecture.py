@@ -36,7 +36,9 @@ HEAVY = {
 # earlier rows, and from within itself.
 LAYERS = (
     ("__init__", "_version", "exceptions"),
-    ("metrics", "output", "recording", "windows"),
+    ("metrics", "output", "windows"),
+    ("samples",),
+    ("recording",),
     ("adapters", "simulate", "spec"),
     ("labels",),
     ("factors",),

@@ -301,7 +301,7 @@ def _origin_of(recording: Recording) -> EEGOrigin:
     if isinstance(recording.origin, EEGOrigin):
         return recording.origin
     info = mne.create_info(list(recording.names), recording.sfreq, "eeg", verbose="error")
-    raw = mne.io.RawArray(recording.data.copy(), info, verbose="error")
+    raw = mne.io.RawArray(recording.data[:].copy(), info, verbose="error")
     return EEGOrigin(raw, tuple(range(recording.n_channels)))
 
 

@@ -144,7 +144,7 @@ def time_axis(recording: Recording) -> Axis:
 
 def standard_loadings(separation: Separation) -> Array:
     """Loadings in standard deviations of each channel, (n_channels, n_components)."""
-    spread = separation.recording.data.std(axis=1, keepdims=True)
+    spread = np.sqrt(separation.recording.summary.variance)[:, None]
     scaled: Array = loadings(separation) / np.where(spread > 0, spread, 1)
     return scaled
 
@@ -180,7 +180,7 @@ def _loudest(x: Array) -> float:
 
 
 def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
-    recording, recorded = separation.recording, separation.recording.data
+    recording, recorded = separation.recording, separation.recording.data[:]
     excerpt = choose_excerpt(recorded, recording.sfreq, len(called) + 2)
     x, y = time_axis(recording), panels.mel_axis(recording.sfreq)
     full = _loudest(recorded)
