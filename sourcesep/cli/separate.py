@@ -1,0 +1,237 @@
+"""``sourcesep separate``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sourcesep.cli.talk import FAILED, about, fail, printable, talk
+from sourcesep.exceptions import SettingsError, SourcesepError
+
+if TYPE_CHECKING:
+    from sourcesep.batch import Outcome
+
+__all__ = ["separate"]
+
+
+def _exclude(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.UsageError(
+            f"--exclude={text}: must be component numbers joined by commas, e.g. 0,3"
+        ) from None
+
+
+@click.command()
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    default="separated",
+    show_default=True,
+    help="Folder that gets a folder for each input.",
+)
+@click.option(
+    "-k",
+    "--n-components",
+    type=click.IntRange(1),
+    help="Number of sources.  [default: the rank; tables: by held-out ELBO]",
+)
+@click.option(
+    "--mixing",
+    type=click.Choice(
+        [
+            "auto",
+            "linear",
+            "post-nonlinear",
+            "convolutive",
+            "underdetermined",
+            "nonlinear",
+            "amortised",
+        ]
+    ),
+    default="auto",
+    show_default=True,
+    help="Family of the mixing.",
+)
+@click.option(
+    "--aux",
+    metavar="SPEC",
+    help="Auxiliary variable u: segments[:SECONDS[,SECONDS...]],"
+    " adaptive, annotations[:REGEX], column:NAME[,NAME], file:PATH, joined by +.  "
+    "[default: segments that suit the kind of input]",
+)
+@click.option("--model", metavar="FILE", help="Use this fitted model instead of fitting one.")
+@click.option("--save-model", metavar="FILE", help="Write the fitted model (.safetensors).")
+@click.option(
+    "--bit-depth",
+    type=click.Choice(["16", "24", "float"]),
+    help="Of the written audio.  [default: the input's]",
+)
+@click.option(
+    "--exclude", metavar="LIST", help="EEG: components to remove, e.g. 0,3; adds cleaned_raw.fif."
+)
+@click.option("--columns", metavar="LIST", help="Tables: columns to separate, e.g. a,b,c.")
+@click.option(
+    "--kernel-size",
+    type=click.IntRange(1),
+    help="Taps of the mixing, for families with memory.  [default: the family's own]",
+)
+@click.option(
+    "--quality",
+    type=click.Choice(["fast", "normal", "best"]),
+    default="normal",
+    show_default=True,
+    help="How much time a fit may take for how good a result.",
+)
+@click.option(
+    "-d",
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where families that are trained are trained.",
+)
+@click.option(
+    "--seed",
+    "random_state",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of every random choice.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    "n_jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Inputs that are worked on side by side.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Work on a Dask cluster instead, e.g. tcp://scheduler:8786; its workers must see the"
+    " same files.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    default="1/1",
+    show_default=True,
+    help="Do share I of N of the inputs, for arrays of jobs.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Skip inputs whose result is there from the same settings."
+)
+@click.option("-f", "--overwrite", is_flag=True, help="Replace earlier results.")
+@click.option("--report", is_flag=True, help="Write report.html too, to look at and listen to.")
+@click.option("--json", "as_json", is_flag=True, help="Print each result.json, one a line.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say how every choice was made.")
+def separate(
+    inputs: tuple[str, ...],
+    output: str,
+    save_model: str | None,
+    bit_depth: str | None,
+    exclude: str | None,
+    n_jobs: int,
+    dask: str | None,
+    shard: str,
+    resume: bool,
+    overwrite: bool,
+    report: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **settings: Any,
+) -> None:
+    r"""Separate each INPUT into its sources.
+
+    \b
+    Audio  .wav .flac .ogg .mp3 .aiff ...   -> source00.wav ..., residual.wav
+    EEG    .fif .edf .bdf .set .vhdr        -> sources_raw.fif, component_maps.png
+    Table  .csv .npy .parquet               -> sources.csv, loadings.csv
+
+    Every result has a verdict (trusted, doubtful, not identifiable) in result.json. Audio
+    sources and residual add up to the input. Not for vocals or drums by name from a song:
+    for those use a supervised separator.
+    """
+    from tqdm import tqdm
+
+    from sourcesep import auxiliary
+    from sourcesep.batch import Job, separate_files, share
+    from sourcesep.output import folders_for
+
+    if save_model and len(inputs) > 1:
+        raise click.UsageError(
+            "--save-model: takes one INPUT; give the others in runs of their own"
+        )
+    if save_model and not save_model.endswith(".safetensors"):
+        raise click.UsageError(f"--save-model={save_model}: must end in .safetensors")
+    saving = {
+        "overwrite": overwrite,
+        "bit_depth": bit_depth,
+        "exclude": _exclude(exclude),
+        "report": report,
+    }
+    try:
+        if settings["aux"] is not None:
+            auxiliary.parse(settings["aux"])
+        folders = list(folders_for(inputs, Path(output)).items())
+        model_path = None if save_model is None else Path(save_model)
+        tasks = [
+            Job(path, folder, settings, saving, model_path, resume)
+            for path, folder in share(folders, shard)
+        ]
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    failed = []
+    bar = tqdm(total=len(tasks), disable=None if len(tasks) > 1 and not quiet else True)
+    try:
+        for outcome in separate_files(tasks, n_jobs=n_jobs, dask=dask):
+            bar.update()
+            if not quiet:
+                for warning in outcome.warnings:
+                    talk(f"warning: {about(outcome.path, warning)}")
+            if outcome.error is not None:
+                failed.append(outcome.path)
+                fail(outcome.error, outcome.path)
+            else:
+                _report(outcome, as_json=as_json, quiet=quiet, verbose=verbose)
+    except SourcesepError as error:
+        fail(error)
+        sys.exit(FAILED)
+    finally:
+        bar.close()
+    if failed:
+        if len(tasks) > 1:
+            talk(f"error: {len(failed)} of {len(tasks)} inputs failed:")
+            for path in failed:
+                talk(f"  {path}")
+        sys.exit(FAILED)
+
+
+def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Say what a separation has found."""
+    result = outcome.result or {}
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False, sort_keys=True))
+    elif not quiet:
+        n = result["n_components"]
+        line = f"{outcome.folder}: {n} source{'s' * (n > 1)}, {result['verdict']}"
+        click.echo(printable(line + ", was there already" * outcome.resumed))
+    if not quiet and result["verdict"] != "trusted":
+        talk(f"{outcome.path}: {result['verdict']}: {result['sentence']}")
+    if verbose:
+        talk(f"{outcome.path}: {result['reason']}; u = {result['settings']['aux']}")
+        for choice, scores in result["candidates"].items():
+            for name, score in scores.items():
+                talk(f"{outcome.path}: {choice} {name}: {score:.4f} nats a sample, held out")
