@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from peers_nonlinear import VAE
 
 from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.evidence import replica_agreement
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.model import QUALITIES, Array, Settings
 from sourcesep.metrics import mcc
 from sourcesep.simulate.protocols import Protocol, icebeem, ivae, shuffled_labels
-from sourcesep.verdict import judge, replica_agreement
+from sourcesep.verdict import judge
 
 CASES: dict[str, Callable[[int], Protocol]] = {
     "paper": lambda seed: ivae(random_state=seed),

@@ -38,10 +38,15 @@ __all__ = [
     "check",
     "default_spec",
     "from_array",
+    "is_in_time",
     "parse",
     "renumbered",
     "resolve",
 ]
+
+
+IN_TIME = ("segments", "adaptive")
+"""Terms whose labels are stretches of time, and ask for nothing beside the samples."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def build_many(
                 "give more, or use segments instead"
             )
     # A segment lies in one recording, and so in one folder: naming these adds nothing.
-    in_time = [term for term in terms if term.name in ("segments", "adaptive")]
+    in_time = [term for term in terms if term.name in IN_TIME]
     telling = [t for t in terms if not (in_time and t.name in ("recording", "folder"))]
     factors = [FACTORS[term.name](term, recordings) for term in telling]
     used = np.concatenate([_used(r, reject_by_annotation) for r in recordings])
@@ -156,6 +161,11 @@ def build_many(
         is_time=len(telling) == len(in_time),
         spec=canonical(terms),
     )
+
+
+def is_in_time(spec: str | None) -> bool:
+    """Whether a SPEC asks for stretches of time alone, as the default does."""
+    return spec is None or all(term.name in IN_TIME for term in parse(spec))
 
 
 def from_array(u: ArrayLike, n_times: int) -> Auxiliary:

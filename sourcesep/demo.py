@@ -83,7 +83,7 @@ def run(folder: Path, *, overwrite: bool = True) -> Iterator[Row]:
         before = float(metrics.si_sdr(heard, mixture.data[0]).mean())
         ours = best_si_sdr(heard, np.stack([image[0] for image in separation.images]))
         ica = FastICA(2, whiten="unit-variance", random_state=0, max_iter=1000)
-        theirs = best_si_sdr(heard, ica.fit_transform(separation.recording.data.T).T)
+        theirs = best_si_sdr(heard, ica.fit_transform(separation.recording.data[:].T).T)
         yield Row(
             name, ours - before, theirs - before, separation.verdict.label, separation.seconds
         )

@@ -12,19 +12,25 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
-from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
+from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
 from sourcesep.selection import FAMILIES, PRIORS, select
 
 __all__ = ["IVAE"]
 
 
-class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class IVAE(
+    LatentsMixin,
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """Identifiable VAE: sources that are unique up to order and scale.
 
     A latent-variable model whose prior p(z|u) depends on an auxiliary variable u (by
@@ -35,13 +41,13 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     ----------
     n_components : int, optional
         Number of sources; the numerical rank of X by default.
-    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", \
-            "nonlinear", "amortised"} or tuple of them
-        Family of the decoder p(x|z). ``"auto"`` is linear; where the linear components
-        still depend on each other, another family if it fits better and its components can
-        be told apart: post-nonlinear or nonlinear. A tuple restricts or extends what
-        ``"auto"`` chooses among. ``"convolutive"`` is for rooms; with it rows are samples in
-        time, and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need torch
+    mixing : str or tuple of str
+        Family of the decoder p(x|z): ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
+        ``"underdetermined"``, ``"nonlinear"`` or ``"amortised"``. ``"auto"`` is linear; where
+        the linear components still depend on each other, post-nonlinear or nonlinear if one
+        of them fits better and its components can be told apart. A tuple is what ``"auto"``
+        chooses among instead. ``"convolutive"`` is for rooms, rows are then samples in time
+        and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need torch
         (``pip install sourcesep[nonlinear]``). ``"amortised"`` has noise in every channel,
         takes NaN in X for missing, and needs u wherever it is given X.
     aux : str
@@ -66,9 +72,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Amortised: whether the decoder sees u too, p(x|z,u). The theorem wants p(x|z).
     n_restarts : int, optional
         Nonlinear: fits that are trained side by side; ``transform`` gives their
-        consensus, ``inverse_transform`` inverts the best. Amortised: of the
-        flow that networks may start from. As many as `quality` allows by
-        default: 2, 4 or 6.
+        consensus, ``inverse_transform`` inverts the best. As many as `quality` allows by
+        default: 2, 4 or 6. Amortised: of the flow that networks may start from.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result; closed forms always give
         their best.
@@ -222,7 +227,6 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             standardise=self.standardise,
             kernel_size=self.kernel_size,
             post_kernel_size=self.post_kernel_size,
-            condition_decoder=self.condition_decoder,
             n_restarts=self.n_restarts,
             quality=self.quality,
             device=self.device,
@@ -237,11 +241,11 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def transform(self, X: ArrayLike, *, u: Any = None) -> Array:
         """Return the posterior mean of the sources, shape (n_samples, n_components).
 
-        With u given it is the mean of q(z|x,u). Amortised models need what the fit was
-        given, where new stretches of time get variances of their own; others need no u.
+        Invertible maps need no u. With u given it is the mean of q(z|x,u). Other maps need
+        what the fit was given; new stretches of time get variances of their own.
         """
         X = self._validate(X)
-        if not self.model_.needs_u:
+        if self.model_.is_invertible:
             given = None if u is None else self._labels_of_the_fit(self._auxiliary(X, u))
             return self.model_.posterior(X.T, given).mean.T
         model, given = self._with_prior_for(X, u)
@@ -292,89 +296,6 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         reconstruction, kl = self.elbo(X, u=u)
         return reconstruction - kl
 
-    def sample(self, n: int, *, u: Any = None) -> tuple[Array, Array]:
-        """Draw n samples of sources and observations.
-
-        Parameters
-        ----------
-        n : int
-            How many.
-        u : array-like of shape (n,), optional
-            Labels to draw for; labels as frequent as in the fit by default.
-
-        Returns
-        -------
-        S : ndarray of shape (n, n_components)
-            Sources.
-        X : ndarray of shape (n, n_features)
-            Observations.
-        """
-        check_is_fitted(self)
-        if not isinstance(n, int | np.integer) or n < 1:
-            raise SettingsError(f"n={n!r}: must be a whole number of samples, 1 or more")
-        rng = self._generator()
-        if u is None:
-            names = tuple(map(str, range(len(self.label_counts_))))
-            share = self.label_counts_ / self.label_counts_.sum()
-            labels = rng.choice(len(names), size=n, p=share).astype(np.int64)
-            given = Auxiliary((Scale(labels, names),), None, self.u_names_ is None, "array")
-        else:
-            given = self._labels_of_the_fit(auxiliary.from_array(u, n))
-        z, x = self.model_.sample(given, rng)
-        return z.T, x.T
-
-    def effect(self, component: int, values: ArrayLike | None = None) -> Array:
-        """Decode with one component moved and the others at their prior mean.
-
-        Parameters
-        ----------
-        component : int
-            Which one.
-        values : array-like of shape (n_values,), optional
-            Where to; -2 to 2 standard deviations in 9 steps by default.
-
-        Returns
-        -------
-        ndarray of shape (n_values, n_features)
-            Observations.
-        """
-        check_is_fitted(self)
-        d = self.model_.n_components
-        if not isinstance(component, int | np.integer) or not 0 <= component < d:
-            raise SettingsError(f"component={component!r}: must be 0 to {d - 1}")
-        steps = np.linspace(-2, 2, 9) if values is None else np.asarray(values, np.float64)
-        if steps.ndim != 1:
-            raise InputError(f"values of shape {steps.shape}: must be (n_values,)")
-        mean, _ = self.model_.prior_moments()
-        centre = np.average(mean, axis=0, weights=self.label_counts_)
-        z = np.tile(centre[:, None], (1, len(steps)))
-        z[component] = steps
-        return self.model_.decode(z).T
-
-    def prior_table(self) -> list[dict[str, Any]]:
-        """Return mean and variance of every component given every label.
-
-        Returns
-        -------
-        list of dict
-            A row each: ``label``, ``component``, ``mean``, ``variance`` and ``n_samples``;
-            ready for ``pandas.DataFrame``.
-        """
-        check_is_fitted(self)
-        mean, variance = self.model_.prior_moments()
-        names = self.u_names_ or tuple(map(str, range(len(mean))))
-        return [
-            {
-                "label": name,
-                "component": k,
-                "mean": float(mean[row, k]),
-                "variance": float(variance[row, k]),
-                "n_samples": int(self.label_counts_[row]),
-            }
-            for row, name in enumerate(names)
-            for k in range(self.model_.n_components)
-        ]
-
     def _generator(self) -> np.random.Generator:
         try:
             return np.random.default_rng(self.random_state)
@@ -386,7 +307,8 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def _accepts_missing(self, is_fit: bool) -> bool:
         """Whether NaN may be in X: a fit may have ended in another family than asked for."""
-        family = FAMILIES.get(str(self.mixing)) if is_fit else self.model_
+        asked = self.mixing if isinstance(self.mixing, str) else ""
+        family = FAMILIES.get(asked) if is_fit else self.model_
         return family is not None and family.accepts_missing
 
     def __sklearn_tags__(self) -> Any:
@@ -410,7 +332,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             ensure_min_samples=2 if reset else 1,
         )
         checked: Array = X
-        check_magnitude(checked)
+        check_magnitude(checked.min(), checked.max())
         return checked
 
     def _auxiliary(self, X: Array, u: Any, lengths: list[int] | None = None) -> Auxiliary:
@@ -436,7 +358,7 @@ class IVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def _with_prior_for(self, X: Array, u: Any) -> tuple[Model, Auxiliary]:
         """The model as it is for these rows, and their u."""
-        if u is None and self.u_names_ is not None and self.model_.needs_u:
+        if u is None and self.u_names_ is not None and not self.model_.is_invertible:
             raise InputError(
                 f"u=None: mixing={self.model_.family!r} was fitted with labels or covariates, and "
                 "needs those of every row; give them as u"

@@ -96,12 +96,12 @@ def _scores(reference: Recording, estimate: Recording) -> tuple[float, float, fl
             f"{reference.path}: {reference.n_channels} channels, {estimate.path} has "
             f"{estimate.n_channels}; a reference must have one channel or as many"
         )
-    truth = np.broadcast_to(reference.data, estimate.data.shape)
     # a channel in which the source cannot be heard has nothing to score
-    heard = (np.ptp(truth, axis=1) > 0) & (np.ptp(estimate.data, axis=1) > 0)
+    heard = ~(reference.summary.constant | estimate.summary.constant)
     if not heard.any():
         return -np.inf, -np.inf, 0.0
-    truth, data = truth[heard], estimate.data[heard]
+    data = estimate.data[heard]
+    truth = np.broadcast_to(reference.data[:], estimate.data.shape)[heard]
     correlation = np.mean([abs(np.corrcoef(t, e)[0, 1]) for t, e in zip(truth, data, strict=True)])
     return (
         float(metrics.si_sdr(truth, data).mean()),

@@ -86,7 +86,7 @@ def _adaptive(term: Term, recordings: Sequence[Recording]) -> Factor:
 
 def _power_changes(recording: Recording) -> NDArray[np.int64]:
     """Where the log power of a recording's channels changes, with both ends."""
-    data, n_times = recording.data[np.ptp(recording.data, axis=1) > 0], recording.n_times
+    data, n_times = recording.data[~recording.summary.constant], recording.n_times
     seconds = FRAME_SECONDS.get(recording.kind, n_times / recording.sfreq / 400)
     size = max(round(seconds * recording.sfreq), 4)
     n_frames = n_times // size

@@ -6,8 +6,10 @@ import hashlib
 import importlib
 import inspect
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -16,13 +18,36 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.samples import Samples, Stamp, Summary, check_unchanged, pieces, summarise
 
-__all__ = ["Event", "Kind", "Recording", "adapter_for", "check_magnitude", "from_array", "read"]
+__all__ = [
+    "Event",
+    "Kind",
+    "Recording",
+    "adapter_for",
+    "check_magnitude",
+    "from_array",
+    "longest_in_memory",
+    "read",
+]
 
 Kind = Literal["audio", "eeg", "table", "array"]
 
 LARGEST = 1e100
 """Magnitude beyond which samples are refused: sums of their squares must be floats too."""
+
+MOST_IN_MEMORY = 2**22
+"""Samples, of all channels together, of the longest audio file that is held in memory: 48 s of
+stereo at 44.1 kHz. A longer one is fitted on as many from all over it; more than 40 s of talkers
+in stretches did not separate them better."""
+FEWEST_TIMES = 2**18
+"""However many channels: 6 s at 44.1 kHz, on which 32 channels were separated."""
+
+N_STRETCHES = 20
+"""That a long recording is fitted on."""
+
+QUIET = 1e-4
+"""Stretches of less than this share of the mean power say little: they are not fitted on."""
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "audio": (
@@ -47,9 +72,9 @@ CURES = {
 """What to do about the files people try most and that no adapter reads."""
 
 
-def check_magnitude(data: NDArray[np.float64], where: str = "") -> None:
-    """Refuse samples beyond `LARGEST`."""
-    if data.size and (peak := np.abs(data).max()) > LARGEST:
+def check_magnitude(low: float, high: float, where: str = "") -> None:
+    """Refuse samples that reach beyond `LARGEST`."""
+    if (peak := max(-low, high)) > LARGEST:
         raise InputError(
             f"{where}samples up to {peak:.3g}: {LARGEST:g} is the largest that can be computed "
             "with; rescale the channels"
@@ -79,8 +104,9 @@ class Recording:
 
     Parameters
     ----------
-    data : ndarray of shape (n_channels, n_times)
-        Samples as float64; audio in [-1, 1], EEG in volts, tables as given.
+    data : ndarray, or Samples, of shape (n_channels, n_times)
+        Samples as float64; audio in [-1, 1], EEG in volts, tables as given. A long audio
+        file's are read when they are sliced; ``data[:]`` reads them all.
     sfreq : float
         Samples a second (1 for tables: a row is a step).
     names : tuple of str
@@ -105,7 +131,7 @@ class Recording:
         sample, not finite, beyond `LARGEST`, or silent throughout.
     """
 
-    data: NDArray[np.float64]
+    data: Samples
     sfreq: float
     names: tuple[str, ...]
     units: tuple[str, ...]
@@ -114,15 +140,16 @@ class Recording:
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     path: Path | None = None
     origin: Any = None
+    _stamp: Stamp | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        stamp = None if self.path is None else Stamp.of(self.path)
+        object.__setattr__(self, "_stamp", stamp)
         where = f"{self.path.name}: " if self.path is not None else ""
-        data = self.data
-        if data.ndim != 2:
-            raise InputError(
-                f"{where}shape={data.shape}: a recording has two axes, (channels, times)"
-            )
-        n_channels, n_times = data.shape
+        shape = self.data.shape
+        if len(shape) != 2:
+            raise InputError(f"{where}shape={shape}: a recording has two axes, (channels, times)")
+        n_channels, n_times = shape
         if len(self.names) != n_channels or len(self.units) != n_channels:
             raise InputError(
                 f"{where}{n_channels} channels but {len(self.names)} names and "
@@ -135,15 +162,17 @@ class Recording:
                 f"{where}n_channels={n_channels}, n_times={n_times}: at least one channel "
                 "and two samples are needed; is this the right file?"
             )
-        bad = [n for n, row in zip(self.names, data, strict=True) if not np.isfinite(row).all()]
+        low, high = self.summary.low, self.summary.high
+        good = np.isfinite(low) & np.isfinite(high)
+        bad = [n for n, is_good in zip(self.names, good, strict=True) if not is_good]
         if bad:
             raise InputError(
                 f"{where}NaN or infinite samples in channel {', '.join(bad[:5])}"
                 f"{' ...' if len(bad) > 5 else ''}: all must be finite; "
                 "repair or leave out those channels"
             )
-        check_magnitude(data, where)
-        if not np.ptp(data, axis=1).any():
+        check_magnitude(low.min(), high.max(), where)
+        if self.summary.constant.all():
             raise InputError(
                 f"{where}every channel is constant (silent): there is nothing to separate; "
                 "check the recording"
@@ -157,12 +186,58 @@ class Recording:
     @property
     def n_times(self) -> int:
         """Number of samples in each channel."""
-        return int(self.data.shape[1])
+        return self.data.shape[1]
 
     @property
     def seconds(self) -> float:
         """Duration in seconds."""
         return self.n_times / self.sfreq
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `data` is an array; else it is read from a file whenever it is sliced."""
+        return isinstance(self.data, np.ndarray)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """What can be said of each channel without keeping its samples."""
+        return summarise(self.data, max(1, longest_in_memory(self.n_channels) // N_STRETCHES))
+
+    @cached_property
+    def stretches(self) -> list[slice]:
+        """Which samples to fit on: all, or stretches from wherever a long recording sounds."""
+        if self.in_memory:
+            return [slice(0, self.n_times)]
+        spans, power = self.summary.spans, self.summary.power
+        lengths = np.array([span.stop - span.start for span in spans])
+        sounding = np.flatnonzero(power > QUIET * np.average(power, weights=lengths))
+        count = min(N_STRETCHES, len(sounding))
+        chosen = np.linspace(0, len(sounding) - 1, count).round().astype(int)
+        return [spans[i] for i in sounding[chosen]]
+
+    def excerpt(self) -> NDArray[np.float64]:
+        """Return the stretches to fit on, end to end."""
+        if self.in_memory:
+            return self.data[:]
+        return np.concatenate([self.data[:, span] for span in self.stretches], axis=1)
+
+    def part(self, span: slice) -> Recording:
+        """Return a stretch of the recording, in memory."""
+        if span == slice(0, self.n_times) and self.in_memory:
+            return self
+        moved = tuple(replace(e, onset=e.onset - span.start / self.sfreq) for e in self.events)
+        columns = {name: values[span] for name, values in self.columns.items()}
+        return replace(self, data=self.data[:, span], events=moved, columns=columns)
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with a file that is not any more what was read."""
+        if self.path is not None:
+            check_unchanged(self.path, self._stamp)
+
+
+def longest_in_memory(n_channels: int) -> int:
+    """Samples in each channel up to which an audio file is held in memory and fitted whole."""
+    return max(MOST_IN_MEMORY // n_channels, FEWEST_TIMES)
 
 
 def suffix_of(path: Path) -> str:
@@ -254,24 +329,38 @@ def _check_path(path: Path) -> None:
 
 def _warn_about_channels(recording: Recording) -> None:
     """Warn once about constant and once about identical channels; both are handled."""
-    data, names = recording.data, recording.names
-    constant = [n for n, span in zip(names, np.ptp(data, axis=1), strict=True) if span == 0]
-    if constant:
+    names, constant = recording.names, recording.summary.constant
+    if constant.any():
+        which = ", ".join(n for n, is_constant in zip(names, constant, strict=True) if is_constant)
         warnings.warn(
-            f"channel {', '.join(constant)} is constant (silent): it carries no source and is "
+            f"channel {which} is constant (silent): it carries no source and is "
             "kept as it is in the residual",
             SourcesepWarning,
             stacklevel=3,
         )
-    twins: dict[bytes, list[str]] = {}
-    for name, row in zip(names, data, strict=True):
-        if name not in constant:
-            twins.setdefault(hashlib.blake2b(row).digest(), []).append(name)
-    for same in twins.values():
-        if len(same) > 1:
-            warnings.warn(
-                f"channels {', '.join(same)} are identical: they count as one when sources are "
-                "found",
-                SourcesepWarning,
-                stacklevel=3,
-            )
+    for same in _identical(recording):
+        warnings.warn(
+            f"channels {', '.join(names[i] for i in same)} are identical: they count as one when "
+            "sources are found",
+            SourcesepWarning,
+            stacklevel=3,
+        )
+
+
+def _identical(recording: Recording) -> list[list[int]]:
+    """Return the groups of channels, none constant, that hold the same samples."""
+    summary = recording.summary
+    facts = np.stack([summary.low, summary.high, summary.mean, summary.variance], axis=1)
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for i in np.flatnonzero(~summary.constant).tolist():
+        alike[tuple(facts[i])].append(i)
+    digests = {i: hashlib.blake2b() for same in alike.values() if len(same) > 1 for i in same}
+    if not digests:
+        return []
+    for x, *_ in pieces(recording.data, summary.spans[0].stop):
+        for i, digest in digests.items():
+            digest.update(x[i].tobytes())
+    twins: dict[bytes, list[int]] = defaultdict(list)
+    for i, digest in digests.items():
+        twins[digest.digest()].append(i)
+    return [same for same in twins.values() if len(same) > 1]

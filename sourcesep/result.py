@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, plain, replacing, sha256
 from sourcesep.recording import Recording, adapter_for
+from sourcesep.samples import pieces
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
@@ -26,10 +28,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Separation"]
 
+MOST_AT_ONCE = 2**19
+"""Values of all images together that are computed at once: 4 MiB, which caches hold."""
+SHORTEST_BLOCK = 32
+"""Of maps with memory: blocks as multiples of it, so that margins stay a small part."""
+
 
 @dataclass
 class Separation:
     """The sources of a recording, the model that found them, and the verdict.
+
+    A model is fitted once and then applied block by block, to files of any length. What is
+    asked for as one array (`sources`, `image`, `images`, `mixture`, `residual`) is put
+    together from the blocks and has to fit in memory; `blocks` does not.
 
     Parameters
     ----------
@@ -37,16 +48,14 @@ class Separation:
         What was separated.
     ivae : IVAE
         Fitted estimator.
-    sources : ndarray of shape (n_components, n_times)
-        Posterior means, of unit variance; ordered by the power they explain.
     u : Auxiliary
-        The auxiliary variable.
+        The auxiliary variable of the samples of the fit (`Recording.stretches`).
     settings : dict
         What was asked for, resolved.
     candidates : dict
         Held-out scores behind every choice made.
     elbo : tuple of float
-        Reconstruction and KL on this recording, nats a sample.
+        Reconstruction and KL on the samples of the fit, nats a sample.
     warnings : list of str
         What was handled on the way.
     seconds : float
@@ -55,18 +64,18 @@ class Separation:
 
     recording: Recording
     ivae: IVAE
-    sources: Array
     u: Auxiliary
     settings: dict[str, Any]
     elbo: tuple[float, float]
     candidates: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    _energy: Array | None = field(default=None, init=False, repr=False)
 
     @property
     def n_components(self) -> int:
         """Number of sources."""
-        return len(self.sources)
+        return self.ivae.model_.n_components
 
     @property
     def mixing(self) -> Array | None:
@@ -80,33 +89,103 @@ class Separation:
         verdict: Verdict = self.ivae.verdict_
         return verdict
 
+    @property
+    def keeps_input(self) -> bool:
+        """Whether images and residual add up to the recording as it is, distortion and all."""
+        x = self.recording.data[:, :1]
+        return self.ivae.model_.mixture(x) is x
+
+    def blocks(self) -> Iterator[tuple[Array, Array]]:
+        """Go through the recording in blocks of bounded size.
+
+        Yields
+        ------
+        mixture : ndarray of shape (n_channels, times)
+            What images and residual add up to: the recording, less a distortion undone.
+        images : ndarray of shape (n_components, n_channels, times)
+            Every source as the channels hear it.
+        """
+        model = self.ivae.model_
+        energy = np.zeros(self.n_components)
+        for x, u, _, core in self._pieces():
+            mixture, images = model.mixture(x), model.images(x, u)[:, :, core]
+            energy += [np.vdot(image, image) for image in images]
+            yield mixture[:, core], images
+        self._energy = energy  # whoever has gone through all blocks need not do it again
+
+    def _pieces(self) -> Iterator[tuple[Array, Auxiliary | None, slice, slice]]:
+        """Yield x with margins and its u, where it lies in the whole, and where without margins.
+
+        What is in memory is one piece for a map with memory, whose ends are then those of
+        the recording; u of a long recording is known for the stretches of the fit only.
+        """
+        recording, model = self.recording, self.ivae.model_
+        memory, n_times = model.memory, recording.n_times
+        size = MOST_AT_ONCE // (self.n_components * recording.n_channels)
+        # pieces of maps on frames have to begin on the grid of frames
+        size = max(SHORTEST_BLOCK * memory, size // memory * memory)
+        if memory > 1 and recording.in_memory:
+            size = n_times
+        margin = memory if memory > 1 else 0
+        for x, span, core in pieces(recording.data, size, margin):
+            around = slice(span.start - core.start, span.start - core.start + x.shape[1])
+            yield x, self.u.take(around) if recording.in_memory else None, span, core
+
+    def _whole(self, shape: tuple[int, ...], part: Callable[[Array, Any], Array]) -> Array:
+        """Put an array (*shape, n_times) together from what `part` makes of x and u."""
+        whole = np.empty((*shape, self.recording.n_times))
+        for x, u, span, core in self._pieces():
+            whole[..., span] = part(x, u)[..., core]
+        return whole
+
+    @cached_property
+    def sources(self) -> Array:
+        """Posterior means of unit variance, by the power they explain, (n_components, n_times)."""
+        model = self.ivae.model_
+        return self._whole(
+            (self.n_components,),
+            lambda x, u: model.posterior(x, None if model.is_invertible else u).mean,
+        )
+
     @cached_property
     def mixture(self) -> Array:
         """What images and residual add up to: the recording, less a distortion undone."""
-        return self.ivae.model_.mixture(self.recording.data)
+        return self._whole((self.recording.n_channels,), lambda x, _: self.ivae.model_.mixture(x))
 
     def image(self, k: int) -> Array:
         """Source k as the channels hear it, shape (n_channels, n_times)."""
-        return self.ivae.model_.image(self.recording.data, k, self.u)
+        return self._whole(
+            (self.recording.n_channels,), lambda x, u: self.ivae.model_.image(x, k, u)
+        )
 
     @property
     def images(self) -> Array:
         """All images, shape (n_components, n_channels, n_times)."""
-        return np.stack([self.image(k) for k in range(self.n_components)])
+        return self._whole((self.n_components, self.recording.n_channels), self.ivae.model_.images)
 
     @property
     def residual(self) -> Array:
         """What no source explains: mixture - sum of images, (n_channels, n_times)."""
-        residual = self.mixture.copy()
-        for k in range(self.n_components):
-            residual -= self.image(k)
-        return residual
+        model = self.ivae.model_
+        return self._whole(
+            (self.recording.n_channels,),
+            lambda x, u: model.mixture(x) - model.images(x, u).sum(axis=0),
+        )
+
+    @property
+    def explained_power(self) -> list[float | None]:
+        """Mean power of each image, as a share of the channels' mean variance."""
+        if self._energy is None:
+            deque(self.blocks(), maxlen=0)
+        recording = self.recording
+        total = float(recording.summary.variance.mean())
+        power = np.asarray(self._energy) / (recording.n_channels * recording.n_times)
+        return [round(float(p) / total, 6) if total else None for p in power]
 
     def result(self) -> dict[str, Any]:
         """Everything that result.json says, but for what writing adds."""
         model, recording = self.ivae.model_, self.recording
-        power = [float(np.square(self.image(k)).mean()) for k in range(self.n_components)]
-        total = float(recording.data.var(axis=1).mean())
+        recording.check_unchanged()
         rank = getattr(model, "rank", model.n_components)
         return {
             "input": {
@@ -124,16 +203,26 @@ class Separation:
             "family": model.family,
             "reason": self.ivae.reason_,
             "candidates": self.candidates,
-            "explained_power": [round(p / total, 6) if total else None for p in power],
+            "explained_power": self.explained_power,
             "elbo": {
                 "unit": "nats a sample",
                 "reconstruction": self.elbo[0],
                 "kl": self.elbo[1],
             },
             **self.verdict.as_dict(),
-            "judged_on": "this recording" if self.settings["model"] is None else "the model's fit",
+            "judged_on": self._judged_on,
             "warnings": self.warnings,
         }
+
+    @property
+    def _judged_on(self) -> str:
+        if self.settings["model"] is not None:
+            return "the model's fit"
+        if self.recording.in_memory:
+            return "this recording"
+        spans = self.recording.stretches
+        seconds = sum(span.stop - span.start for span in spans) / self.recording.sfreq
+        return f"{len(spans)} stretches of this recording, {seconds:.3g} s in all"
 
     def save(
         self,

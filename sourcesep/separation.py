@@ -16,6 +16,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.ivae.model import Array
 from sourcesep.output import sha256
 from sourcesep.recording import Recording, adapter_for, from_array, read
 from sourcesep.result import Separation
@@ -58,10 +59,11 @@ def separate(
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
-    mixing : {"auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "nonlinear", \
-            "amortised"}
-        Family of the decoder (see `IVAE`); what ``"auto"`` chooses among depends on the kind
-        of recording: linear for EEG and tables, all but nonlinear for audio.
+    mixing : str
+        Family of the decoder: ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
+        ``"underdetermined"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`). What ``"auto"``
+        chooses among depends on the kind of recording: linear for EEG and tables, the first
+        four for audio.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
@@ -118,24 +120,22 @@ def separate(
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
         recording = _recording(source, columns)
-        u = _build(aux, recording)
+        x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
-            if ivae.model_.needs_u:
-                ivae, u = ivae.adapted(recording.data.T, u=u)
+            if not ivae.model_.is_invertible:
+                ivae, u = ivae.adapted(x.T, u=u)
             keep = excerpt(u, ivae.model_.memory)
             with np.errstate(over="ignore", invalid="ignore"):
-                elbo = ivae.elbo(recording.data.T[keep], u=u.take(keep))
+                elbo = ivae.elbo(x.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():
                 raise InputError("the model makes infinite values of this recording: rescale it")
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
             if wanted is None and recording.kind == "table":
-                wanted, numbers = choose_n_components(
-                    recording.data, u, np.random.default_rng(random_state)
-                )
+                wanted, numbers = choose_n_components(x, u, np.random.default_rng(random_state))
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
@@ -147,12 +147,10 @@ def separate(
                 device=device,
                 random_state=random_state,
                 starts=EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
-            ).fit(recording.data.T, u=u)
+            ).fit(x.T, u=u)
             ivae.contract_ = contract_of(recording)
             candidates |= ivae.scores_
             elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
-        fitted = ivae.model_
-        sources = fitted.posterior(recording.data, None if fitted.is_invertible else u).mean
     settings = {
         "n_components": n_components,
         "mixing": mixing,
@@ -166,7 +164,7 @@ def separate(
         "random_state": int(random_state),
     }
     seconds = time.perf_counter() - begin
-    return Separation(recording, ivae, sources, u, settings, elbo, candidates, notes, seconds)
+    return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds)
 
 
 def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
@@ -206,12 +204,19 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
     return ivae
 
 
-def _build(aux: Any, recording: Recording) -> Auxiliary:
-    if aux is None or isinstance(aux, str):
-        return auxiliary.build(aux, recording)
+def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:
+    """x and u of the samples to fit on: all, or stretches of a long recording end to end."""
     if isinstance(aux, Auxiliary):
-        return aux
-    return auxiliary.from_array(aux, recording.n_times)
+        u = aux
+    elif aux is not None and not isinstance(aux, str):
+        u = auxiliary.from_array(aux, recording.n_times)
+    elif auxiliary.is_in_time(aux):
+        u = auxiliary.build_many(aux, [recording.part(span) for span in recording.stretches])
+    else:
+        u = auxiliary.build(aux, recording)
+    if not recording.in_memory and u.n_times == recording.n_times:
+        u = u.take(np.concatenate([np.arange(s.start, s.stop) for s in recording.stretches]))
+    return recording.excerpt(), u
 
 
 @contextmanager

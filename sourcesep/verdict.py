@@ -17,23 +17,21 @@ the truth:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
-from sourcesep.ivae.heldout import draw_halves, excerpt, random_halves
+from sourcesep.evidence import agreement, cross_fit, replica_agreement, richness
+from sourcesep.ivae.heldout import draw_halves, excerpt
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array, Model
-from sourcesep.ivae.starts import band_signals
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
 
-__all__ = ["MISFITS", "Bounds", "Label", "Verdict", "agreement", "judge", "richness"]
+__all__ = ["MISFITS", "Bounds", "Label", "Verdict", "judge"]
 
 Label = Literal["trusted", "doubtful", "not identifiable"]
 
@@ -47,10 +45,6 @@ spare."""
 LEFT_WITH_MEMORY = 1 / 3
 """Share of the channels' dependence at a delay that a map with memory may leave: sound
 outlives every window."""
-N_LIKEST = 3
-"""Others that a component is compared with for richness."""
-QUICK_SHAPES = (1.0, 2.0, 5.0)
-"""Exponents that tell shapes apart well enough for evidence."""
 
 
 class Bounds(NamedTuple):
@@ -124,7 +118,8 @@ class Verdict:
                 [wanted["misfit"][name] for name in Misfit._fields],
             )
         )
-        bounds = Bounds(least[0], least[1], Misfit(*most))
+        largest = Misfit(*(np.inf if np.isnan(value) else value for value in most))
+        bounds = Bounds(least[0], least[1], largest)
         label, sentence = facts["verdict"], facts["sentence"]
         return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds)
 
@@ -172,9 +167,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     else:
         x, u = x[:, keep], u.take(keep)
         z = model.posterior(x, u).mean
+    filled = filled[:, keep]
     halves = [
-        draw_halves(filled[:, keep], u, rank, rng, memory=model.memory)
-        for _ in range(model.n_splits)
+        draw_halves(filled, u, rank, rng, memory=model.memory) for _ in range(model.n_splits)
     ]
     fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     if not fits:
@@ -192,8 +187,11 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     wrong = misfit(z, sfreq)
     bounds = USUAL
     if model.memory > 1:
-        left = LEFT_WITH_MEMORY * misfit(x, sfreq).delay
+        left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
         bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
+    if model.n_components > rank:
+        # posterior means of more sources than channels depend on each other by necessity
+        bounds = bounds._replace(misfit=Misfit(np.inf, np.inf))
     verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
@@ -265,154 +263,3 @@ def _label(
         f"the components differ in ways the data show clearly, {compared} give the same ones, "
         "and nothing speaks against the model"
     )
-
-
-@dataclass(frozen=True)
-class CrossFit:
-    """Two fits on the halves of the data, and what each makes of all of it.
-
-    Parameters
-    ----------
-    half : ndarray of int, shape (n_times,)
-        Which half each sample is in.
-    outputs : tuple of two ndarray of shape (n_components, n_times)
-        Components found by the fit on half 0 and on half 1, in the model's order.
-    """
-
-    half: NDArray[np.int64]
-    outputs: tuple[Array, Array]
-
-
-def cross_fit(
-    model: Model, x: Array, u: Auxiliary, half: NDArray[np.int64], rng: np.random.Generator
-) -> CrossFit:
-    """Fit on both halves, and bring their components into the model's order."""
-    from scipy.optimize import linear_sum_assignment
-
-    z = model.posterior(x, u).mean
-    outputs = []
-    for which in (0, 1):
-        chosen = half == which
-        fit = model.blank().fit(x[:, chosen], u.take(chosen), rng)
-        if fit.needs_u:  # and its prior knows this half's labels only
-            other = fit.refit_prior(x, u).posterior(x, u).mean
-        else:
-            other = fit.posterior(x).mean
-        correlation = np.corrcoef(z, other)[: len(z), len(z) :]
-        match = linear_sum_assignment(-np.abs(correlation))[1]
-        outputs.append(other[match] / other[match].std(axis=1, keepdims=True))
-    return CrossFit(half, (outputs[0], outputs[1]))
-
-
-def agreement(fits: list[CrossFit]) -> Array:
-    """Correlation between the components of fits on random halves, (n_components,)."""
-    both = []
-    for fit in fits:
-        a, b = (out - out.mean(axis=1, keepdims=True) for out in fit.outputs)
-        scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-        both.append(np.abs((a * b).sum(axis=1)) / scale)
-    mean: Array = np.mean(both, axis=0)
-    return mean
-
-
-def replica_agreement(replicas: Array) -> Array:
-    """Mean correlation between every two replicas of each component, (n_components,).
-
-    NaN for a single replica.
-    """
-    n_replicas = len(replicas)
-    if n_replicas == 1:
-        return np.full(replicas.shape[1], np.nan)
-    z = replicas - replicas.mean(axis=2, keepdims=True)
-    z = z / z.std(axis=2, keepdims=True)
-    # the variance of a sum is the sum of all covariances
-    agreed: Array = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
-    return agreed
-
-
-def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Generator) -> Array:
-    """Evidence that tells every two components apart, in standard errors.
-
-    Were two components not identifiable, turning the pair by 45 degrees would give two
-    others that are as good. The evidence is how much more likely the pair is as it
-    stands than turned, on data that neither the map (fitted on the other half) nor the
-    prior (fitted on the rest of this half) has seen, where the prior knows modulation by
-    u, spectrum and shape (`heldout_log_likelihood`). Only each component's likest others
-    are compared.
-
-    Parameters
-    ----------
-    z : ndarray of shape (n_components, n_times)
-        Components of unit variance.
-    u : Auxiliary
-        The auxiliary variable.
-    fits : list of CrossFit
-        Fits on halves of the data.
-    rng : numpy.random.Generator
-        Halves the halves.
-
-    Returns
-    -------
-    ndarray of shape (n_components,)
-        For each component the evidence against the component that it is most easily
-        confused with: about N(0, 1) or less where there is nothing to find.
-    """
-    parts: list[tuple[Array, NDArray[np.int64], NDArray[np.int64]]] = []
-    for fit in fits:
-        for which in (0, 1):
-            unseen = np.flatnonzero(fit.half != which)
-            inner = random_halves(u.labels[unseen], u.n_labels, rng)
-            parts.append((fit.outputs[which], unseen, inner))
-
-    def likelihood(part: tuple[Array, NDArray[np.int64], NDArray[np.int64]], turn: Array) -> Array:
-        output, unseen, inner = part
-        errors = innovations(turn @ output)[:, unseen]
-        values = np.empty_like(errors)
-        for which in (0, 1):
-            held = inner == which
-            values[:, held] = heldout_log_likelihood(
-                errors,
-                u.labels[unseen],
-                u.n_labels,
-                held,
-                with_mean=not u.is_time,
-                shapes=QUICK_SHAPES,
-            )
-        return values
-
-    own = [likelihood(part, np.eye(len(z))) for part in parts]
-    weakest = np.full(len(z), np.inf)
-    for i, j in _likest_pairs(z, u):
-        turn = np.zeros((2, len(z)))
-        turn[:, [i, j]] = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
-        gain = np.zeros(z.shape[1])
-        for part, value in zip(parts, own, strict=True):
-            turned = likelihood(part, turn).sum(axis=0)
-            gain[part[1]] += (value[[i, j]].sum(axis=0) - turned) / len(fits)
-        weakest[[i, j]] = np.minimum(weakest[[i, j]], _standard_errors(gain))
-    return weakest
-
-
-def _likest_pairs(z: Array, u: Auxiliary) -> list[tuple[int, int]]:
-    """Each component with the `N_LIKEST` others whose modulation and spectrum are nearest."""
-    d = len(z)
-    if d <= N_LIKEST + 1:
-        return list(combinations(range(d), 2))
-    power = np.stack([np.bincount(u.labels, row**2, u.n_labels) for row in z])
-    spectra = np.stack([(s**2).mean(axis=1) for s in band_signals(z)], axis=1)
-    profile = np.concatenate([np.log(power + 1e-9), np.log(spectra + 1e-9)], axis=1)
-    distance = np.square(profile[:, None] - profile[None]).sum(axis=2)
-    np.fill_diagonal(distance, np.inf)
-    nearest = np.argsort(distance, axis=1)[:, :N_LIKEST]
-    return sorted({(min(i, j), max(i, j)) for i in range(d) for j in map(int, nearest[i])})
-
-
-def _standard_errors(gain: Array) -> float:
-    """Mean of dependent samples in units of its standard error, from block means."""
-    n_blocks = int(np.clip(len(gain) // 32, 4, 100))
-    size = len(gain) // n_blocks
-    if size == 0:
-        return 0.0
-    blocks = gain[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
-    error = blocks.std(ddof=1) / np.sqrt(n_blocks)
-    return float(blocks.mean() / error) if error > 0 else 0.0

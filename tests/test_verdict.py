@@ -10,21 +10,14 @@ from scipy.signal import lfilter
 
 from sourcesep import auxiliary, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
+from sourcesep.evidence import N_LIKEST, agreement, cross_fit, replica_agreement
 from sourcesep.ivae import heldout
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.recording import Recording
-from sourcesep.verdict import (
-    N_LIKEST,
-    RICH,
-    Verdict,
-    agreement,
-    cross_fit,
-    judge,
-    replica_agreement,
-)
+from sourcesep.verdict import RICH, Verdict, judge
 
 LABELS = ("trusted", "doubtful", "not identifiable")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from sourcesep.recording import Recording
 
-__all__ = ["Separated", "component_name", "loadings"]
+__all__ = ["Separated", "loadings"]
 
 
 class Separated(Protocol):
@@ -24,8 +25,8 @@ class Separated(Protocol):
         """The sources with unit variance, shape (n_components, n_times)."""
 
     @property
-    def mixture(self) -> NDArray[np.float64]:
-        """What sources and residual add up to: the recording, without its distortion."""
+    def keeps_input(self) -> bool:
+        """Whether images and residual add up to the recording as it is, distortion and all."""
 
     @property
     def n_components(self) -> int:
@@ -39,13 +40,15 @@ class Separated(Protocol):
     def warnings(self) -> list[str]:
         """Lines for the user, to which a writer may append."""
 
+    def blocks(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Yield mixture and all images, block by block in order of time.
+
+        The mixture, (n_channels, times), is what images and residual add up to; the images
+        have shape (n_components, n_channels, times).
+        """
+
     def image(self, k: int) -> NDArray[np.float64]:
         """Source `k` as the channels hear it, shape (n_channels, n_times)."""
-
-
-def component_name(k: int) -> str:
-    """Return the name that component `k` goes by in written files."""
-    return f"IVAE{k:03d}"
 
 
 def loadings(separation: Separated) -> NDArray[np.float64]:

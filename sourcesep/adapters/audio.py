@@ -6,32 +6,21 @@ so are sums and differences of them: the files written add up to the input bit b
 
 from __future__ import annotations
 
-import re
 import warnings
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sourcesep.adapters._audio_samples import AudioFormat, AudioSamples
 from sourcesep.adapters._separated import Separated
-from sourcesep.adapters._wav import BLOCK, Codec, blocks, forget_time, open_wav
-from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
-from sourcesep.recording import Recording
+from sourcesep.adapters._wav import Codec, forget_time, open_wav
+from sourcesep.exceptions import OutputError, SettingsError, SourcesepWarning
+from sourcesep.recording import Recording, longest_in_memory
+from sourcesep.samples import pieces
 
 __all__ = ["AudioFormat", "read", "write"]
-
-Array = NDArray[np.float64]
-
-MAX_SAMPLES = 2**33
-"""Largest frames x channels that is read: 64 GiB as float64."""
-
-MAX_SAMPLES_PER_BYTE = 2**15
-"""More than any codec packs into a byte: a FLAC block of silence is 65535 x 8 in 26."""
-
-MP3_SLACK = 2304
-"""Frames by which an MP3 may end before its header says: two of the codec's own frames."""
 
 CLIP_LEVEL = 0.97
 """Runs at a channel's peak count as clipped from here: a clipped track is often turned down."""
@@ -40,28 +29,6 @@ DC_RATIO = 0.1
 """A mean above this share of the standard deviation is worth a warning."""
 
 DEPTHS = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
-
-
-@dataclass(frozen=True)
-class AudioFormat:
-    """How the samples were stored.
-
-    Parameters
-    ----------
-    subtype : str
-        libsndfile's name of the encoding, e.g. ``"PCM_16"``.
-    bits : int or None
-        Bits of an integer sample; None for floats and lossy codecs.
-    container : str
-        libsndfile's name of the file format, e.g. ``"FLAC"``.
-    lossy : bool
-        Whether the encoding loses information.
-    """
-
-    subtype: str
-    bits: int | None
-    container: str
-    lossy: bool
 
 
 def read(path: Path) -> Recording:
@@ -76,7 +43,8 @@ def read(path: Path) -> Recording:
     -------
     Recording
         Channels ``ch0``, ``ch1``, ... ; integer samples as ``integer / 2**(bits - 1)``,
-        floats as they are, also above 1. ``origin`` is an `AudioFormat`.
+        floats as they are, also above 1. ``origin`` is an `AudioFormat`. ``data`` of
+        a file longer than `longest_in_memory` is read when it is sliced.
 
     Raises
     ------
@@ -88,111 +56,25 @@ def read(path: Path) -> Recording:
     SourcesepWarning
         Once if samples are clipped, once if a channel has a large DC offset.
     """
-    import soundfile
-
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip().rstrip(".") or "libsndfile gives no reason"
-        raise InputError(
-            f"input={path}: not readable as audio ({reason}); it may be truncated or of "
-            "another format: convert it to WAV"
-        ) from error
-    with file:
-        how = _format_of(file)
-        _check_promises(file, how, path)
-        data = _read_samples(file, how, path)
-        sfreq = float(file.samplerate)
+    samples = AudioSamples(path)
+    n_channels, n_times = samples.shape
     recording = Recording(
-        data=data,
-        sfreq=sfreq,
-        names=tuple(f"ch{i}" for i in range(len(data))),
-        units=("",) * len(data),
+        data=samples[:] if n_times <= longest_in_memory(n_channels) else samples,
+        sfreq=samples.sfreq,
+        names=tuple(f"ch{i}" for i in range(n_channels)),
+        units=("",) * n_channels,
         kind="audio",
         path=path,
-        origin=how,
+        origin=samples.format,
     )
     _warn_about_clipping(recording)
     _warn_about_offset(recording)
     return recording
 
 
-def _format_of(file: Any) -> AudioFormat:
-    match = re.fullmatch(r"(?:PCM_[SU]?|ALAC_)(\d+)", file.subtype)
-    bits = int(match[1]) if match else None
-    lossy = bits is None and file.subtype not in ("FLOAT", "DOUBLE")
-    return AudioFormat(file.subtype, bits, file.format, lossy)
-
-
-def _check_promises(file: Any, how: AudioFormat, path: Path) -> None:
-    """Refuse headers that promise what the file cannot hold, before memory is taken."""
-    size = path.stat().st_size
-    samples = file.frames * file.channels
-    if file.frames >= 2**62:
-        raise InputError(
-            f"input={path}: the header does not say how long the recording is; write the file "
-            f"anew: ffmpeg -i INPUT{path.suffix} OUTPUT.wav"
-        )
-    for promised, there in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
-        # A size of 2**31 or 2**32 (less a header) is how a pipe says "until the end"; a
-        # size that is off by a few bytes is a careless writer's, and all samples are there.
-        piped = int(promised) & 0x7FFFF000 == 0x7FFFF000
-        if int(promised) > int(there) + 64 and not piped:
-            raise InputError(
-                f"input={path}: the file is truncated: its header promises {promised} bytes, "
-                f"{there} are there; copy it again"
-            )
-    packed = how.lossy or how.container == "FLAC" or how.subtype.startswith("ALAC")
-    width = 0 if packed else (how.bits or {"FLOAT": 32, "DOUBLE": 64}[how.subtype]) // 8
-    most = size * MAX_SAMPLES_PER_BYTE if packed else size // width
-    if samples > most:
-        raise InputError(
-            f"input={path}: the header promises {file.frames} frames of {file.channels} "
-            f"channels, more than {size} bytes can hold; the file is truncated or damaged"
-        )
-    if samples > MAX_SAMPLES:
-        raise InputError(
-            f"input={path}: frames x channels = {samples}; at most {MAX_SAMPLES} are read: "
-            "cut the recording into parts"
-        )
-
-
-def _read_samples(file: Any, how: AudioFormat, path: Path) -> Array:
-    """Return all samples as (channels, times), or say where the file breaks off."""
-    import soundfile
-
-    try:
-        data = np.empty((file.channels, file.frames))
-    except MemoryError as error:
-        raise InputError(
-            f"input={path}: {file.frames} frames of {file.channels} channels do not fit in "
-            "memory; cut the recording into parts"
-        ) from error
-    filled, reason = 0, ""
-    step = max(1, BLOCK // file.channels)
-    try:
-        while filled < file.frames:
-            block = file.read(min(step, file.frames - filled), "float64", always_2d=True)
-            if len(block) == 0:
-                break
-            data[:, filled : filled + len(block)] = block.T
-            filled += len(block)
-    except soundfile.LibsndfileError as error:
-        reason = f" ({error.error_string.strip() or 'decoder error'})"
-    slack = MP3_SLACK if how.container == "MP3" else 0
-    if reason or file.frames - filled > slack:
-        raise InputError(
-            f"input={path}: the file is truncated: {filled} of {file.frames} frames can be "
-            f"read{reason}; copy or encode it again"
-        )
-    return data[:, :filled]
-
-
 def _warn_about_clipping(recording: Recording) -> None:
     clipped = {
-        name: n
-        for name, row in zip(recording.names, recording.data, strict=True)
-        if (n := _n_clipped(row)) > 0
+        name: n for name, n in zip(recording.names, _n_clipped(recording), strict=True) if n > 0
     }
     if clipped:
         which = ", ".join(f"{name} ({n})" for name, n in clipped.items())
@@ -204,22 +86,31 @@ def _warn_about_clipping(recording: Recording) -> None:
         )
 
 
-def _n_clipped(row: Array) -> int:
-    """Count the samples in runs of three or more at a positive or negative peak."""
-    n_clipped = 0
-    for peak in (row.max(), row.min()):
-        if abs(peak) < CLIP_LEVEL or np.ptp(row) == 0:
-            continue
-        at_peak = np.concatenate(([False], row == peak, [False]))
-        edges = np.flatnonzero(at_peak[1:] != at_peak[:-1])
-        runs = edges[1::2] - edges[::2]
-        n_clipped += int(runs[runs >= 3].sum())
+def _n_clipped(recording: Recording) -> list[int]:
+    """Count each channel's samples in runs of three or more at a positive or negative peak."""
+    summary = recording.summary
+    peaks = [
+        (i, peak)
+        for i in np.flatnonzero(~summary.constant).tolist()
+        for peak in (summary.high[i], summary.low[i])
+        if abs(peak) >= CLIP_LEVEL
+    ]
+    n_clipped = [0] * recording.n_channels
+    if not peaks:
+        return n_clipped
+    for x, _, core in pieces(recording.data, summary.spans[0].stop, margin=2):
+        for i, peak in peaks:
+            at_peak = np.pad(x[i] == peak, 2)
+            begins = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
+            in_run = begins[:-2] | begins[1:-1] | begins[2:]
+            n_clipped[i] += int(in_run[core].sum())
     return n_clipped
 
 
 def _warn_about_offset(recording: Recording) -> None:
-    mean, spread = recording.data.mean(axis=1), recording.data.std(axis=1)
-    shifted = np.flatnonzero((np.abs(mean) > DC_RATIO * spread) & (spread > 0))
+    summary = recording.summary
+    mean, spread = summary.mean, np.sqrt(summary.variance)
+    shifted = np.flatnonzero((np.abs(mean) > DC_RATIO * spread) & ~summary.constant)
     if len(shifted):
         which = ", ".join(f"{recording.names[i]} ({mean[i]:.3g})" for i in shifted)
         warnings.warn(
@@ -293,7 +184,7 @@ def write(separation: Separated, folder: Path, *, bit_depth: str | None = None) 
         "bit_depth": used.name,
         "written_as_float": written_as_float,
         "adds_up_to": "the input"
-        if separation.mixture is separation.recording.data
+        if separation.keeps_input
         else "the mixture before the distortion that was undone",
     }
 
@@ -320,27 +211,31 @@ def _file_names(n_components: int) -> list[str]:
 
 
 def _write_set(separation: Separated, folder: Path, files: list[str], codec: Codec) -> bool:
-    """Write all files in `codec`; stop and return False at the first that does not fit."""
-    data, sfreq = separation.mixture, separation.recording.sfreq
-    residual = codec.quantise(data)
-    for k, name in enumerate(files[:-1]):
-        image = separation.image(k)
-        with open_wav(folder / name, image.shape, sfreq, codec) as file:
-            for part in blocks(image):
-                values = codec.quantise(image[:, part])
+    """Write all files in `codec`, block by block; return False where it does not fit."""
+    recording = separation.recording
+    shape = recording.n_channels, recording.n_times
+    error = power = 0.0
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(open_wav(folder / name, shape, recording.sfreq, codec))
+            for name in files
+        ]
+        for mixture, images in separation.blocks():
+            residual = codec.quantise(mixture)
+            for file, image in zip(opened[:-1], images, strict=True):
+                values = codec.quantise(image)
                 if not codec.fits(values):
                     return False
-                residual[:, part] -= values
+                residual -= values
                 file.write(codec.encode(values).T)
-        forget_time(folder / name)
-    with open_wav(folder / files[-1], residual.shape, sfreq, codec) as file:
-        error = 0.0
-        for part in blocks(residual):
-            values = codec.quantise(residual[:, part])
+            values = codec.quantise(residual)
             if not codec.fits(values):
                 return False
-            error += float(np.square(values - residual[:, part]).sum())
-            file.write(codec.encode(values).T)
-    forget_time(folder / files[-1])
+            residual -= values
+            error += float(np.vdot(residual, residual))
+            power += float(np.vdot(mixture, mixture))
+            opened[-1].write(codec.encode(values).T)
+    for name in files:
+        forget_time(folder / name)
     # Only where large sources cancel do floats round by more than -120 dB of the input.
-    return error <= 1e-12 * float(np.square(data).sum())
+    return error <= 1e-12 * power

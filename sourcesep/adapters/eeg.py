@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from sourcesep.adapters._separated import Separated, component_name, loadings
+from sourcesep.adapters._separated import Separated, loadings
 from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
+from sourcesep.output import component_name
 from sourcesep.recording import Event, Recording, suffix_of
 
 __all__ = ["EEGOrigin", "from_raw", "read", "scalp_pictures", "write"]
@@ -300,7 +301,7 @@ def _origin_of(recording: Recording) -> EEGOrigin:
     if isinstance(recording.origin, EEGOrigin):
         return recording.origin
     info = mne.create_info(list(recording.names), recording.sfreq, "eeg", verbose="error")
-    raw = mne.io.RawArray(recording.data.copy(), info, verbose="error")
+    raw = mne.io.RawArray(recording.data[:].copy(), info, verbose="error")
     return EEGOrigin(raw, tuple(range(recording.n_channels)))
 
 

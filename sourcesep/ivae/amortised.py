@@ -39,15 +39,10 @@ __all__ = ["STEPS", "AmortisedModel"]
 CANDIDATES = ("linear", "networks")
 STEPS = {"fast": 800, "normal": 2400, "best": 6000}
 """Minibatches of the networks by quality."""
-SETTINGS = (
-    *("n_components", "kernel_size", "condition_decoder", "n_restarts", "n_steps"),
-    *("candidates", "starts", "standardise_channels"),
-)
-N_RESTARTS = 4
 KERNEL = 9
 """Samples that the networks see where u is time and nothing else is asked for."""
 SOME_SAMPLES = 5000
-"""By which scale and explained power are measured."""
+"""Scale and explained power are measured on this many samples."""
 PRIOR_ROUNDS = 10
 """Of encoding and of fitting the prior to what is encoded."""
 
@@ -97,7 +92,6 @@ class AmortisedModel(Model):
     is_linear: ClassVar[bool] = False
     is_invertible: ClassVar[bool] = False
     is_calibrated: ClassVar[bool] = False
-    needs_u: ClassVar[bool] = True
     accepts_missing: ClassVar[bool] = True
     n_splits: ClassVar[int] = 1
 
@@ -118,7 +112,7 @@ class AmortisedModel(Model):
         *,
         kernel_size: int | None = None,
         condition_decoder: bool = False,
-        n_restarts: int = N_RESTARTS,
+        n_restarts: int = 4,
         n_steps: int = STEPS["normal"],
         device: str = "auto",
         candidates: tuple[str, ...] = CANDIDATES,
@@ -149,7 +143,7 @@ class AmortisedModel(Model):
             settings.n_components,
             kernel_size=settings.kernel_size,
             condition_decoder=settings.condition_decoder,
-            n_restarts=settings.n_restarts or N_RESTARTS,
+            n_restarts=settings.n_restarts or 4,
             n_steps=STEPS[settings.quality],
             device=settings.device,
             starts=settings.starts,
@@ -157,7 +151,16 @@ class AmortisedModel(Model):
         )
 
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in SETTINGS}
+        return {
+            "n_components": self.n_components,
+            "kernel_size": self.kernel_size,
+            "condition_decoder": self.condition_decoder,
+            "n_restarts": self.n_restarts,
+            "n_steps": self.n_steps,
+            "candidates": self.candidates,
+            "starts": self.starts,
+            "standardise_channels": self.standardise_channels,
+        }
 
     def blank(self) -> Self:
         """Return an unfitted model with this one's choices made, and one restart of a flow."""
@@ -173,11 +176,6 @@ class AmortisedModel(Model):
     def n_channels(self) -> int:
         """Number of channels of x."""
         return len(self.centre)
-
-    @property
-    def memory(self) -> int:
-        """Samples that networks see; a matrix sees one."""
-        return self.kernel_size if isinstance(self.map, NetworkMap) else 1
 
     @property
     def is_bound(self) -> bool:
@@ -218,8 +216,10 @@ class AmortisedModel(Model):
 
         Raises
         ------
-        InputError, SettingsError
-            If x is infinite or a channel empty; if components exceed the rank of x.
+        InputError
+            If x is infinite somewhere, or a channel has no value at all.
+        SettingsError
+            If more components are asked for than the rank of x.
         """
         require_torch(self.family)
         from sourcesep.ivae.amortised_fit import fit_networks

@@ -14,6 +14,7 @@ from sourcesep.ivae.filters import (
     convolve,
     convolve_gradient,
     deconvolve,
+    inverse_reach,
     log_det_rate,
     log_det_rate_gradient,
 )
@@ -40,6 +41,13 @@ class Chain:
     curves: Curves
     offset: Array
     inner: Array
+
+    @property
+    def memory(self) -> int:
+        """Samples that images reach over: both filters and the inverse of the inner one."""
+        n_taps: int = self.inner.shape[2]
+        behind: int = 0 if self.outer is None else self.outer.shape[2] - 1
+        return n_taps + behind + 2 * inverse_reach(self.inner)
 
     def undistort(self, x: Array) -> tuple[Array, Array]:
         """y, and the log-slopes of the curves there, each (n_channels, n_times)."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CouplingModel"]
 
-GAUSSIAN = (2.0,)
-
 
 class Effort(NamedTuple):
     """What a fit may cost: restarts, and minibatches of each."""
@@ -41,9 +39,9 @@ class Effort(NamedTuple):
 EFFORT = {"fast": Effort(2, 600), "normal": Effort(4, 2200), "best": Effort(6, 6000)}
 """By `Settings.quality`."""
 STRAGGLER = 0.5
-"""A restart this many nats a sample worse than the best has no part in the consensus."""
+"""Nats a sample below the best at which a restart has no part in the consensus."""
 ORDER_SAMPLES = 5000
-"""Explained power is measured on this many samples."""
+"""On which explained power is measured."""
 
 
 class CouplingModel(InvertibleModel):
@@ -98,7 +96,7 @@ class CouplingModel(InvertibleModel):
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
     mends: ClassVar[tuple[str, ...]] = ("power",)
-    shapes: tuple[float, ...] = GAUSSIAN
+    shapes: tuple[float, ...] = (2.0,)
 
     linear: LinearModel
     flow: Flow
@@ -240,7 +238,7 @@ class CouplingModel(InvertibleModel):
         self.linear = LinearModel(
             self.requested,
             starts=("segments",),
-            shapes=GAUSSIAN,
+            shapes=self.shapes,
             standardise_channels=self.standardise_channels,
         ).fit(x[:, ~held], u.take(~held), rng)
         _at_least_two(self.n_components)
@@ -396,6 +394,6 @@ class CouplingModel(InvertibleModel):
 def _at_least_two(n_components: int) -> None:
     if n_components < 2:
         raise SettingsError(
-            f"n_components={n_components}: a nonlinear map needs at least 2 linearly "
-            "independent signals; use mixing='linear' or 'post-nonlinear'"
+            f"n_components={n_components}: a nonlinear map needs at least 2 linearly independent "
+            "signals; use mixing='linear' or 'post-nonlinear'"
         )

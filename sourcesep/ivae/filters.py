@@ -20,12 +20,18 @@ __all__ = [
     "deconvolve",
     "frequency_demixing",
     "identity_taps",
+    "impulse_response",
+    "inverse_reach",
     "log_det_rate",
     "log_det_rate_gradient",
 ]
 
 BLOCK = 1024
 """Least samples in a block of the overlap-save convolution."""
+LONGEST_INVERSE = 2**15
+"""Samples over which an inverse filter is followed."""
+DIED_AWAY = 1e-9
+"""Share of its peak at which it may be cut: -180 dB."""
 GRID = 1024
 """Frequencies that stand for all while a filter is fitted: its response is smooth."""
 
@@ -240,3 +246,13 @@ def impulse_response(taps: Array, n_times: int = GRID) -> Array:
     inverse = np.linalg.inv(_response(taps, n_times).transpose(2, 0, 1))
     response: Array = fft.irfft(inverse.transpose(1, 2, 0), n_times)
     return response
+
+
+def inverse_reach(taps: Array) -> int:
+    """Samples before or after which the inverse filter has died away; 0 for a matrix."""
+    if taps.shape[2] == 1:
+        return 0
+    response = np.abs(impulse_response(taps, LONGEST_INVERSE)).max(axis=(0, 1))
+    heard = np.flatnonzero(response > DIED_AWAY * response.max())
+    # circular: what lies before lag 0 stands at the end
+    return int(np.minimum(heard, LONGEST_INVERSE - heard).max())

@@ -237,7 +237,10 @@ class LinearModel(InvertibleModel):
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
         """One source as the channels hear it, shape (n_channels, n_times)."""
-        s = self.unmixing[component] @ x - self.unmixing[component] @ self.mean
+        row = self.unmixing[component]
+        s = np.full(x.shape[1], -(row @ self.mean))
+        for weight, channel in zip(row, x, strict=True):
+            s += weight * channel  # BLAS would round by where a sample stands in its block
         image: Array = np.outer(self.mixing[:, component], s)
         return image
 

@@ -112,7 +112,7 @@ class LinearGaussian:
         """Posterior covariances (n, d, d) and gains (n, d, n_channels), by rows of variances."""
         weighted = self.mixing.T / self.noise
         precision = weighted @ self.mixing + _diagonals(1 / variance)
-        covariance = np.asarray(np.linalg.inv(precision), np.float64)
+        covariance: Array = np.asarray(np.linalg.inv(precision), np.float64)
         return covariance, covariance @ weighted
 
     def posterior(self, x: Array, mean: Array, variance: Array) -> tuple[Array, Array, Array]:
@@ -145,7 +145,7 @@ class LinearGaussian:
         error = np.where(there, x, 0.0) - np.where(there, self.mixing @ mean, 0.0)
         products = self.mixing[:, :, None] * self.mixing[:, None] / self.noise[:, None, None]
         precision = np.tensordot(there.T.astype(float), products, 1) + _diagonals(1 / variance.T)
-        covariance = np.asarray(np.linalg.inv(precision), np.float64)
+        covariance: Array = np.asarray(np.linalg.inv(precision), np.float64)
         pulled = self.mixing.T @ (error / self.noise[:, None])
         found = np.einsum("nij,jn->in", covariance, pulled)
         left = np.where(there, error - self.mixing @ found, 0.0)

@@ -182,7 +182,8 @@ def infer(cells: Cells, mixing: Array) -> Cells:
     directions = mixing / length[:, 0, 0]
     n_parts = -(-cells.shape[1] // MOST_FRAMES)
     parts = [_infer(part, directions) for part in np.array_split(cells, n_parts, axis=1)]
-    return np.concatenate(parts, axis=1) / np.square(length)
+    variances: Cells = np.concatenate(parts, axis=1) / np.square(length)
+    return variances
 
 
 def _infer(cells: Cells, directions: Array) -> Cells:

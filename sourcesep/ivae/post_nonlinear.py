@@ -260,6 +260,11 @@ class PostNonlinearModel(InvertibleModel):
         unmixing = chain.inner[:, :, 0]
         return unmixing, np.linalg.inv(unmixing).astype(np.float64)
 
+    @property
+    def memory(self) -> int:
+        """Samples that the map reaches over: filters, and an inverse until it has died away."""
+        return self.chain.memory
+
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Sources, and log |det J| shared out to the samples, shape (n_times,)."""
         return self.chain.forward(x)

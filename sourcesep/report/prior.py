@@ -72,7 +72,7 @@ def time_prior(separation: Separation, called: Sequence[str]) -> TimePrior:
     model, u = separation.ivae.model_, separation.u
     recording = separation.recording
     if separation.settings["model"] is not None:  # its stretches were those of another recording
-        model = model.refit_prior(recording.data, u)
+        model = model.refit_prior(recording.excerpt(), u)
     variance = model.prior_moments()[1]
     seen = u.labels != LEFT_OUT
     course = np.where(seen, variance[u.labels].T, 0.0)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,13 +19,16 @@ class FakeSeparation:
     images: NDArray[np.float64] | None = None
     warnings: list[str] = field(default_factory=list)
 
-    @property
-    def mixture(self) -> np.ndarray:
-        return self.recording.data
+    keeps_input: bool = True
 
     @property
     def n_components(self) -> int:
         return len(self.sources)
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        images = np.stack([self.image(k) for k in range(self.n_components)])
+        for part in (slice(0, 300), slice(300, None)):
+            yield self.recording.data[:, part], images[:, :, part]
 
     def image(self, k: int) -> NDArray[np.float64]:
         if self.images is not None:

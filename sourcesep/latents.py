@@ -1,0 +1,116 @@
+"""What a fitted estimator can say of its latents: samples, effects, and the prior."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from sourcesep import auxiliary
+from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.model import Array, Model
+
+__all__ = ["LatentsMixin"]
+
+
+class LatentsMixin:
+    """Samples from the model, the effect of a component, and p(z|u) as a table."""
+
+    model_: Model
+    u_names_: tuple[str, ...] | None
+    label_counts_: NDArray[np.int64]
+
+    @abstractmethod
+    def _generator(self) -> np.random.Generator:
+        """The generator that `random_state` asks for."""
+
+    @abstractmethod
+    def _labels_of_the_fit(self, u: Auxiliary) -> Auxiliary:
+        """u with its labels numbered as in the fit."""
+
+    def sample(self, n: int, *, u: Any = None) -> tuple[Array, Array]:
+        """Draw n samples of sources and observations.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        u : array-like of shape (n,), optional
+            Labels to draw for; labels as frequent as in the fit by default.
+
+        Returns
+        -------
+        S : ndarray of shape (n, n_components)
+            Sources.
+        X : ndarray of shape (n, n_features)
+            Observations.
+        """
+        check_is_fitted(self)
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise SettingsError(f"n={n!r}: must be a whole number of samples, 1 or more")
+        rng = self._generator()
+        if u is None:
+            names = tuple(map(str, range(len(self.label_counts_))))
+            share = self.label_counts_ / self.label_counts_.sum()
+            labels = rng.choice(len(names), size=n, p=share).astype(np.int64)
+            given = Auxiliary((Scale(labels, names),), None, self.u_names_ is None, "array")
+        else:
+            given = self._labels_of_the_fit(auxiliary.from_array(u, n))
+        z, x = self.model_.sample(given, rng)
+        return z.T, x.T
+
+    def effect(self, component: int, values: ArrayLike | None = None) -> Array:
+        """Decode with one component moved and the others at their prior mean.
+
+        Parameters
+        ----------
+        component : int
+            Which one.
+        values : array-like of shape (n_values,), optional
+            Where to; -2 to 2 standard deviations in 9 steps by default.
+
+        Returns
+        -------
+        ndarray of shape (n_values, n_features)
+            Observations.
+        """
+        check_is_fitted(self)
+        d = self.model_.n_components
+        if not isinstance(component, int | np.integer) or not 0 <= component < d:
+            raise SettingsError(f"component={component!r}: must be 0 to {d - 1}")
+        steps = np.linspace(-2, 2, 9) if values is None else np.asarray(values, np.float64)
+        if steps.ndim != 1:
+            raise InputError(f"values of shape {steps.shape}: must be (n_values,)")
+        mean, _ = self.model_.prior_moments()
+        centre = np.average(mean, axis=0, weights=self.label_counts_)
+        z = np.tile(centre[:, None], (1, len(steps)))
+        z[component] = steps
+        return self.model_.decode(z).T
+
+    def prior_table(self) -> list[dict[str, Any]]:
+        """Return mean and variance of every component given every label.
+
+        Returns
+        -------
+        list of dict
+            A row each: ``label``, ``component``, ``mean``, ``variance`` and ``n_samples``;
+            ready for ``pandas.DataFrame``.
+        """
+        check_is_fitted(self)
+        mean, variance = self.model_.prior_moments()
+        names = self.u_names_ or tuple(map(str, range(len(mean))))
+        return [
+            {
+                "label": name,
+                "component": k,
+                "mean": float(mean[row, k]),
+                "variance": float(variance[row, k]),
+                "n_samples": int(self.label_counts_[row]),
+            }
+            for row, name in enumerate(names)
+            for k in range(self.model_.n_components)
+        ]

@@ -1,0 +1,139 @@
+"""Samples of several channels, in memory or in a file: read and summed up piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.exceptions import InputError
+from sourcesep.windows import edges
+
+__all__ = ["Samples", "Stamp", "Summary", "check_unchanged", "pieces", "summarise"]
+
+Array = NDArray[np.float64]
+
+
+class Samples(Protocol):
+    """An array of shape (channels, times), or a file that is read when it is sliced.
+
+    ``samples[:]`` is all of it as an array.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of channels and of samples in each."""
+
+    def __getitem__(self, key: Any, /) -> Array:
+        """Some of the samples, as an array: ``samples[channels, start:stop]``."""
+
+
+class Stamp(NamedTuple):
+    """What tells that a file is still the one that was opened: its size and its time."""
+
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp | None:
+        """Return the stamp of a file, None if there is none."""
+        try:
+            facts = path.stat()
+        except OSError:
+            return None
+        return cls(facts.st_size, facts.st_mtime_ns)
+
+
+def check_unchanged(path: Path, stamp: Stamp | None) -> None:
+    """Refuse a file that is not what it was when this stamp was taken."""
+    if Stamp.of(path) != stamp:
+        raise InputError(
+            f"input={path}: the file was changed or removed since it was opened; run again once "
+            "it is complete"
+        )
+
+
+def pieces(data: Samples, size: int, margin: int = 0) -> Iterator[tuple[Array, slice, slice]]:
+    """Go through samples in order.
+
+    Parameters
+    ----------
+    data : Samples
+        Read in order, each sample once.
+    size : int
+        Samples of a channel in a piece; the last one may have half as many more.
+    margin : int
+        Samples on each side that come along, where there are any.
+
+    Yields
+    ------
+    x : ndarray of shape (channels, times)
+        The piece and its margins.
+    span : slice
+        Where the piece lies in the whole.
+    core : slice
+        Where the piece lies in x.
+    """
+    n_times = data.shape[1]
+    x, begin = data[:, :0], 0
+    for start, stop in pairwise(edges(n_times, size).tolist()):
+        first, last = max(0, start - margin), min(n_times, stop + margin)
+        kept = x[:, first - begin :]
+        x = data[:, first + kept.shape[1] : last]
+        if kept.size:
+            x = np.concatenate([kept, x], axis=1)
+        begin = first
+        yield x, slice(start, stop), slice(start - first, stop - first)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of each channel what can be said without keeping its samples.
+
+    Parameters
+    ----------
+    low, high : ndarray of shape (n_channels,)
+        Least and largest sample; NaN or infinite if any is.
+    mean, variance : ndarray of shape (n_channels,)
+        Of all samples.
+    spans : list of slice
+        The pieces it was summed up from.
+    power : ndarray of shape (n_spans,)
+        Variance within each piece, summed over channels.
+    """
+
+    low: Array
+    high: Array
+    mean: Array
+    variance: Array
+    spans: list[slice]
+    power: Array
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which channels are silent, shape (n_channels,)."""
+        same: NDArray[np.bool_] = self.low == self.high
+        return same
+
+
+def summarise(data: Samples, size: int) -> Summary:
+    """Sum up samples in one pass, in pieces of `size` samples of each channel."""
+    spans, facts = [], []
+    with np.errstate(invalid="ignore", over="ignore"):  # whoever reads it looks at low and high
+        for x, span, _ in pieces(data, size):
+            spans.append(span)
+            mean = x.mean(axis=1)
+            rest = x - mean[:, None]
+            variance = np.einsum("ct,ct->c", rest, rest) / x.shape[1]
+            facts.append([x.min(axis=1), x.max(axis=1), mean, variance])
+        low, high, means, variances = np.array(facts).transpose(1, 0, 2)
+        weights = np.array([span.stop - span.start for span in spans]) / data.shape[1]
+        mean = weights @ means
+        variance = weights @ (variances + (means - mean) ** 2)
+    power = variances.sum(axis=1)
+    return Summary(low.min(axis=0), high.max(axis=0), mean, variance, spans, power)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sourcesep.exceptions import InputError
+from sourcesep.samples import Stamp, check_unchanged, pieces, summarise
+
+
+def noise(n_channels, n_times, seed=0):
+    return np.random.default_rng(seed).standard_normal((n_channels, n_times)) + 1
+
+
+class InOrder:
+    """Samples that are given out once, in order."""
+
+    def __init__(self, data):
+        self.data, self.shape, self.position = data, data.shape, 0
+
+    def __getitem__(self, key):
+        channels, times = key
+        start, stop, _ = times.indices(self.shape[1])
+        assert start == self.position
+        self.position = stop
+        return self.data[channels, times].copy()
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_times=st.integers(1, 200), size=st.integers(1, 90), margin=st.integers(0, 50))
+def test_pieces_are_the_whole_with_margins_and_read_it_once(n_times, size, margin):
+    data = noise(2, n_times)
+    joined, end = [], 0
+    for x, span, core in pieces(InOrder(data), size, margin):
+        assert span.start == end
+        assert span.start % size == 0  # on the grid that maps on frames need
+        end = span.stop
+        first, last = max(0, span.start - margin), min(n_times, span.stop + margin)
+        np.testing.assert_array_equal(x, data[:, first:last])
+        joined.append(x[:, core])
+    np.testing.assert_array_equal(np.concatenate(joined, axis=1), data)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+def test_a_summary_is_that_of_the_whole(size):
+    data = noise(3, 500)
+    data[1] = 0.1
+    summary = summarise(data, size)
+    np.testing.assert_array_equal(summary.low, data.min(axis=1))
+    np.testing.assert_array_equal(summary.high, data.max(axis=1))
+    np.testing.assert_allclose(summary.mean, data.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(summary.variance, data.var(axis=1), rtol=1e-12, atol=1e-30)
+    assert summary.constant.tolist() == [False, True, False]
+    for span, power in zip(summary.spans, summary.power, strict=True):
+        assert power == pytest.approx(data[:, span].var(axis=1).sum())
+
+
+def test_a_summary_tells_what_is_not_finite():
+    data = noise(3, 500)
+    data[0, 7], data[2, 499] = np.nan, -np.inf
+    summary = summarise(data, 100)
+    good = np.isfinite(summary.low) & np.isfinite(summary.high)
+    assert good.tolist() == [False, True, False]
+
+
+def test_a_stamp_tells_whether_a_file_changed(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("a")
+    stamp = Stamp.of(path)
+    check_unchanged(path, stamp)
+    for change in (lambda: path.write_text("ab"), path.unlink):
+        change()
+        with pytest.raises(InputError, match=r"input=.*a: the file was changed or removed since"):
+            check_unchanged(path, stamp)
