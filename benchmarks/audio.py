@@ -2,9 +2,12 @@
 
     python benchmarks/audio.py rooms [--seeds 4] [--seconds 8] [--sfreq 16000] [--speech DIR]
         [--cases 2:.15,2:.3,2:.5,2:.3:4,3:.2] [--only ours]
+    python benchmarks/audio.py panned [--cases 3:band,4:band,3:talkers] [--speech DIR] ...
+    python benchmarks/audio.py mono [--cases pad:drums] ...
 
 Talkers are simulated, or read from the files of DIR, one a talker. The seeds begin at 7000;
-none was used to set a constant of the package. Needs ``pip install pyroomacoustics``.
+none was used to set a constant of the package. Needs ``pip install pyroomacoustics`` (rooms)
+and ``librosa`` (mono).
 """
 
 from __future__ import annotations
@@ -12,11 +15,11 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +29,12 @@ from threadpoolctl import threadpool_limits
 import sourcesep
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.ivae.convolutive import ConvolutiveModel
-from sourcesep.ivae.model import Settings
+from sourcesep.ivae.model import Model, Settings
+from sourcesep.ivae.spectral import to_signal, to_spectrum
+from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.recording import from_array
 from sourcesep.simulate import Mixture
+from sourcesep.simulate.instruments import InstrumentKind
 
 Array = NDArray[np.float64]
 Method = Callable[[Array, int, float], Array]
@@ -66,11 +72,11 @@ class Score(NamedTuple):
     cpu: float
 
 
-def ours(quality: str, x: Array, n: int, sfreq: float) -> Array:
-    """Fit the convolutive family, without a verdict."""
+def ours(family: type[Model], quality: str, x: Array, n: int, sfreq: float) -> Array:
+    """Fit a family, without a verdict."""
     u = auxiliary.build(None, from_array(x, sfreq))
     settings = Settings(n_components=n, sfreq=sfreq, quality=quality)
-    model = ConvolutiveModel.configured(settings).fit(x, u, np.random.default_rng(0))
+    model = family.configured(settings).fit(x, u, np.random.default_rng(0))
     return model.images(x, u)[:, 0]
 
 
@@ -108,8 +114,8 @@ def pyroomacoustics(name: str, x: Array, n: int, sfreq: float) -> Array:
 
 
 ROOM_METHODS: dict[str, Method] = {
-    "ours": partial(ours, "normal"),
-    "ours, fast": partial(ours, "fast"),
+    "ours": partial(ours, ConvolutiveModel, "normal"),
+    "ours, fast": partial(ours, ConvolutiveModel, "fast"),
     "FastICA": fastica,
     "AuxIVA": partial(pyroomacoustics, "AuxIVA"),
     "ILRMA": partial(pyroomacoustics, "ILRMA"),
@@ -170,33 +176,132 @@ def rooms(options: argparse.Namespace) -> None:
                 rt60=case.rt60,
                 random_state=seed,
             )
-            for name, separate in methods.items():
-                begin = time.process_time()
-                found = separate(mixture.data, case.n, options.sfreq)
-                scores[name].append(score(mixture, found, time.process_time() - begin))
-        for name, rows in scores.items():
-            mean, least = Score(*np.mean(rows, axis=0)), Score(*np.min(rows, axis=0))
-            files = " ".join(f"{row.si_sdr_gain:.1f}" for row in rows)
-            print(
-                f"  {name:12}{mean.si_sdr_gain:6.1f} ({least.si_sdr_gain:5.1f})"
-                f"{mean.sdr_gain:7.1f}{least.worst:7.1f}{mean.cpu:7.2f}  [{files}]",
-                flush=True,
-            )
+            run_all(methods, mixture, case.n, scores)
+        show(scores)
+
+
+def run_all(
+    methods: dict[str, Method], mixture: Mixture, n: int, scores: dict[str, list[Score]]
+) -> None:
+    """Add every method's score on one mixture."""
+    for name, separate in methods.items():
+        begin = time.process_time()
+        found = separate(mixture.data, n, mixture.sfreq)
+        scores[name].append(score(mixture, found, time.process_time() - begin))
+
+
+def show(scores: dict[str, list[Score]]) -> None:
+    """Print a row a method."""
+    for name, rows in scores.items():
+        mean, least = Score(*np.mean(rows, axis=0)), Score(*np.min(rows, axis=0))
+        files = " ".join(f"{row.si_sdr_gain:.1f}" for row in rows)
+        print(
+            f"  {name:12}{mean.si_sdr_gain:6.1f} ({least.si_sdr_gain:5.1f})"
+            f"{mean.sdr_gain:7.1f}{least.worst:7.1f}{mean.cpu:7.2f}  [{files}]",
+            flush=True,
+        )
+
+
+def band(kinds: Sequence[InstrumentKind], seed: int, seconds: float, sfreq: float) -> Array:
+    """Return instruments of unit power."""
+    return np.stack(
+        [
+            simulate.instrument(seconds, sfreq, kind=kind, random_state=100 * seed + k)
+            for k, kind in enumerate(kinds)
+        ]
+    )
+
+
+def duet(x: Array, n: int, sfreq: float) -> Array:
+    """Give each cell to the nearest of n peaks of the panning histogram (Yilmaz 2004)."""
+    size = 2 ** round(np.log2(0.064 * sfreq))
+    cells = to_spectrum(x, size)
+    angle = np.arctan2(np.abs(cells[1]), np.abs(cells[0]))
+    weight = np.sqrt(np.square(np.abs(cells)).sum(axis=0))
+    counts, edges = np.histogram(angle, np.linspace(0, np.pi / 2, 181), weights=weight)
+    counts = np.convolve(counts, np.hanning(9), "same")
+    centres, peaks = (edges[1:] + edges[:-1]) / 2, []
+    for _ in range(n):
+        peaks.append(centres[counts.argmax()])
+        counts[np.abs(centres - peaks[-1]) < 0.12] = 0
+    nearest = np.abs(angle - np.array(peaks)[:, None, None]).argmin(axis=0)
+    masked = np.stack([np.where(nearest == k, cells[0], 0) for k in range(n)])
+    return to_signal(masked, x.shape[1])
+
+
+def panned(options: argparse.Namespace) -> None:
+    """Instruments or talkers at places in a stereo mixture."""
+    methods: dict[str, Method] = {
+        "ours": partial(ours, UnderdeterminedModel, "normal"),
+        "DUET": duet,
+    }
+    for case in options.cases.split(","):
+        number, kind = case.split(":")
+        n = int(number)
+        print(f"{n} of {kind} in stereo", flush=True)
+        scores: dict[str, list[Score]] = {name: [] for name in methods}
+        for seed in range(options.first, options.first + options.seeds):
+            rng = np.random.default_rng(seed)
+            if kind == "band":
+                kinds = rng.permutation(list(get_args(InstrumentKind)))[:n]
+                sources = band(kinds.tolist(), seed, options.seconds, options.sfreq)
+            else:
+                sources = voices(options.speech, n, seed, options.seconds, options.sfreq)
+            places = rng.permutation(np.linspace(0.3, np.pi / 2 - 0.3, n))
+            places += rng.uniform(-0.08, 0.08, n)
+            gains = np.stack([np.cos(places), np.sin(places)]) * 10 ** rng.uniform(-0.15, 0.15, n)
+            images = gains.T[:, :, None] * sources[:, None]
+            mixture = Mixture(images.sum(0), images, sources, options.sfreq, "instantaneous")
+            run_all(methods, mixture, n, scores)
+        show(scores)
+
+
+def hpss(size: int, x: Array, n: int, sfreq: float) -> Array:
+    """Separate by librosa's median filters (Fitzgerald 2010)."""
+    import librosa
+
+    cells = librosa.stft(x[0], n_fft=size)
+    parts = librosa.decompose.hpss(cells)
+    return np.stack([librosa.istft(part, length=x.shape[1]) for part in parts])
+
+
+def mono(options: argparse.Namespace) -> None:
+    """Two instruments in one channel."""
+    methods: dict[str, Method] = {
+        "ours": partial(ours, UnderdeterminedModel, "normal"),
+        "HPSS, 2048": partial(hpss, 2048),
+        "HPSS, 4096": partial(hpss, 4096),
+    }
+    for case in options.cases.split(","):
+        print(f"{case} in one channel", flush=True)
+        scores: dict[str, list[Score]] = {name: [] for name in methods}
+        for seed in range(options.first, options.first + options.seeds):
+            sources = band(case.split(":"), seed, options.seconds, options.sfreq)
+            images = sources[:, None]
+            mixture = Mixture(images.sum(0), images, sources, options.sfreq, "instantaneous")
+            run_all(methods, mixture, 2, scores)
+        show(scores)
 
 
 def main() -> None:
     """Print the table that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("rooms", help=rooms.__doc__)
-    command.set_defaults(run=rooms)
-    command.add_argument("--cases", default="2:.15,2:.3,2:.5,2:.3:4,3:.2,4:.2")
-    command.add_argument("--seeds", type=int, default=4)
-    command.add_argument("--first", type=int, default=FIRST_SEED)
-    command.add_argument("--seconds", type=float, default=8.0)
-    command.add_argument("--sfreq", type=float, default=16_000.0)
-    command.add_argument("--speech", type=Path, help="folder of recordings, one a talker")
-    command.add_argument("--only", default="", help="methods whose name has this in it")
+    tables = {
+        rooms: "2:.15,2:.3,2:.5,2:.3:4,3:.2,4:.2",
+        panned: "3:band,4:band,3:talkers",
+        mono: "pad:drums",
+    }
+    for run, cases in tables.items():
+        command = commands.add_parser(run.__name__, help=run.__doc__)
+        command.set_defaults(run=run)
+        command.add_argument("--cases", default=cases)
+        command.add_argument("--seeds", type=int, default=4)
+        command.add_argument("--first", type=int, default=FIRST_SEED)
+        command.add_argument("--seconds", type=float, default=8.0)
+        command.add_argument("--sfreq", type=float, default=16_000.0)
+        command.add_argument("--speech", type=Path, help="folder of recordings, one a talker")
+        command.add_argument("--only", default="", help="methods whose name has this in it")
     options = parser.parse_args()
     with threadpool_limits(limits=1):
         options.run(options)

@@ -1,4 +1,4 @@
-"""Folders of results: named, refused early, written aside, renamed when whole."""
+"""Results: what they are called; folders refused early, written aside, renamed when whole."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sourcesep.exceptions import OutputError, SettingsError
 __all__ = [
     "check_model_output",
     "check_output",
+    "component_name",
     "folders_for",
     "plain",
     "read_result",
@@ -28,6 +29,11 @@ __all__ = [
 ]
 
 RESULT = "result.json"
+
+
+def component_name(k: int) -> str:
+    """Return the name that component `k` goes by in written files."""
+    return f"IVAE{k:03d}"
 
 
 def folders_for(inputs: Sequence[str], output: Path) -> dict[Path, Path]:

@@ -12,11 +12,13 @@ import json
 import os
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary, Scale
@@ -28,9 +30,22 @@ if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
     from sourcesep.recording import Recording
 
-__all__ = ["SCHEMA_VERSION", "check_contract", "contract_of", "load", "read_metadata", "save"]
+__all__ = [
+    "COMPONENTS",
+    "SCHEMA_VERSION",
+    "check_contract",
+    "contract_of",
+    "load",
+    "read_file",
+    "read_metadata",
+    "save",
+    "write_file",
+]
 
 FORMAT = "sourcesep-model"
+COMPONENTS = "sourcesep-components"
+READERS = {FORMAT: "sourcesep.load", COMPONENTS: "sourcesep.read_components"}
+"""What reads a file of which format."""
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""
 N_TRIED = 512
@@ -57,20 +72,14 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
     OutputError
         If the path does not end in ``.safetensors`` or cannot be written.
     """
-    from safetensors.numpy import save as to_bytes
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(model)
-    path = Path(path)
-    check_model_output(path)
     state = model.model_.state()
     parameters = model.get_params()
     if not isinstance(parameters["random_state"], int | np.integer | type(None)):
         parameters["random_state"] = None  # a generator's position is no setting
     facts = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
-        "written_by": {"sourcesep": __version__, "numpy": np.__version__},
         "family": model.model_.family,
         "facts": state.facts,
         "parameters": parameters,
@@ -83,10 +92,45 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
         "scores": model.scores_,
         "reason": model.reason_,
     }
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain)
-    tensors = {f"model.{name}": np.ascontiguousarray(t) for name, t in state.tensors.items()}
+    tensors = {f"model.{name}": tensor for name, tensor in state.tensors.items()}
     tensors["label_counts"] = np.asarray(model.label_counts_, np.int64)
-    _write(path, to_bytes(tensors, metadata={"sourcesep": text}))
+    write_file(Path(path), FORMAT, facts, tensors)
+
+
+def write_file(
+    path: Path, form: str, facts: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+) -> None:
+    """Write facts and tensors to one file; equal ones make equal bytes.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Ends in ``.safetensors``; replaced if it exists.
+    form : str
+        One of `READERS`.
+    facts : mapping
+        JSON-ready.
+    tensors : mapping of str to ndarray
+        Any shapes.
+
+    Raises
+    ------
+    OutputError
+        If the path does not end in ``.safetensors`` or cannot be written.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    check_model_output(path)
+    stamped = dict(facts) | {
+        "format": form,
+        "schema_version": SCHEMA_VERSION,
+        "written_by": {"sourcesep": __version__, "numpy": np.__version__},
+    }
+    text = json.dumps(
+        stamped, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain
+    )
+    content = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    _write(path, to_bytes(content, metadata={"sourcesep": text}))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -126,20 +170,11 @@ def load(path: str | Path) -> IVAE:
     ModelFileError
         If it is no model file, damaged, or of a newer format.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as from_bytes
-
     from sourcesep.estimator import IVAE
     from sourcesep.selection import FAMILIES
     from sourcesep.verdict import Verdict
 
-    path = Path(path)
-    facts = read_metadata(path)
-    try:
-        tensors = from_bytes(path.read_bytes())
-        for name, tensor in tensors.items():
-            if not np.isfinite(tensor).all():
-                raise ValueError(f"tensor {name} has NaN or infinite values")
+    with read_file(Path(path), FORMAT) as (facts, tensors):
         family = FAMILIES[facts["family"]]
         state = State(
             {k.removeprefix("model."): v for k, v in tensors.items() if k != "label_counts"},
@@ -165,12 +200,38 @@ def load(path: str | Path) -> IVAE:
         _check_facts(model)
         _try(model.model_)
         model._publish()
+    return model
+
+
+@contextmanager
+def read_file(path: Path, form: str) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
+    """Read facts and tensors, and call the file damaged if the body cannot use them.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no model file, damaged, of another form, or of a newer format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    facts = read_metadata(path)
+    if facts["format"] != form:
+        raise ModelFileError(
+            f"model={path}: holds {facts['format']}, not {form}; read it with "
+            f"{READERS[facts['format']]}"
+        )
+    try:
+        tensors = from_bytes(path.read_bytes())
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"tensor {name} has NaN or infinite values")
+        yield facts, tensors
     except (LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
         raise ModelFileError(
             f"model={path}: damaged model file ({type(error).__name__}: {error}); "
             "write it again with --save-model"
         ) from error
-    return model
 
 
 def _check_facts(model: IVAE) -> None:
@@ -241,7 +302,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
                 raise ValueError("its header is longer than the file")
             header = json.loads(file.read(length))
         facts = json.loads(header["__metadata__"]["sourcesep"])
-        if facts["format"] != FORMAT:
+        if facts["format"] not in READERS:
             raise ValueError(f"format {facts['format']!r}")
         json.dumps(facts, allow_nan=False)  # what could not be written again is damage
         version = facts["schema_version"]

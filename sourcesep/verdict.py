@@ -118,7 +118,8 @@ class Verdict:
                 [wanted["misfit"][name] for name in Misfit._fields],
             )
         )
-        bounds = Bounds(least[0], least[1], Misfit(*most))
+        largest = Misfit(*(np.inf if np.isnan(value) else value for value in most))
+        bounds = Bounds(least[0], least[1], largest)
         label, sentence = facts["verdict"], facts["sentence"]
         return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds)
 
@@ -188,6 +189,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
         bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
+    if model.n_components > rank:
+        # posterior means of more sources than channels depend on each other by necessity
+        bounds = bounds._replace(misfit=Misfit(np.inf, np.inf))
     verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)

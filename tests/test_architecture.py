@@ -44,6 +44,7 @@ LAYERS = (
     ("factors",),
     ("auxiliary",),
     ("ivae",),
+    ("components",),
     ("misfit", "modulation"),
     ("evidence",),
     ("verdict",),
@@ -52,6 +53,8 @@ LAYERS = (
     ("estimator",),
     ("persistence",),
     ("report",),
+    ("component_analysis",),
+    ("matching",),
     ("result",),
     ("separation",),
     ("batch", "demo", "evaluation"),
@@ -65,9 +68,12 @@ CLI_MAY_IMPORT = {
     "_version",
     "auxiliary",
     "batch",
+    "cli",
     "demo",
     "evaluation",
+    "component_analysis",
     "exceptions",
+    "matching",
     "output",
     "separation",
 }
@@ -223,10 +229,11 @@ def test_only_what_writes_results_of_its_own_imports_adapters_by_name() -> None:
 
 
 def test_the_command_line_calls_the_public_api_only() -> None:
-    source = (PACKAGE / "cli.py").read_text("utf-8")
-    assert within(source) <= CLI_MAY_IMPORT
-    assert not outside(source) & {"numpy", "scipy", "mne", "soundfile", "sklearn"}
-    assert not re.search(r"from sourcesep[.\w]* import [^\n]*\b_[a-z]", source)
+    for path in PACKAGE.glob("cli/*.py"):
+        source = path.read_text("utf-8")
+        assert within(source) <= CLI_MAY_IMPORT, path.name
+        assert not outside(source) & {"numpy", "scipy", "mne", "soundfile", "sklearn"}, path.name
+        assert not re.search(r"from sourcesep[.\w]* import [^\n]*\b_[a-z]", source), path.name
 
 
 # What is in a file
@@ -260,7 +267,7 @@ def test_no_print_no_exit_and_no_assert(file: Path) -> None:
     source = file.read_text("utf-8")
     assert calls(source, "print") == 0
     assert not has_asserts(source)
-    if file.name != "cli.py":
+    if file.parent.name != "cli":
         assert "sys.exit" not in source
 
 
@@ -308,7 +315,7 @@ def test_the_rule_about_places_lets_prose_be() -> None:
 
 def test_the_map_of_the_architecture_is_short_and_whole() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
-    assert len(text.splitlines()) <= 150
+    assert len(text.splitlines()) <= 200
     missing = [
         name for name in LAYER if not name.startswith("_") and not re.search(rf"`{name}\b", text)
     ]
@@ -353,7 +360,9 @@ def test_importing_sourcesep_loads_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"numpy", "scipy"})
 
 
-@pytest.mark.parametrize("command", ["", "separate", "evaluate", "simulate", "info", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]
     loaded = loaded_by(HELP.format(words=words))
@@ -436,7 +445,16 @@ def undocumented(thing: Callable[..., Any]) -> list[str]:
 def test_every_public_name_can_be_imported() -> None:
     names = public()
     assert set(names) == set(sourcesep.__all__)
-    assert {"IVAE", "Recording", "Separation", "load", "read", "save", "separate"} <= set(names)
+    assert {
+        "ComponentAnalysis",
+        "IVAE",
+        "Recording",
+        "Separation",
+        "load",
+        "read",
+        "save",
+        "separate",
+    } <= set(names)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -535,7 +535,9 @@ class TestHelp:
     def commands(self):
         return {"": main, **main.commands}
 
-    @pytest.mark.parametrize("name", ["", "separate", "evaluate", "simulate", "info", "demo"])
+    @pytest.mark.parametrize(
+        "name", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+    )
     def test_of_every_command(self, name):
         for flag in ("-h", "--help"):
             found = run(*filter(None, [name, flag]))
@@ -565,7 +567,9 @@ class TestHelp:
         assert re.fullmatch(r"sourcesep, version \d+\.\d+\.\d+\n", run("--version").stdout)
 
     def test_every_command_is_listed(self):
-        assert set(main.commands) == {"separate", "evaluate", "simulate", "info", "demo"}
+        assert set(main.commands) == {
+            *("separate", "evaluate", "simulate", "info", "match", "demo"),
+        }
 
 
 def test_options_are_the_keyword_arguments_of_the_functions():

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.adapters._separated import Separated, component_name, loadings
+from sourcesep.adapters._separated import Separated, loadings
+from sourcesep.output import component_name
 
 __all__ = ["draw_maps", "scalp_maps"]
 

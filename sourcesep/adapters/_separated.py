@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sourcesep.recording import Recording
 
-__all__ = ["Separated", "component_name", "loadings"]
+__all__ = ["Separated", "loadings"]
 
 
 class Separated(Protocol):
@@ -49,11 +49,6 @@ class Separated(Protocol):
 
     def image(self, k: int) -> NDArray[np.float64]:
         """Source `k` as the channels hear it, shape (n_channels, n_times)."""
-
-
-def component_name(k: int) -> str:
-    """Return the name that component `k` goes by in written files."""
-    return f"IVAE{k:03d}"
 
 
 def loadings(separation: Separated) -> NDArray[np.float64]:

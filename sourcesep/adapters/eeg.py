@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from sourcesep.adapters._separated import Separated, component_name, loadings
+from sourcesep.adapters._separated import Separated, loadings
 from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
+from sourcesep.output import component_name
 from sourcesep.recording import Event, Recording, suffix_of
 
 __all__ = ["EEGOrigin", "from_raw", "read", "scalp_pictures", "write"]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sourcesep.adapters._columns import Column, from_array, from_cells, is_number
-from sourcesep.adapters._separated import Separated, component_name
+from sourcesep.adapters._separated import Separated
 from sourcesep.exceptions import (
     InputError,
     MissingDependencyError,
@@ -26,6 +26,7 @@ from sourcesep.exceptions import (
     SettingsError,
     SourcesepWarning,
 )
+from sourcesep.output import component_name
 from sourcesep.recording import Recording
 
 __all__ = ["TableOrigin", "read", "write"]

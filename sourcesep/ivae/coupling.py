@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CouplingModel"]
 
-GAUSSIAN = (2.0,)
-
 
 class Effort(NamedTuple):
     """What a fit may cost: restarts, and minibatches of each."""
@@ -98,7 +96,7 @@ class CouplingModel(InvertibleModel):
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
     mends: ClassVar[tuple[str, ...]] = ("power",)
-    shapes: tuple[float, ...] = GAUSSIAN
+    shapes: tuple[float, ...] = (2.0,)
 
     linear: LinearModel
     flow: Flow
@@ -240,7 +238,7 @@ class CouplingModel(InvertibleModel):
         self.linear = LinearModel(
             self.requested,
             starts=("segments",),
-            shapes=GAUSSIAN,
+            shapes=self.shapes,
             standardise_channels=self.standardise_channels,
         ).fit(x[:, ~held], u.take(~held), rng)
         _at_least_two(self.n_components)

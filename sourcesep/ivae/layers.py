@@ -15,12 +15,14 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.spectral import Cells, power
 from sourcesep.ivae.wiener import wiener
 
-__all__ = ["infer"]
+__all__ = ["WINDOW", "infer"]
 
-STEADY = 17
-"""Frames."""
-PERCUSSIVE = 17
-"""Bins."""
+WINDOW = 0.256
+"""Seconds: notes are lines only in long windows."""
+STEADY = 31
+"""Frames that a steady source's variance is the median of: 2 s."""
+PERCUSSIVE = 11
+"""Bins that a percussive source's variance is the median of: 40 Hz."""
 N_ITERATIONS = 3
 LEAST = 1e-10
 """Variance of silence."""

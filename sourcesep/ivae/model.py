@@ -148,6 +148,8 @@ class Model(ABC):
     is_invertible: ClassVar[bool]
     is_calibrated: ClassVar[bool] = True
     """Whether it has been measured how often the verdict is right on fits of this family."""
+    needs_u: ClassVar[bool] = False
+    """Whether `posterior` raises InputError without u."""
     accepts_missing: ClassVar[bool] = False
     """Whether entries of x may be NaN, in the fit and after."""
     n_splits: ClassVar[int] = 2
@@ -195,10 +197,7 @@ class Model(ABC):
 
     @abstractmethod
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """q(z|x,u). Invertible maps need no u: the posterior is then centred on f^-1(x).
-
-        Others raise InputError without it.
-        """
+        """q(z|x,u). Invertible maps need no u: the posterior is then centred on f^-1(x)."""
 
     @abstractmethod
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:

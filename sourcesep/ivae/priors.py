@@ -103,7 +103,8 @@ class LabelPrior:
         best = np.full(len(z), -np.inf)
         scale = np.empty((n_labels, len(z)))
         shape = np.empty(len(z))
-        log_magnitude = np.log(np.maximum(magnitude, 1e-300))
+        if any(p not in (1, 2) for p in shapes):
+            log_magnitude = np.log(np.maximum(magnitude, 1e-300))
         for p in shapes:
             if p == 2:
                 powers = magnitude**2

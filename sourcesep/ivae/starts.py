@@ -116,6 +116,8 @@ STARTS: dict[str, Start] = {
 def _label_groups(y: Array, u: Auxiliary) -> tuple[list[NDArray[Any]], float]:
     """Covariances per label of every scale, without silence, and the tolerance they allow."""
     many = len(y) >= MANY_CHANNELS
+    if many:
+        y = y.astype(np.float32)
     identity = np.eye(len(y))
     groups = []
     for scale in u.scales:

@@ -24,7 +24,6 @@ __all__ = ["UnderdeterminedModel"]
 
 WINDOWS = (0.064, 0.128, 0.256)
 """Seconds: speech wants the shortest, held notes the longest."""
-LAYERS_WINDOW = 0.128
 N_LAYERS = 2
 MOST_SOURCES = 12
 """That are looked for where no number is given."""
@@ -109,7 +108,7 @@ class UnderdeterminedModel(SpectralModel):
                 f"n_components={self.requested}: one channel is told apart into a steady and a "
                 f"percussive layer; ask for {N_LAYERS}"
             )
-        self.size = window_size(LAYERS_WINDOW, self.sfreq, y.shape[1])
+        self.size = window_size(layers.WINDOW, self.sfreq, y.shape[1])
         self.scores = {}
         return np.ones((1, N_LAYERS))
 

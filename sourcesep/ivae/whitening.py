@@ -78,7 +78,11 @@ def numerical_rank(x: Array) -> int:
 
     Judged on the correlation matrix, so that channels in different units count alike.
     """
-    values = np.linalg.eigvalsh(_correlation(x)[2])
+    return _rank(_correlation(x)[2])
+
+
+def _rank(correlation: Array) -> int:
+    values = np.linalg.eigvalsh(correlation)
     return int((values > RANK_TOLERANCE * values[-1]).sum()) if values[-1] > 0 else 0
 
 
@@ -105,7 +109,7 @@ def whiten(
         If more components are asked for than the rank.
     """
     mean, scale, correlation = _correlation(x)
-    rank = numerical_rank(x)
+    rank = _rank(correlation)
     if rank == 0:
         raise InputError("every channel is constant (silent): there is nothing to separate")
     keep = rank if n_components is None else n_components

@@ -71,8 +71,8 @@ def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
         ),
         _of_all(
             "Agreement",
-            "Do fits on random halves of the data find the same components? The lowest "
-            "correlation.",
+            "Do other fits, on halves of the data or from other starts, find the same "
+            "components? The lowest correlation.",
             agree,
             [_agrees(value, bounds) for value in agree],
             f"\N{GREATER-THAN OR EQUAL TO} {lowest:g}",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.adapters._separated import component_name, loadings
+from sourcesep.adapters._separated import loadings
 from sourcesep.adapters.eeg import scalp_pictures
 from sourcesep.adapters.table import TableOrigin
+from sourcesep.output import component_name
 from sourcesep.recording import Recording
 from sourcesep.report import panels
 from sourcesep.report.panels import Axis, Panel
@@ -37,6 +38,8 @@ DYNAMICS = 80.0
 """Decibels from the darkest to the brightest colour of a spectrogram."""
 LEVELS = (-60.0, 0.0)
 """Decibels that a curve of power spans."""
+FAINT = -100.0
+"""Decibels below the mixture where pictures of a residual would be empty."""
 ROUNDING = -120.0
 """Decibels below the mixture where a residual is nothing but rounding."""
 N_STRETCHES = 120
@@ -206,12 +209,12 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
         found.append(card(name, image))
     level = _mean_level(residual) - _mean_level(separation.mixture)
     what = "what no source explains: "
-    if level > ROUNDING:
-        rest = card(
-            "residual", residual, f"{what}{panels.number(level, 0)} dB against the mixture"
-        )
-    else:
-        rest = replace(card("residual", residual, f"{what}nothing but rounding"), panels=())
+    left = f"{panels.number(level, 0)} dB against the mixture"
+    rest = card(
+        "residual", residual, what + (left if level > ROUNDING else "nothing but rounding")
+    )
+    if level < FAINT:
+        rest = replace(rest, panels=())
     gain = listening_gain(max(float(np.abs(part).max()) for part in heard.values()))
 
     def playing(card: Card, file: str) -> Card:
@@ -238,8 +241,8 @@ def _playing_notes(excerpt: Excerpt, gain: float, recording: Recording) -> list[
         notes.append(f"What the page itself holds is the first {MOST_CHANNELS} channels.")
     if gain < 1:
         notes.append(
-            f"It is turned down by {-20 * np.log10(gain):.0f} dB, all alike, so that nothing "
-            "clips."
+            f"What the page itself holds is turned down by {-20 * np.log10(gain):.0f} dB, all "
+            "alike, so that nothing clips."
         )
     return notes
 

@@ -9,7 +9,7 @@ from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.recording import from_array
 
-SFREQ, SECONDS = 8000, 2.5
+SFREQ, SECONDS = 8000, 2
 
 
 def stereo(seed=0, n=3, angles=(0.3, 0.8, 1.3)):
@@ -42,10 +42,8 @@ def gains_db(images, found):
     """SI-SDR of each source's best estimate at channel 0, less that of the mixture."""
     mixture = images[:, 0].sum(axis=0)
     table = [[metrics.si_sdr(true[0], one[0]) for one in found] for true in images]
-    return [
-        max(row) - metrics.si_sdr(true[0], mixture)
-        for row, true in zip(table, images, strict=True)
-    ]
+    before = [metrics.si_sdr(true[0], mixture) for true in images]
+    return np.max(table, axis=1) - before
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -98,7 +96,7 @@ def test_a_silent_stretch_and_a_silent_channel():
 def test_more_directions_than_there_are_is_an_error_that_helps():
     source = simulate.speech(SECONDS, SFREQ)
     echo = np.stack([source, 0.5 * source])
-    echo[1, 20_000] += 0.3  # of rank 2 by a hair
+    echo[1, 9000] += 0.3  # of rank 2 by a hair
     with pytest.raises(SettingsError, match="n_components=5: sound comes from"):
         fitted(echo, 5)
 
@@ -109,10 +107,11 @@ def test_the_bound_is_exact_and_its_terms_are_what_they_say():
     model, u = fitted(x, 3)
     bound = model.elbo(x, u)
     assert (bound.kl > 0).all()
-    wrong, _ = fitted(x[:, ::-1][:, : x.shape[1]] * np.array([[1.0], [-1.0]]), 3)
-    assert bound.mean > wrong.elbo(x, u).mean
+    mirrored, _ = fitted(x * np.array([[1.0], [-1.0]]), 3)
+    assert bound.mean > mirrored.elbo(x, u).mean
 
 
+@pytest.mark.slow
 def test_the_verdict_says_why_it_cannot_be_sure():
     alone = separate((mono().sum(axis=0)[None], SFREQ), mixing="underdetermined")
     assert alone.verdict.label == "not identifiable"
@@ -120,12 +119,14 @@ def test_the_verdict_says_why_it_cannot_be_sure():
     x, images = stereo()
     both = separate((x, SFREQ), mixing="underdetermined", n_components=3)
     assert both.verdict.label == "doubtful"
+    assert "has not been measured" in both.verdict.sentence
     assert min(both.verdict.agreement) > 0.9
     total = both.images.sum(axis=0) + both.residual
     np.testing.assert_allclose(total, x, atol=1e-9)
     assert np.mean(gains_db(images, both.images)) > 17
 
 
+@pytest.mark.slow
 def test_saved_and_used_on_another_recording(tmp_path):
     x, _ = stereo()
     path = tmp_path / "model.safetensors"

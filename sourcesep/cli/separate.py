@@ -1,69 +1,21 @@
-"""The command line: words in, the public API called, lines out. No logic of its own."""
+"""``sourcesep separate``."""
 
 from __future__ import annotations
 
 import json
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sourcesep._version import __version__
-from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
+from sourcesep.cli.talk import FAILED, about, fail, printable, talk
+from sourcesep.exceptions import SettingsError, SourcesepError
 
 if TYPE_CHECKING:
     from sourcesep.batch import Outcome
 
-__all__ = ["main"]
-
-FAILED = 1
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="sourcesep")
-def main() -> None:
-    """Un-mix recordings into their sources, and say how far to trust the result.
-
-    For mixtures recorded by several sensors: microphones, electrodes, columns of a table.
-    Not for vocals or drums by name from a song: for those use a supervised separator.
-    """
-
-
-def _talk(line: str) -> None:
-    click.echo(_printable(line), err=True)
-
-
-def _printable(line: str) -> str:
-    """The line with control characters, which names of files may hold, spelled out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-
-
-@contextmanager
-def _noted(where: object, *, quiet: bool) -> Iterator[None]:
-    """Say every warning of sourcesep's in one line on stderr."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", SourcesepWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                if not quiet:
-                    _talk(f"warning: {_about(where, warning.message)}")
-
-
-def _about(path: object, text: object) -> str:
-    """The text in one line, beginning with the path unless that is in it already."""
-    line = " ".join(str(text).split())
-    return line if str(Path(str(path)).name) in line else f"{path}: {line}"
-
-
-def _fail(error: object, path: object = "") -> None:
-    _talk(f"error: {_about(path, error)}")
+__all__ = ["separate"]
 
 
 def _exclude(text: str | None) -> tuple[int, ...]:
@@ -75,7 +27,7 @@ def _exclude(text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-@main.command()
+@click.command()
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "-o",
@@ -248,22 +200,22 @@ def separate(
             bar.update()
             if not quiet:
                 for warning in outcome.warnings:
-                    _talk(f"warning: {_about(outcome.path, warning)}")
+                    talk(f"warning: {about(outcome.path, warning)}")
             if outcome.error is not None:
                 failed.append(outcome.path)
-                _fail(outcome.error, outcome.path)
+                fail(outcome.error, outcome.path)
             else:
                 _report(outcome, as_json=as_json, quiet=quiet, verbose=verbose)
     except SourcesepError as error:
-        _fail(error)
+        fail(error)
         sys.exit(FAILED)
     finally:
         bar.close()
     if failed:
         if len(tasks) > 1:
-            _talk(f"error: {len(failed)} of {len(tasks)} inputs failed:")
+            talk(f"error: {len(failed)} of {len(tasks)} inputs failed:")
             for path in failed:
-                _talk(f"  {path}")
+                talk(f"  {path}")
         sys.exit(FAILED)
 
 
@@ -275,158 +227,11 @@ def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> N
     elif not quiet:
         n = result["n_components"]
         line = f"{outcome.folder}: {n} source{'s' * (n > 1)}, {result['verdict']}"
-        click.echo(_printable(line + ", was there already" * outcome.resumed))
+        click.echo(printable(line + ", was there already" * outcome.resumed))
     if not quiet and result["verdict"] != "trusted":
-        _talk(f"{outcome.path}: {result['verdict']}: {result['sentence']}")
+        talk(f"{outcome.path}: {result['verdict']}: {result['sentence']}")
     if verbose:
-        _talk(f"{outcome.path}: {result['reason']}; u = {result['settings']['aux']}")
+        talk(f"{outcome.path}: {result['reason']}; u = {result['settings']['aux']}")
         for choice, scores in result["candidates"].items():
             for name, score in scores.items():
-                _talk(f"{outcome.path}: {choice} {name}: {score:.4f} nats a sample, held out")
-
-
-@main.command()
-@click.option(
-    "-r",
-    "--reference",
-    "references",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="A true source; once for each.",
-)
-@click.option(
-    "-e",
-    "--estimate",
-    "estimates",
-    multiple=True,
-    required=True,
-    metavar="FILE|DIR",
-    help="An estimated source, or a result folder; once for each.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: bool) -> None:
-    """Score estimated sources against the true ones.
-
-    Each reference is matched to one estimate. Printed are SI-SDR and SDR in dB (mean over
-    channels) and the absolute correlation.
-    """
-    from sourcesep.evaluation import evaluate_files
-
-    try:
-        with _noted("evaluate", quiet=True):
-            rows = evaluate_files(references, estimates)
-    except SourcesepError as error:
-        _fail(error)
-        sys.exit(FAILED)
-    if as_json:
-        click.echo(json.dumps([row.as_dict() for row in rows]))
-        return
-    click.echo(f"{'SI-SDR':>8} {'SDR':>8} {'corr':>6}  reference <- estimate")
-    for row in rows:
-        click.echo(
-            f"{row.si_sdr:8.2f} {row.sdr:8.2f} {row.correlation:6.4f}  "
-            f"{row.reference} <- {row.estimate}"
-        )
-
-
-@main.command()
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    default="simulated",
-    show_default=True,
-    help="Folder that gets mixture.wav and the true images.",
-)
-@click.option(
-    "--kind",
-    type=click.Choice(["instantaneous", "saturated", "room"]),
-    default="instantaneous",
-    show_default=True,
-    help="How the sources are mixed.",
-)
-@click.option(
-    "-k",
-    "--n-sources",
-    type=click.IntRange(2, 16),
-    default=2,
-    show_default=True,
-    help="Number of simulated talkers.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.5, 3600),
-    default=8.0,
-    show_default=True,
-    help="Length of simulated talkers.",
-)
-@click.option(
-    "--from",
-    "sources",
-    multiple=True,
-    metavar="FILE",
-    help="Mix this recording instead of a simulated talker; once for each.",
-)
-@click.option(
-    "--rt60",
-    type=click.FloatRange(0.05, 2),
-    default=0.3,
-    show_default=True,
-    help="Reverberation time of the room, seconds.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
-@click.option("-f", "--overwrite", is_flag=True, help="Replace an earlier simulation.")
-def simulate(sources: tuple[str, ...], output: str, overwrite: bool, **settings: Any) -> None:
-    """Make a mixture whose sources are known."""
-    from sourcesep.evaluation import simulate_files
-
-    try:
-        with _noted("simulate", quiet=False):
-            files = simulate_files(Path(output), sources, overwrite=overwrite, **settings)
-    except SourcesepError as error:
-        _fail(error)
-        sys.exit(FAILED)
-    for file in files:
-        click.echo(str(file))
-
-
-@main.command()
-@click.argument("path", metavar="MODEL|RESULT", type=click.Path())
-def info(path: str) -> None:
-    """Say what a model file or a result folder holds, as JSON."""
-    from sourcesep.evaluation import describe
-
-    try:
-        click.echo(json.dumps(describe(Path(path)), indent=2, sort_keys=True))
-    except SourcesepError as error:
-        _fail(error)
-        sys.exit(FAILED)
-
-
-@main.command()
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    default="demo_output",
-    show_default=True,
-    help="Folder that gets the mixtures and their sources.",
-)
-def demo(output: str) -> None:
-    """Separate three simulated mixtures, and print each gain beside FastICA's."""
-    from sourcesep.demo import run
-
-    click.echo("two simulated talkers, two channels, 8 s; SI-SDR gain over the mixture in dB")
-    click.echo(f"{'mixture':<14} {'sourcesep':>9} {'FastICA':>8}  {'seconds':>7}  verdict")
-    try:
-        with _noted("demo", quiet=False):
-            for row in run(Path(output)):
-                click.echo(
-                    f"{row.name:<14} {row.ours:9.1f} {row.fastica:8.1f}  "
-                    f"{row.seconds:7.1f}  {row.verdict}"
-                )
-    except SourcesepError as error:
-        _fail(error)
-        sys.exit(FAILED)
-    _talk(f"listen to {output}/instantaneous/source00.wav and its neighbours")
+                talk(f"{outcome.path}: {choice} {name}: {score:.4f} nats a sample, held out")

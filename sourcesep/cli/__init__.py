@@ -1,0 +1,25 @@
+"""The command line: words in, the public API called, lines out. No logic of its own."""
+
+from __future__ import annotations
+
+import click
+
+from sourcesep._version import __version__
+from sourcesep.cli.others import demo, evaluate, info, match, simulate
+from sourcesep.cli.separate import separate
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sourcesep")
+def main() -> None:
+    """Un-mix recordings into their sources, and say how far to trust the result.
+
+    For mixtures recorded by several sensors: microphones, electrodes, columns of a table.
+    Not for vocals or drums by name from a song: for those use a supervised separator.
+    """
+
+
+for command in (separate, evaluate, match, simulate, info, demo):
+    main.add_command(command)

@@ -1,0 +1,187 @@
+"""All commands but ``separate``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sourcesep.cli.talk import FAILED, fail, noted, printable, talk
+from sourcesep.exceptions import SettingsError, SourcesepError
+
+__all__ = ["demo", "evaluate", "info", "match", "simulate"]
+
+
+@click.command()
+@click.option(
+    "-r",
+    "--reference",
+    "references",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="A true source; once for each.",
+)
+@click.option(
+    "-e",
+    "--estimate",
+    "estimates",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR",
+    help="An estimated source, or a result folder; once for each.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: bool) -> None:
+    """Score estimated sources against the true ones.
+
+    Each reference is matched to one estimate. Printed are SI-SDR and SDR in dB (mean over
+    channels) and the absolute correlation.
+    """
+    from sourcesep.evaluation import evaluate_files
+
+    try:
+        with noted("evaluate", quiet=True):
+            rows = evaluate_files(references, estimates)
+    except SourcesepError as error:
+        fail(error)
+        sys.exit(FAILED)
+    if as_json:
+        click.echo(json.dumps([row.as_dict() for row in rows]))
+        return
+    click.echo(f"{'SI-SDR':>8} {'SDR':>8} {'corr':>6}  reference <- estimate")
+    for row in rows:
+        click.echo(
+            f"{row.si_sdr:8.2f} {row.sdr:8.2f} {row.correlation:6.4f}  "
+            f"{row.reference} <- {row.estimate}"
+        )
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    default="simulated",
+    show_default=True,
+    help="Folder that gets mixture.wav and the true images.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["instantaneous", "saturated", "room"]),
+    default="instantaneous",
+    show_default=True,
+    help="How the sources are mixed.",
+)
+@click.option(
+    "-k",
+    "--n-sources",
+    type=click.IntRange(2, 16),
+    default=2,
+    show_default=True,
+    help="Number of simulated talkers.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.5, 3600),
+    default=8.0,
+    show_default=True,
+    help="Length of simulated talkers.",
+)
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="FILE",
+    help="Mix this recording instead of a simulated talker; once for each.",
+)
+@click.option(
+    "--rt60",
+    type=click.FloatRange(0.05, 2),
+    default=0.3,
+    show_default=True,
+    help="Reverberation time of the room, seconds.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
+@click.option("-f", "--overwrite", is_flag=True, help="Replace an earlier simulation.")
+def simulate(sources: tuple[str, ...], output: str, overwrite: bool, **settings: Any) -> None:
+    """Make a mixture whose sources are known."""
+    from sourcesep.evaluation import simulate_files
+
+    try:
+        with noted("simulate", quiet=False):
+            files = simulate_files(Path(output), sources, overwrite=overwrite, **settings)
+    except SourcesepError as error:
+        fail(error)
+        sys.exit(FAILED)
+    for file in files:
+        click.echo(str(file))
+
+
+@click.command()
+@click.argument("path", metavar="MODEL|RESULT", type=click.Path())
+def info(path: str) -> None:
+    """Say what a model file or a result folder holds, as JSON."""
+    from sourcesep.evaluation import describe
+
+    try:
+        click.echo(json.dumps(describe(Path(path)), indent=2, sort_keys=True))
+    except SourcesepError as error:
+        fail(error)
+        sys.exit(FAILED)
+
+
+@click.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option(
+    "--by", type=click.Choice(["prior", "maps"]), default="prior", help="What is compared."
+)
+@click.option("--min-corr", type=float, default=0.8, show_default=True, help="Of one source.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a row for each component.")
+def match(models: tuple[str, ...], by: str, min_corr: float, as_json: bool) -> None:
+    """Say which components are one source in several recordings.
+
+    MODEL is a file of ComponentAnalysis.save. To match by prior it needs conditions, as
+    with aux="segments:.5,2,8+annotations".
+    """
+    from sourcesep.component_analysis import read_components
+    from sourcesep.matching import match_components
+
+    try:
+        matching = match_components([read_components(path) for path in models], by, min_corr)
+    except SourcesepError as error:
+        fail(error)
+        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
+    for line in [json.dumps(matching.table())] if as_json else matching.lines(models):
+        click.echo(printable(line))
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    default="demo_output",
+    show_default=True,
+    help="Folder that gets the mixtures and their sources.",
+)
+def demo(output: str) -> None:
+    """Separate three simulated mixtures, and print each gain beside FastICA's."""
+    from sourcesep.demo import run
+
+    click.echo("two simulated talkers, two channels, 8 s; SI-SDR gain over the mixture in dB")
+    click.echo(f"{'mixture':<14} {'sourcesep':>9} {'FastICA':>8}  {'seconds':>7}  verdict")
+    try:
+        with noted("demo", quiet=False):
+            for row in run(Path(output)):
+                click.echo(
+                    f"{row.name:<14} {row.ours:9.1f} {row.fastica:8.1f}  "
+                    f"{row.seconds:7.1f}  {row.verdict}"
+                )
+    except SourcesepError as error:
+        fail(error)
+        sys.exit(FAILED)
+    talk(f"listen to {output}/instantaneous/source00.wav and its neighbours")

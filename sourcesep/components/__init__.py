@@ -1,0 +1,1 @@
+"""What `ComponentAnalysis` is made of."""

@@ -1,0 +1,148 @@
+"""Which channels of MNE's objects are analysed, and their samples as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.model import Array
+
+__all__ = ["DATA_TYPES", "kind_of", "pick", "samples", "scale_by_type"]
+
+DATA_TYPES = ("mag", "grad", "eeg", "seeg", "ecog", "dbs")
+"""Channel types that are analysed if none are named."""
+ALLOWED_TYPES = (*DATA_TYPES, "eog")
+GROUPS = {"data": DATA_TYPES, "meg": ("mag", "grad")}
+
+
+def kind_of(inst: Any) -> str:
+    """Return "raw", "epochs" or "evoked".
+
+    Raises
+    ------
+    InputError
+        If it is none of MNE's objects.
+    """
+    import mne
+
+    classes = {"raw": mne.io.BaseRaw, "epochs": mne.BaseEpochs, "evoked": mne.Evoked}
+    for kind, its in classes.items():
+        if isinstance(inst, its):
+            return kind
+    raise InputError(
+        f"inst of type {type(inst).__name__}: must be MNE's Raw, Epochs or Evoked; make one of an "
+        "array with mne.io.RawArray"
+    )
+
+
+def pick(info: Any, picks: Any = None) -> list[str]:
+    """Return the names of the channels to analyse.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Of the recording.
+    picks : str, int, slice, sequence of str or int, or None
+        Channel types, ``"data"``, ``"meg"``, names or numbers. Channels marked bad are
+        left out unless named one by one. None: all good channels of `DATA_TYPES`.
+
+    Raises
+    ------
+    SettingsError
+        If `picks` names what is not there, or a type that has no sources.
+    InputError
+        If nothing is left.
+    """
+    names, types = list(info["ch_names"]), info.get_channel_types()
+    if isinstance(picks, slice):
+        picks = list(range(len(names))[picks])
+    items = ["data"] if picks is None else [picks] if isinstance(picks, str | int) else list(picks)
+    chosen: set[int] = set()
+    for item in items:
+        chosen.update(_matching(item, names, types, set(info["bads"])))
+    if not chosen:
+        counts = ", ".join(f"{types.count(t)} {t}" for t in sorted(set(types))) or "none"
+        raise InputError(
+            f"picks={picks!r}: no good channel to analyse; there are {counts}, "
+            f"{len(info['bads'])} of them marked bad: set channel types, or clear the bads"
+        )
+    odd = sorted({types[i] for i in chosen} - set(ALLOWED_TYPES))
+    if odd:
+        raise SettingsError(
+            f"picks={picks!r}: channels of type {', '.join(odd)} hold no mixed sources; allowed "
+            f"are {', '.join(ALLOWED_TYPES)}"
+        )
+    return [names[i] for i in sorted(chosen)]
+
+
+def _matching(item: Any, names: list[str], types: list[str], bads: set[str]) -> list[int]:
+    if isinstance(item, int | np.integer) and -len(names) <= item < len(names):
+        return [int(item) % len(names)]
+    if item in names:
+        return [names.index(item)]
+    wanted = GROUPS.get(item, (item,)) if isinstance(item, str) else ()
+    if item in GROUPS or item in types:
+        return [
+            i
+            for i, (name, kind) in enumerate(zip(names, types, strict=True))
+            if kind in wanted and name not in bads
+        ]
+    raise SettingsError(
+        f"picks={item!r}: no such channel or type; types are {', '.join(sorted(set(types)))}, "
+        f"channels {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+    )
+
+
+def samples(inst: Any, names: Sequence[str]) -> Array:
+    """Return these channels' samples, (n_channels, n_times); epochs follow each other.
+
+    Raises
+    ------
+    InputError
+        If a channel is missing, or a sample of one is not finite.
+    """
+    missing = [name for name in names if name not in inst.ch_names]
+    if missing:
+        raise InputError(
+            f"channels {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} are missing: "
+            f"all {len(names)} channels of the fit are needed; interpolate, or fit without them"
+        )
+    order = [inst.ch_names.index(name) for name in names]
+    if kind_of(inst) == "evoked":
+        data = inst.data[order]
+    elif kind_of(inst) == "raw":
+        data = inst.get_data(order, verbose="error")
+    else:
+        epochs = inst.get_data(order, verbose="error")
+        data = epochs.swapaxes(0, 1).reshape(len(order), -1)
+    # a sum is finite if all it is of is
+    broken = [
+        n for n, total in zip(names, data.sum(axis=-1), strict=True) if not np.isfinite(total)
+    ]
+    if broken:
+        raise InputError(
+            f"NaN or infinite samples in channel {', '.join(broken[:5])}"
+            f"{' ...' if len(broken) > 5 else ''}: mark it bad, or interpolate it"
+        )
+    checked: Array = np.asarray(data, np.float64)
+    return checked
+
+
+def scale_by_type(x: Array, types: Sequence[str]) -> Array:
+    """Return each channel's divisor, (n_channels,): one for each type, its standard deviation.
+
+    It brings volts and teslas to one scale, and leaves the channels of one type as they
+    are to each other.
+    """
+    mean, power = x.mean(axis=1), np.einsum("ct,ct->c", x, x) / x.shape[1]
+    scale = np.ones(len(x))
+    kinds: NDArray[np.str_] = np.array(types)
+    for kind in dict.fromkeys(types):
+        own = kinds == kind
+        variance = power[own].mean() - mean[own].mean() ** 2
+        scale[own] = np.sqrt(variance) if variance > 0 else 1.0
+    return scale

@@ -1,0 +1,227 @@
+"""What is done with components once they are found: time courses, maps, cleaning."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from sourcesep.components.channels import kind_of, samples
+from sourcesep.components.containers import put_back, wrap
+from sourcesep.components.mne_ica import as_mne_ica
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.ivae.model import Array, Model
+
+__all__ = ["Decomposition"]
+
+PIECE = 200_000
+"""Samples that are unmixed at a time, for the memory's sake."""
+
+
+class Decomposition:
+    """Components of some channels: a model, and what brings channels to its scale.
+
+    Parameters
+    ----------
+    mixing : str
+        Family of the model.
+    """
+
+    info: Any
+    ch_names: list[str]
+    model_: Model
+    n_samples_: int
+    _scale: Array
+
+    def __init__(self, mixing: str) -> None:
+        self.mixing = mixing
+        self.exclude: list[int] = []
+        self.labels_: dict[str, list[int]] = {}
+
+    @property
+    def n_components_(self) -> int:
+        """Number of components."""
+        return self._fitted().n_components
+
+    def get_components(self) -> Array:
+        """Return the components' maps, (n_channels, n_components).
+
+        In the channels' units (volts, teslas) for one standard deviation of the source.
+        """
+        model = self._fitted()
+        if model.matrices is None:
+            step = np.eye(model.n_components)
+            maps = model.decode(0.01 * step) - model.decode(-0.01 * step)
+            return np.asarray(maps / 0.02 * self._scale[:, None])
+        return np.asarray(model.matrices[1] * self._scale[:, None])
+
+    def get_sources(self, inst: Any) -> Any:
+        """Return the components' time courses, as an object of the type given.
+
+        Parameters
+        ----------
+        inst : mne.io.BaseRaw, mne.BaseEpochs or mne.Evoked
+            With all channels of the fit.
+
+        Returns
+        -------
+        mne.io.RawArray, mne.EpochsArray or mne.EvokedArray
+            A channel ``IVAE000`` ... a component, of unit variance over the samples of the
+            fit; those in `exclude` are marked bad. Times, annotations, measurement date,
+            events and metadata are kept.
+
+        Raises
+        ------
+        InputError
+            If `inst` lacks a channel, or cannot be used.
+        """
+        model = self._fitted()
+        sources = _by_pieces(lambda x: model.posterior(x).mean, self._scaled(inst))
+        return wrap(inst, sources, self.exclude)
+
+    def apply(
+        self, inst: Any, exclude: Sequence[int] | None = None, *, undistort: bool = False
+    ) -> Any:
+        """Remove components from a recording, in place.
+
+        Parameters
+        ----------
+        inst : mne.io.BaseRaw, mne.BaseEpochs or mne.Evoked
+            With all channels of the fit, filtered or not; loaded if it was not.
+        exclude : sequence of int, optional
+            Components to remove; those in the attribute `exclude` by default. None of
+            them changes nothing, to the bit.
+        undistort : bool
+            Whether to undo a curve too, so that the result is what an amplifier that does
+            not saturate would have recorded, less each channel's mean. By default it is
+            what the same amplifier would have recorded without these components. It
+            makes no difference where mixing is linear.
+
+        Returns
+        -------
+        mne.io.BaseRaw, mne.BaseEpochs or mne.Evoked
+            The same object.
+
+        Raises
+        ------
+        InputError
+            If `inst` lacks a channel, or cannot be used.
+        SettingsError
+            If there is no such component.
+        """
+        import mne
+
+        model = self._fitted()
+        chosen = self._components(self.exclude if exclude is None else exclude)
+        if kind_of(inst) != "evoked":
+            with mne.use_log_level("error"):
+                inst.load_data()
+        x = self._scaled(inst)
+
+        def without(piece: Array) -> Array:
+            z = model.posterior(piece).mean
+            whole = model.decode(z)
+            z[chosen] = 0
+            return piece + model.decode(z) - whole
+
+        def undistorted(piece: Array) -> Array:
+            clean = model.mixture(piece).copy()
+            for k in chosen:
+                clean -= model.image(piece, k)
+            return clean
+
+        bends = undistort and model.matrices is None
+        if x.size and (chosen or bends):
+            out = _by_pieces(undistorted if bends else without, x)
+            put_back(inst, self.ch_names, out * self._scale[:, None])
+        return inst
+
+    def to_mne_ica(self) -> Any:
+        """Return the same components as a fitted `mne.preprocessing.ICA`.
+
+        Its sources are these to rounding, so every plot, report and file format that MNE
+        has for ICA, and mne-icalabel, take it.
+
+        Returns
+        -------
+        mne.preprocessing.ICA
+            With `exclude` and `labels_` as they are here.
+
+        Raises
+        ------
+        SettingsError
+            If the mixing is not linear.
+        """
+        model = self._fitted()
+        if model.matrices is None:
+            raise SettingsError(
+                f"mixing={self.mixing!r}: MNE's ICA is linear and cannot hold a curve; fit with "
+                "mixing='linear'"
+            )
+        unmixing, mixing = model.matrices
+        mean = model.decode(np.zeros((model.n_components, 1)))[:, 0]
+        ica = as_mne_ica(unmixing, mixing, mean, self._scale, self.info, self.n_samples_)
+        ica.exclude = list(self.exclude)
+        ica.labels_ = {name: list(which) for name, which in self.labels_.items()}
+        return ica
+
+    def copy(self) -> Self:
+        """Return a copy that shares nothing."""
+        return copy.deepcopy(self)
+
+    def _fitted(self) -> Model:
+        if not hasattr(self, "model_"):
+            raise InputError("ComponentAnalysis is not fitted: call fit first")
+        return self.model_
+
+    def _components(self, which: Sequence[int]) -> list[int]:
+        """Check numbers of components."""
+        absent = [k for k in which if not 0 <= k < self.n_components_]
+        if absent:
+            raise SettingsError(
+                f"exclude={absent}: no such component; they are 0 to {self.n_components_ - 1}"
+            )
+        return sorted({int(k) for k in which})
+
+    def _scaled(self, inst: Any) -> Array:
+        """Samples as the model knows them, (n_channels, n_times)."""
+        data = samples(inst, self.ch_names)
+        self._check_filters(inst.info)
+        scaled: Array = data / self._scale[:, None]
+        return scaled
+
+    def _check_filters(self, info: Any) -> None:
+        """Refuse or warn about data that are not in the state of those of the fit."""
+        idle = _applied(self.info) - _applied(info)
+        if idle:
+            raise InputError(
+                f"projectors {', '.join(sorted(idle))} were applied to the data of the fit and "
+                "are not to these: call apply_proj first"
+            )
+        if bool(self.info["custom_ref_applied"]) != bool(info["custom_ref_applied"]):
+            warnings.warn(
+                "by the headers these data and those of the fit have different references: "
+                "components are right for the reference they were fitted under",
+                SourcesepWarning,
+                stacklevel=4,
+            )
+        if self._fitted().matrices is None and info["highpass"] != self.info["highpass"]:
+            raise InputError(
+                f"highpass={info['highpass']:g} Hz, the fit had {self.info['highpass']:g} Hz: a "
+                "curve undoes what the amplifier did to unfiltered data only; give data filtered "
+                "as those of the fit"
+            )
+
+
+def _by_pieces(function: Callable[[Array], Array], x: Array) -> Array:
+    """Apply a map without memory to some samples at a time."""
+    pieces = [function(x[:, k : k + PIECE]) for k in range(0, max(1, x.shape[1]), PIECE)]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+
+def _applied(info: Any) -> set[str]:
+    """The projectors that are in the data."""
+    return {proj["desc"] for proj in info["projs"] if proj["active"]}

@@ -1,0 +1,243 @@
+"""From recordings to what a model is fitted on: samples cut out, and u for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import LEFT_OUT, Auxiliary, Scale, Term, build_many, canonical, parse
+from sourcesep.components.channels import kind_of, samples
+from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.factors import event_span
+from sourcesep.ivae.model import Array
+from sourcesep.labels import combine
+from sourcesep.recording import Event, Recording
+
+__all__ = ["Cut", "Part", "auxiliary_of", "part_of"]
+
+IN_TIME = ("segments", "adaptive")
+"""Terms of a SPEC that label stretches of time; the others label conditions."""
+DEFAULT_SECONDS = (0.5, 2.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which samples to fit on, as `mne.preprocessing.ICA.fit` has it."""
+
+    start: float | None = None
+    stop: float | None = None
+    decim: int | None = None
+    reject: dict[str, float] | None = None
+    flat: dict[str, float] | None = None
+    tstep: float = 2.0
+    reject_by_annotation: bool = True
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.decim, int | np.integer) and self.decim >= 1
+        if self.decim is not None and not whole:
+            raise SettingsError(f"decim={self.decim!r}: must be a whole number, 1 or more")
+        if not self.tstep > 0:
+            raise SettingsError(f"tstep={self.tstep!r}: must be seconds above 0")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One recording of a fit.
+
+    Parameters
+    ----------
+    recording : Recording
+        Its samples.
+    used : ndarray of bool, shape (n_times,)
+        Those to fit on.
+    stretch : int
+        Samples between two gaps in time: an epoch's length, or all.
+    """
+
+    recording: Recording
+    used: NDArray[np.bool_]
+    stretch: int
+
+
+def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
+    """Cut the samples to fit on out of a Raw or Epochs.
+
+    Raises
+    ------
+    InputError
+        If it is neither, has no epochs, or has samples that cannot be used.
+    SettingsError
+        If the cut cannot be made.
+    """
+    kind = kind_of(inst)
+    if kind == "evoked":
+        raise InputError("inst is an Evoked: an average is too little to fit on; give its epochs")
+    if kind == "epochs" and len(inst) == 0:
+        raise InputError("inst has no epochs left, so there is nothing to fit; see its drop_log")
+    data, step = samples(inst, names), int(cut.decim or 1)
+    columns: dict[str, Any] = {}
+    rate = float(inst.info["sfreq"]) / step
+    if kind == "raw":
+        data, first = _between(data, cut, float(inst.info["sfreq"]))
+        data = data[:, ::step]
+        stretch = data.shape[1]
+        events = _annotations(inst, first)
+    else:
+        if cut.start is not None or cut.stop is not None:
+            raise SettingsError("start, stop: cut a Raw only; crop the epochs instead")
+        epochs = data.reshape(len(data), len(inst), -1)[:, :, ::step]
+        stretch = epochs.shape[2]
+        data = epochs.reshape(len(data), -1)
+        events, columns = _conditions(inst, stretch, rate)
+    recording = Recording(
+        data, rate, tuple(names), ("",) * len(names), "eeg", events=events, columns=columns
+    )
+    used = np.ones(recording.n_times, dtype=bool)
+    if cut.reject_by_annotation:
+        for event in recording.events:
+            if event.description.lower().startswith("bad"):
+                used[slice(*event_span(event, recording))] = False
+    if cut.reject or cut.flat:
+        size = stretch if kind == "epochs" else max(1, round(cut.tstep * rate))
+        used = _within_limits(data, used, inst.get_channel_types(list(names)), size, cut)
+    return Part(recording, used, stretch)
+
+
+def _between(data: Array, cut: Cut, sfreq: float) -> tuple[Array, int]:
+    """The samples from start to stop, in seconds if floats, and the first one's number."""
+    n_times = data.shape[1]
+    first, last = (
+        default if value is None else round(value * sfreq) if isinstance(value, float) else value
+        for value, default in ((cut.start, 0), (cut.stop, n_times))
+    )
+    if not 0 <= first < last <= n_times:
+        raise SettingsError(
+            f"start={cut.start}, stop={cut.stop}: must lie in this order within the recording's "
+            f"{n_times} samples ({n_times / sfreq:.6g} s); floats are seconds"
+        )
+    return data[:, first:last], first
+
+
+def _annotations(raw: Any, first: int) -> tuple[Event, ...]:
+    """A Raw's annotations, from its sample `first` on."""
+    marks = raw.annotations
+    begin = raw.first_time + first / raw.info["sfreq"]
+    return tuple(
+        Event(float(onset - begin), float(duration), str(description))
+        for onset, duration, description in zip(
+            marks.onset, marks.duration, marks.description, strict=True
+        )
+    )
+
+
+def _conditions(
+    epochs: Any, stretch: int, rate: float
+) -> tuple[tuple[Event, ...], dict[str, Any]]:
+    """Each epoch as an event called by its condition, and its metadata for every sample."""
+    names = {code: name for name, code in epochs.event_id.items()}
+    seconds = stretch / rate
+    events = tuple(
+        Event(k * seconds, seconds, names.get(code, str(code)))
+        for k, code in enumerate(epochs.events[:, 2].tolist())
+    )
+    table = epochs.metadata
+    if table is None:
+        return events, {}
+    return events, {str(c): np.repeat(table[c].to_numpy(), stretch) for c in table.columns}
+
+
+def _within_limits(
+    data: Array, used: NDArray[np.bool_], types: Sequence[str], size: int, cut: Cut
+) -> NDArray[np.bool_]:
+    """Leave out pieces of `size` used samples that swing too much or too little."""
+    kinds, inside = np.array(types), used.copy()
+    for name, limits in (("reject", cut.reject or {}), ("flat", cut.flat or {})):
+        odd = sorted(set(limits) - set(types))
+        if odd:
+            raise SettingsError(
+                f"{name}={limits}: no picked channel is of type {', '.join(odd)}; there are "
+                f"{', '.join(sorted(set(types)))}"
+            )
+    where = np.flatnonzero(used)
+    for piece in np.split(where, range(size, len(where), size)):
+        swing = np.ptp(data[:, piece], axis=1)
+        if any(swing[kinds == kind].max() > most for kind, most in (cut.reject or {}).items()) or (
+            any(swing[kinds == kind].min() < least for kind, least in (cut.flat or {}).items())
+        ):
+            inside[piece] = False
+    return inside
+
+
+def auxiliary_of(aux: str, parts: Sequence[Part]) -> tuple[Auxiliary, Scale | None]:
+    """Build u of recordings laid end to end.
+
+    Segments end at gaps in time. Coarser ones are unions of the finest of one recording,
+    so that short epochs count together; scales longer than half of the shortest
+    recording are left out. Where segments are combined with conditions, u still is time:
+    a mean over half a second is signal.
+
+    Parameters
+    ----------
+    aux : str
+        SPEC; ``annotations`` are the conditions of epochs, ``column:`` their metadata.
+    parts : sequence of Part
+        In order.
+
+    Returns
+    -------
+    u : Auxiliary
+        Samples that are not used have no label.
+    conditions : Scale or None
+        Labels by the terms that are not stretches of time.
+    """
+    terms = parse(aux)
+    segments = next((term for term in terms if term.name == "segments"), None)
+    rest = _build([term for term in terms if term.name != "segments"], parts)
+    conditions = _build([term for term in terms if term.name not in IN_TIME], parts)
+    scales: Sequence[Scale] = rest.scales if rest else ()
+    if segments:
+        scales = _nested_segments(segments, parts)
+        if rest:
+            scales = [combine([scale, rest.scales[0]]) for scale in scales]
+    used = np.concatenate([part.used for part in parts])
+    kept = tuple(Scale(np.where(used, s.labels, LEFT_OUT), s.names) for s in scales)
+    is_time = any(term.name in IN_TIME for term in terms)
+    u = Auxiliary(kept, rest.covariates if rest else None, is_time, canonical(terms))
+    return u, conditions.scales[0] if conditions else None
+
+
+def _build(terms: Sequence[Term], parts: Sequence[Part]) -> Auxiliary | None:
+    if not terms:
+        return None
+    recordings = [part.recording for part in parts]
+    return build_many(canonical(tuple(terms)), recordings, reject_by_annotation=False)
+
+
+def _nested_segments(term: Term, parts: Sequence[Part]) -> list[Scale]:
+    """Label segments of every length, the finest first."""
+    shortest = min(part.recording.seconds for part in parts)
+    seconds = [s for s in term.seconds or DEFAULT_SECONDS if s <= shortest / 2]
+    if not seconds:
+        raise SettingsError(
+            f"aux={str(term)!r}: the recording is {shortest:.6g} s long and two segments at least "
+            "are needed; choose shorter ones"
+        )
+    finest = []
+    for part in parts:
+        size = seconds[0] * part.recording.sfreq
+        n_each = int(np.clip(round(part.stretch / size), 1, part.stretch))
+        within = np.arange(part.stretch) * n_each // part.stretch
+        n_stretches = part.recording.n_times // part.stretch
+        finest.append((np.arange(n_stretches)[:, None] * n_each + within).ravel())
+    scales = []
+    for multiple in dict.fromkeys(max(1, round(s / seconds[0])) for s in seconds):
+        labels, offset = [], 0
+        for own in finest:
+            labels.append(own // multiple + offset)
+            offset = int(labels[-1][-1]) + 1
+        scales.append(Scale(np.concatenate(labels), tuple(map(str, range(offset)))))
+    return scales

@@ -1,0 +1,63 @@
+"""Which components a linear fit finds again in random halves of its data."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.heldout import draw_halves
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.whitening import whiten
+
+__all__ = ["split_half_correlations"]
+
+
+def split_half_correlations(
+    x: Array, z: Array, u: Auxiliary, start: str, rng: np.random.Generator, *, n_splits: int
+) -> Array:
+    """Correlate the components that fits on random halves of the data find.
+
+    Only the rotation is fitted anew: both halves share the whitening of all the data, in
+    whose coordinates correlations can be read off the matrices, so that this costs little
+    more than the fits.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        The mixture, where the components are linear in it.
+    z : ndarray of shape (n_components, n_times)
+        The components of the whole fit, of unit variance.
+    u : Auxiliary
+        The auxiliary variable; every sample has a label.
+    start : str
+        Which of `STARTS` finds the components.
+    rng : numpy.random.Generator
+        Draws the halves, and what the start draws.
+    n_splits : int
+        Number of random halvings.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+        For each component of the whole fit the mean absolute correlation of its two
+        counterparts; 0 if no halves of the data hold all components.
+    """
+    white = whiten(x, len(z))
+    y = white.matrix @ (x - white.mean[:, None])
+    whole = z @ y.T / y.shape[1]
+    correlations = []
+    for _ in range(n_splits):
+        half = draw_halves(y, u, len(y), rng)
+        if half is None:
+            return np.zeros(len(z))
+        found = []
+        for which in (0, 1):
+            chosen = half == which
+            rotation = STARTS[start](y[:, chosen], u.take(chosen), rng)
+            rotation = rotation / np.linalg.norm(rotation, axis=1, keepdims=True)
+            found.append(rotation[linear_sum_assignment(-np.abs(whole @ rotation.T))[1]])
+        correlations.append(np.abs((found[0] * found[1]).sum(axis=1)))
+    mean: Array = np.mean(correlations, axis=0)
+    return mean

@@ -1,0 +1,135 @@
+"""Eyes, heart and muscle among the components of simulated heads."""
+
+import mne
+import numpy as np
+import pytest
+
+from sourcesep import ComponentAnalysis, metrics, simulate
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+
+SEEDS = (20, 21, 22)
+
+
+def recorded(seed):
+    """A head with EOG and ECG channels, each with noise and some brain in it."""
+    head = simulate.eeg(10, 60.0, n_channels=16, random_state=seed)
+    rng = np.random.default_rng(seed)
+    noise = 2e-5 * rng.standard_normal((3, head.sources.shape[1]))
+    eyes, heart = (head.sources[head.source_names.index(name)] for name in ("blink", "heart"))
+    others = np.stack([1e-4 * eyes + 0.3 * head.data[:2].mean(axis=0), 0 * eyes, 1e-4 * heart])
+    info = mne.create_info(
+        [*head.names, "EOG", "EOG2", "ECG"],
+        head.sfreq,
+        ["eeg"] * 16 + ["eog", "eog", "ecg"],
+        verbose="error",
+    )
+    raw = mne.io.RawArray(np.vstack([head.data, others + noise]), info, verbose="error")
+    raw.filter(1.0, None, picks="all", verbose="error")
+    ca = ComponentAnalysis(10).fit(raw)
+    match = metrics.match_sources(head.sources.T, ca.get_sources(raw).get_data().T)
+    which = {head.source_names[s]: int(c) for s, c, *_ in zip(*match, strict=True)}
+    return raw, ca, which
+
+
+@pytest.fixture(scope="module")
+def heads():
+    return [recorded(seed) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def one(heads):
+    return heads[0]
+
+
+def test_eyes_are_found_by_eog_channels(heads):
+    for raw, ca, which in heads:
+        indices, scores = ca.find_bads_eog(raw)  # both channels, one of which sees nothing
+        assert indices == [which["blink"]] == ca.labels_["eog"]
+        assert scores.shape == (10,)
+        assert scores[indices[0]] > 2 * np.delete(scores, indices).max()
+        assert ca.find_bads_eog(raw, "EOG")[0] == indices
+        assert ca.find_bads_eog(raw, ["EOG2"])[0] == []
+
+
+def test_without_eog_frontal_electrodes_stand_in(heads):
+    for raw, ca, which in heads:
+        bare = raw.copy().pick("eeg")
+        with pytest.warns(SourcesepWarning, match="Fp1, Fp2"):
+            assert ca.find_bads_eog(bare)[0] == [which["blink"]]
+
+
+def test_frontal_electrodes_are_known_by_their_places(one):
+    raw, _, which = one
+    names = {name: f"E{k}" for k, name in enumerate(raw.ch_names[:16])}
+    placed = raw.copy().pick("eeg").set_montage("standard_1020", verbose="error")
+    placed.rename_channels(names, verbose="error")
+    ca = ComponentAnalysis(10).fit(placed)
+    with pytest.warns(SourcesepWarning, match="E0, E1|E1, E0"):
+        assert ca.find_bads_eog(placed)[0] == [which["blink"]]
+    for channel in placed.info["chs"]:
+        channel["loc"][:] = np.nan
+    with pytest.raises(InputError, match="set a montage"):
+        ca.find_bads_eog(placed)
+
+
+def test_the_heart_is_found(heads):
+    for raw, ca, which in heads:
+        indices, scores = ca.find_bads_ecg(raw)
+        assert indices in ([which["heart"]], [])
+        assert scores.argmax() == which["heart"]
+    assert any(ca.labels_["ecg"] for _, ca, _ in heads)
+    raw, ca, _ = heads[0]
+    with pytest.raises(InputError, match="no ECG channel"):
+        ca.find_bads_ecg(raw.copy().pick("eeg"))
+    with pytest.raises(InputError, match="heartbeats found"):
+        ca.find_bads_ecg(raw.copy().crop(0, 5))
+
+
+def test_muscle_is_found_and_noise_is_not_taken_for_it(heads):
+    for raw, _, _ in heads:
+        ca = ComponentAnalysis().fit(raw)  # six components more than sources, of noise
+        indices, scores = ca.find_bads_muscle(raw)
+        assert len(indices) == 1
+        assert scores[indices[0]] > 0.9
+    with pytest.raises(InputError, match="lowpass=30 Hz"):
+        ca.find_bads_muscle(raw.copy().filter(None, 30.0, verbose="error"))
+
+
+def test_epochs_do_as_well(one):
+    raw, ca, which = one
+    epochs = mne.make_fixed_length_epochs(raw, 2.0, preload=True, verbose="error")
+    assert ca.find_bads_eog(epochs)[0] == [which["blink"]]
+    assert ca.find_bads_muscle(epochs)[0] == [which["muscle"]]
+    assert ca.find_bads_ecg(epochs)[1].argmax() == which["heart"]
+    with pytest.raises(InputError, match="Evoked"):
+        ca.find_bads_eog(epochs.average())
+
+
+def test_what_is_marked_bad_does_not_count(one):
+    raw, ca, which = one
+    harmed = raw.copy()
+    harmed._data[16:18, 5000:6000] += 1.0
+    harmed.set_annotations(mne.Annotations([20.0], [4.0], ["BAD"]))
+    assert ca.find_bads_eog(harmed)[0] == [which["blink"]]
+    assert ca.find_bads_eog(harmed.set_annotations(None))[0] == []
+
+
+def test_what_cannot_be(one):
+    raw, ca, _ = one
+    with pytest.raises(SettingsError, match="ch_name='nose'"):
+        ca.find_bads_eog(raw, "nose")
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        ca.find_bads_eog(raw, threshold=3.0)
+
+
+@pytest.mark.slow  # it loads a network
+def test_iclabel_labels_all_components_and_its_demands_are_said(one):
+    pytest.importorskip("mne_icalabel")
+    raw, _, which = one
+    raw = raw.copy().pick("eeg").set_montage("standard_1020", verbose="error")
+    ca = ComponentAnalysis(10).fit(raw)
+    with pytest.warns(SourcesepWarning, match="the average reference, a low-pass at 100 Hz"):
+        labels = ca.label_components(raw)
+    assert len(labels) == 10
+    assert labels[which["blink"]][0] == "eye blink"
+    assert sorted(k for found in ca.labels_.values() for k in found) == list(range(10))

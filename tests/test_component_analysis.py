@@ -1,0 +1,481 @@
+"""What users of mne.preprocessing.ICA rely on, and what they have missed there."""
+
+import warnings
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import mne
+import numpy as np
+import pytest
+
+from sourcesep import ComponentAnalysis, load, metrics, read_components, simulate
+from sourcesep.components.gathering import Cut, auxiliary_of, part_of
+from sourcesep.exceptions import (
+    InputError,
+    ModelFileError,
+    OutputError,
+    SettingsError,
+    SourcesepWarning,
+)
+
+SFREQ = 250.0
+FEW = "ignore:n_times=:sourcesep.exceptions.SourcesepWarning"
+"""Short recordings make quick tests."""
+
+
+def raw_of(data, types="eeg", names=None, high_pass=1.0, sfreq=SFREQ):
+    names = names or [f"C{k}" for k in range(len(data))]
+    info = mne.create_info(list(names), sfreq, types, verbose="error")
+    with info._unlock():
+        info["highpass"] = high_pass
+    return mne.io.RawArray(data.copy(), info, verbose="error")
+
+
+@pytest.fixture(scope="module")
+def head():
+    return simulate.eeg(8, 40.0, n_channels=16, random_state=4)
+
+
+@pytest.fixture(scope="module")
+def recorded(head):
+    raw = raw_of(head.data, names=head.names)
+    raw.set_annotations(mne.Annotations([2.0, 10.0, 25.0], [3.0, 5.0, 8.0], ["a", "b", "a"]))
+    return raw
+
+
+@pytest.fixture
+def raw(recorded):
+    return recorded.copy()
+
+
+@pytest.fixture(scope="module")
+def ca(recorded):
+    ca = ComponentAnalysis(8).fit(recorded)
+    assert ca.verdict_.label in ("trusted", "doubtful")  # worked out once for all tests
+    return ca
+
+
+def mcc(head, ca, raw):
+    return metrics.mcc(head.sources.T, ca.get_sources(raw).get_data().T)
+
+
+def test_three_laplace_sources_are_found():
+    # as in MNE's own tests, but with power that changes, by which these are told apart
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        scale = np.repeat(rng.uniform(0.3, 3, (3, 40)), 125, axis=1)
+        sources = rng.laplace(size=(3, 5000)) * scale
+        mixing = rng.standard_normal((3, 3))
+        ca = ComponentAnalysis().fit(raw_of(1e-6 * mixing @ sources))
+        unmixing = ca.model_.matrices[0] / ca._scale
+        assert metrics.amari_distance(unmixing, 1e-6 * mixing) < 0.1
+
+
+def test_brain_sources_and_artefacts_are_found_and_said_to_be_reliable(head, raw, ca):
+    assert mcc(head, ca, raw) > 0.9
+    assert ca.reliability_.min() > 0.95
+    assert ca.n_samples_ == raw.n_times
+    noisy = ComponentAnalysis().fit(raw)
+    match = metrics.match_sources(head.sources.T, noisy.get_sources(raw).get_data().T)
+    others = np.setdiff1d(np.arange(16), match.components)
+    # beyond the eight sources there is nothing but the electrodes' noise
+    assert noisy.reliability_[others].mean() < 0.8 < noisy.reliability_[match.components].min()
+
+
+@pytest.mark.filterwarnings(FEW)
+def test_two_fits_are_the_same_to_the_bit(raw):
+    a, b = ComponentAnalysis(random_state=0).fit(raw), ComponentAnalysis(random_state=1).fit(raw)
+    assert np.array_equal(a.get_components(), b.get_components())
+
+
+def containers(raw):
+    epochs = mne.make_fixed_length_epochs(raw, 0.9, preload=True, proj=False, verbose="error")
+    return {"raw": raw, "epochs": epochs, "evoked": epochs.average()}
+
+
+@pytest.mark.parametrize("kind", ["raw", "epochs", "evoked"])
+def test_apply_changes_nothing_where_nothing_is_excluded(raw, ca, kind):
+    inst = containers(raw)[kind]
+    before = inst.get_data().copy()
+    assert ca.apply(inst, exclude=[]) is inst
+    assert np.array_equal(inst.get_data(), before)
+
+
+@pytest.mark.parametrize("kind", ["raw", "epochs", "evoked"])
+def test_apply_removes_one_component_and_nothing_else(raw, ca, kind):
+    inst = containers(raw)[kind]
+    before = ca.get_sources(inst).get_data(), inst.get_data().copy()
+    after = ca.get_sources(ca.apply(inst, exclude=[1])).get_data()
+    axis = {"raw": 0, "epochs": 1, "evoked": 0}[kind]
+    gone, kept = (np.take(after, [1], axis), np.delete(after, 1, axis))
+    assert np.abs(gone).max() < 1e-9
+    assert np.allclose(kept, np.delete(before[0], 1, axis), atol=1e-9)
+    image = before[1] - inst.get_data()
+    assert np.linalg.matrix_rank(image.swapaxes(0, -2).reshape(16, -1), tol=1e-15) == 1
+
+
+def test_exclude_is_the_default_of_apply(raw, ca):
+    marked = ca.copy()
+    marked.exclude = [0, 2]
+    cleaned = marked.apply(raw.copy()).get_data()
+    assert np.array_equal(cleaned, ca.apply(raw.copy(), exclude=(2, 0)).get_data())
+    assert marked.get_sources(raw).info["bads"] == ["IVAE000", "IVAE002"]
+
+
+def test_sources_keep_times_and_everything_else(raw, ca):
+    raw = raw.crop(3.0, 30.0)
+    raw.set_meas_date(datetime(2024, 5, 6, tzinfo=UTC))
+    sources = ca.get_sources(raw)
+    assert sources.first_samp == raw.first_samp
+    assert sources.info["meas_date"] == raw.info["meas_date"]
+    assert np.allclose(sources.annotations.onset, raw.annotations.onset)
+    assert np.allclose(sources.annotations.duration, raw.annotations.duration)
+    epochs = containers(raw)["epochs"]
+    epochs.drop([0, 3], verbose="error")
+    of_epochs = ca.get_sources(epochs)
+    assert np.array_equal(of_epochs.events, epochs.events)
+    assert of_epochs.drop_log == epochs.drop_log
+    assert np.allclose(of_epochs.times, epochs.times)
+    evoked = epochs.average()
+    assert np.allclose(of_epochs.average("misc").data, ca.get_sources(evoked).data, atol=1e-9)
+
+
+def test_empty_epochs(raw, ca):
+    epochs = containers(raw)["epochs"][:0]
+    assert len(ca.get_sources(epochs)) == 0
+    assert len(ca.apply(epochs, exclude=[0])) == 0
+    with pytest.raises(InputError, match="no epochs left"):
+        ComponentAnalysis().fit(epochs)
+
+
+# Which channels
+
+
+@pytest.mark.filterwarnings(FEW)
+@pytest.mark.parametrize(
+    ("picks", "number"),
+    [
+        (None, 15),
+        ("eeg", 15),
+        ("data", 15),
+        (["Fz", "Cz", "Fp1"], 3),
+        ([0, 1, 2, 3], 4),
+        (slice(0, 5), 5),
+        ("all_bad_too", 16),
+    ],
+)
+def test_picks_and_bads(raw, picks, number):
+    raw.info["bads"] = ["Fp1"]
+    picks = raw.ch_names if picks == "all_bad_too" else picks
+    ca = ComponentAnalysis().fit(raw, picks)
+    assert len(ca.ch_names) == number
+    assert ca.n_components_ == number
+    sources = ca.get_sources(raw)
+    assert len(sources.ch_names) == number
+
+
+def test_picks_that_are_not_there(raw):
+    with pytest.raises(SettingsError, match="picks='mag'"):
+        ComponentAnalysis().fit(raw, "mag")
+    raw.set_channel_types(dict.fromkeys(raw.ch_names[:2], "misc"), verbose="error")
+    with pytest.raises(SettingsError, match="type misc"):
+        ComponentAnalysis().fit(raw, "misc")
+    raw.info["bads"] = raw.ch_names[2:]
+    with pytest.raises(InputError, match="no good channel"):
+        ComponentAnalysis().fit(raw)
+
+
+def test_types_of_different_units_count_alike(head):
+    data = head.data.copy()
+    data[:8] *= 1e-7  # as magnetometers are to electrodes
+    types = ["mag"] * 8 + ["eeg"] * 8
+    raw = raw_of(data, types)
+    ca = ComponentAnalysis(8).fit(raw)
+    assert mcc(head, ca, raw) > 0.85
+    maps = ca.get_components()
+    assert np.abs(maps[:8]).max() < 1e-5 * np.abs(maps[8:]).max()
+    assert ComponentAnalysis(4).fit(raw, "meg").ch_names == raw.ch_names[:8]
+
+
+@pytest.mark.filterwarnings(FEW)
+@pytest.mark.parametrize("harm", ["reference", "projector", "twin", "interpolated"])
+def test_the_rank_is_found(raw, harm):
+    if harm == "reference":
+        raw.set_eeg_reference(verbose="error")
+    elif harm == "projector":
+        raw.set_eeg_reference(projection=True, verbose="error").apply_proj(verbose="error")
+    elif harm == "twin":
+        raw._data[3] = raw._data[7]
+    else:
+        raw._data[3] = raw._data[[1, 2, 5]].mean(axis=0)
+    ca = ComponentAnalysis().fit(raw)
+    assert ca.n_components_ == 15
+    assert np.isfinite(ca.get_components()).all()
+    before = raw.get_data()
+    assert np.array_equal(ca.apply(raw.copy(), exclude=[]).get_data(), before)
+    ica = ca.to_mne_ica()
+    assert np.allclose(ica.get_sources(raw).get_data(), ca.get_sources(raw).get_data(), atol=1e-9)
+    with pytest.raises(SettingsError, match="15 linearly independent"):
+        ComponentAnalysis(16).fit(raw)
+
+
+@pytest.mark.filterwarnings(FEW)
+def test_a_projector_of_the_fit_must_be_applied_again(raw):
+    original = raw.copy()
+    raw.set_eeg_reference(projection=True, verbose="error").apply_proj(verbose="error")
+    ca = ComponentAnalysis().fit(raw)
+    with pytest.raises(InputError, match="apply_proj"):
+        ca.get_sources(original)
+    referenced = original.set_eeg_reference(verbose="error")
+    ca = ComponentAnalysis().fit(referenced)
+    with pytest.warns(SourcesepWarning, match="different references"):
+        ca.get_sources(raw_of(referenced.get_data(), names=referenced.ch_names))
+
+
+@pytest.mark.filterwarnings(FEW)
+def test_number_of_components(raw):
+    few = ComponentAnalysis(0.9).fit(raw).n_components_
+    more = ComponentAnalysis(0.99).fit(raw).n_components_
+    assert 2 <= few < more < 16
+    assert ComponentAnalysis(5).fit(raw).n_components_ == 5
+    for wrong in (0, 1, -2, 1.5, True, "many"):
+        with pytest.raises(SettingsError, match="n_components="):
+            ComponentAnalysis(wrong)
+    with pytest.raises(SettingsError, match="ask for 2 to 16"):
+        ComponentAnalysis(17).fit(raw)
+
+
+# Which samples
+
+
+def test_start_stop_and_decim(raw):
+    names = raw.ch_names
+    whole = part_of(raw, names, Cut())
+    assert np.array_equal(whole.recording.data, raw.get_data())
+    cut = part_of(raw, names, Cut(start=2.0, stop=2500, decim=5))
+    assert np.array_equal(cut.recording.data, raw.get_data()[:, 500:2500:5])
+    assert cut.recording.sfreq == SFREQ / 5
+    assert [e.onset for e in cut.recording.events] == [0.0, 8.0, 23.0]
+    for wrong in ({"start": 5.0, "stop": 5.0}, {"stop": 1e9}, {"decim": 0}, {"tstep": 0}):
+        with pytest.raises(SettingsError):
+            part_of(raw, names, Cut(**wrong))
+
+
+def test_bad_annotations_are_left_out(head, raw):
+    harmed = raw.copy()
+    harmed._data[:, 2000:3000] += 1e-3 * np.random.default_rng(0).standard_normal((16, 1000))
+    harmed.set_annotations(mne.Annotations([8.0], [4.0], ["BAD_movement"]))
+    good = ComponentAnalysis(8).fit(harmed)
+    assert good.n_samples_ == raw.n_times - 1000
+    assert mcc(head, good, raw) > 0.9
+    blind = ComponentAnalysis(8).fit(harmed, reject_by_annotation=False)
+    assert mcc(head, blind, raw) < 0.8
+
+
+def test_reject_and_flat(raw):
+    raw._data[3, 5000:5010] += 1e-2
+    raw._data[:, 7600:8400] = 0
+    names = raw.ch_names
+    used = part_of(raw, names, Cut(reject={"eeg": 5e-3}, flat={"eeg": 1e-9}, tstep=1.0)).used
+    assert not used[5000:5010].any()
+    assert not used[7750:8250].any()
+    assert used.mean() > 0.9
+    epochs = containers(raw)["epochs"]
+    kept = part_of(epochs, names, Cut(reject={"eeg": 5e-3})).used.reshape(len(epochs), -1)
+    assert (kept.all(axis=1) | ~kept.any(axis=1)).all()
+    assert (~kept.any(axis=1)).sum() in (1, 2)
+    with pytest.raises(SettingsError, match="type mag"):
+        ComponentAnalysis().fit(raw, reject={"mag": 1e-12})
+    with pytest.raises(InputError, match="that are left"):
+        ComponentAnalysis().fit(raw, reject={"eeg": 1e-9})
+
+
+def test_segments_end_at_gaps(raw):
+    epochs = containers(raw)["epochs"]
+    n_each = len(epochs.times)
+    u, conditions = auxiliary_of("segments:.5,2,8", [part_of(epochs, raw.ch_names, Cut())])
+    assert conditions is None
+    assert u.is_time
+    fine = u.labels.reshape(len(epochs), n_each)
+    assert len(np.unique(fine)) == 2 * len(epochs)
+    assert all(not set(a) & set(b) for a, b in pairwise(fine))
+    # 2 s are four or so halves of epochs: two epochs together
+    assert len(np.unique(u.scales[1].labels)) == -(-2 * len(epochs) // 4)
+    both, _ = auxiliary_of("segments:.5,2,8", [part_of(raw, raw.ch_names, Cut())] * 2)
+    coarse = both.scales[2].labels.reshape(2, -1)
+    assert not set(coarse[0]) & set(coarse[1])
+
+
+def test_epochs_of_any_length_are_good_enough(head, raw):
+    for seconds in (0.3, 0.9, 3.0):
+        epochs = mne.make_fixed_length_epochs(raw, seconds, preload=True, verbose="error")
+        assert mcc(head, ComponentAnalysis(8).fit(epochs), raw) > 0.9
+
+
+def test_recordings_are_fitted_together(head, raw):
+    parts = [raw.copy().crop(0, 19.9), raw.copy().crop(20.0)]
+    ca = ComponentAnalysis(8).fit(parts)
+    assert ca.n_samples_ == sum(part.n_times for part in parts)
+    assert mcc(head, ca, raw) > 0.9
+    parts[1].info["bads"] = ["Cz"]
+    with pytest.warns(SourcesepWarning, match="Cz are missing or bad"):
+        assert len(ComponentAnalysis(8).fit(parts).ch_names) == 15
+    parts[1] = raw_of(parts[1].get_data()[:, ::2], names=raw.ch_names, sfreq=125.0)
+    with pytest.raises(InputError, match="one rate"):
+        ComponentAnalysis(8).fit(parts)
+    with pytest.raises(SettingsError, match="at least one"):
+        ComponentAnalysis(8).fit([])
+
+
+def test_a_file_need_not_be_loaded(raw, ca, tmp_path):
+    path = tmp_path / "a_raw.fif"
+    raw.save(path, fmt="double", verbose="error")
+    lazy = mne.io.read_raw_fif(path, preload=False, verbose="error")
+    fitted = ComponentAnalysis(8).fit(lazy)
+    assert not lazy.preload
+    assert np.allclose(fitted.get_components(), ca.get_components(), rtol=1e-6)
+    cleaned = fitted.apply(lazy, exclude=[0]).get_data()
+    assert np.allclose(cleaned, ca.apply(raw, exclude=[0]).get_data(), atol=1e-10)
+
+
+# What cannot be
+
+
+def test_nan_names_the_channel(raw):
+    raw._data[3, 17] = np.nan
+    with pytest.raises(InputError, match=raw.ch_names[3]):
+        ComponentAnalysis().fit(raw)
+
+
+def test_flat_recordings_and_channels(head, raw):
+    with pytest.raises(InputError, match="every channel is constant"):
+        ComponentAnalysis().fit(raw_of(np.zeros((16, 5000))))
+    raw._data[3] = 0
+    ca = ComponentAnalysis(8).fit(raw)
+    assert mcc(head, ca, raw) > 0.85
+    assert np.abs(ca.get_components()[3]).max() < 1e-12 * np.abs(ca.get_components()).max()
+
+
+def test_too_few_samples_says_how_many_are_needed(raw):
+    with pytest.raises(
+        InputError, match="n_times=20: too few samples for 16 channels, at least 80"
+    ):
+        ComponentAnalysis().fit(raw, stop=20)
+    with pytest.warns(SourcesepWarning, match="5120 samples are usual"):
+        ComponentAnalysis().fit(raw, stop=2.0)
+
+
+def test_filters_that_are_missing_are_said(head):
+    drifting = raw_of(head.data, high_pass=0.0)
+    with pytest.warns(SourcesepWarning, match="high-passed at 1 Hz"):
+        ComponentAnalysis(8).fit(drifting)
+    epochs = mne.make_fixed_length_epochs(raw_of(head.data), 1.0, preload=True, verbose="error")
+    with pytest.warns(SourcesepWarning, match="baseline"):
+        ComponentAnalysis(8).fit(epochs.apply_baseline((0, 0.5), verbose="error"))
+
+
+def test_fitted_on_filtered_and_applied_to_unfiltered_data(head, ca):
+    drift = 1e-3 * np.linspace(0, 1, head.data.shape[1])
+    unfiltered = raw_of(head.data + drift, names=head.names, high_pass=0.0)
+    cleaned = ca.apply(unfiltered.copy(), exclude=[0]).get_data()
+    change = cleaned - unfiltered.get_data()
+    maps = ca.get_components()[:, 0]
+    assert np.linalg.matrix_rank(change, tol=1e-9 * np.linalg.norm(change)) == 1
+    assert abs(np.corrcoef(change.std(axis=1), np.abs(maps))[0, 1]) > 0.999
+
+
+def test_channels_that_are_missing_are_named(raw, ca):
+    shuffled = raw.copy().reorder_channels(raw.ch_names[::-1])
+    assert np.allclose(
+        ca.get_sources(shuffled).get_data(), ca.get_sources(raw).get_data(), atol=1e-12
+    )
+    with pytest.raises(InputError, match="channels Fz are missing"):
+        ca.apply(raw.copy().drop_channels(["Fz"]), exclude=[0])
+
+
+def test_what_is_no_recording(raw):
+    with pytest.raises(InputError, match="type ndarray"):
+        ComponentAnalysis().fit(np.zeros((3, 100)))
+    with pytest.raises(InputError, match="an average"):
+        ComponentAnalysis().fit(containers(raw)["evoked"])
+
+
+def test_before_the_fit(raw):
+    new = ComponentAnalysis()
+    for verb in (new.get_sources, new.apply):
+        with pytest.raises(InputError, match="call fit first"):
+            verb(raw)
+    with pytest.raises(InputError, match="call fit first"):
+        new.to_mne_ica()
+    assert "not fitted" in repr(new)
+
+
+def test_settings_are_checked_before_any_data(ca):
+    for wrong in ({"aux": "segmnts"}, {"mixing": "nonlinear"}, {"aux": ""}):
+        with pytest.raises(SettingsError):
+            ComponentAnalysis(**wrong)
+    with pytest.raises(SettingsError, match="bands"):
+        ComponentAnalysis(bands=True, mixing="post-nonlinear")
+    with pytest.raises(SettingsError, match="0 to 7"):
+        ca.apply(raw_of(np.zeros((16, 10)), names=ca.ch_names), exclude=[8])
+    assert "8 components of 16 channels" in repr(ca)
+
+
+# MNE's own ICA
+
+
+def test_the_ica_object_is_the_same_to_rounding(raw, ca, tmp_path):
+    marked = ca.copy()
+    marked.exclude, marked.labels_ = [1], {"eog": [1]}
+    ica = marked.to_mne_ica()
+    ours = ca.get_sources(raw).get_data()
+    assert np.abs(ica.get_sources(raw).get_data() - ours).max() < 1e-12 * np.abs(ours).max() * 10
+    assert ica.exclude == [1]
+    assert ica.labels_ == {"eog": [1]}
+    by_mne = ica.apply(raw.copy(), verbose="error").get_data()
+    by_us = marked.apply(raw.copy()).get_data()
+    assert np.abs(by_mne - by_us).max() < 1e-12 * np.abs(by_us).max() * 10
+    assert np.allclose(ica.get_components(), ca.model_.matrices[1], atol=1e-12)
+    ica.save(tmp_path / "a-ica.fif", verbose="error")
+    again = mne.preprocessing.read_ica(tmp_path / "a-ica.fif", verbose="error")
+    assert np.allclose(again.get_sources(raw).get_data(), ours, atol=1e-9)
+
+
+# Files
+
+
+def test_a_file_is_the_same_analysis(raw, ca, tmp_path):
+    marked = ca.copy()
+    marked.exclude, marked.labels_ = [1], {"eog": [1]}
+    marked.save(tmp_path / "a.safetensors")
+    again = read_components(tmp_path / "a.safetensors")
+    assert np.array_equal(again.get_sources(raw).get_data(), ca.get_sources(raw).get_data())
+    assert np.array_equal(again.reliability_, ca.reliability_)
+    assert (again.exclude, again.labels_) == ([1], {"eog": [1]})
+    assert again.verdict_.label == ca.verdict_.label
+    assert again.info["ch_names"] == ca.info["ch_names"]
+    assert repr(again) == repr(marked)
+    assert np.array_equal(again.apply(raw.copy()).get_data(), marked.apply(raw.copy()).get_data())
+    again.save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_files_that_are_refused(ca, tmp_path):
+    path = tmp_path / "a.safetensors"
+    ca.save(path)
+    with pytest.raises(OutputError, match="overwrite=True"):
+        ca.save(path)
+    ca.save(path, overwrite=True)
+    with pytest.raises(ModelFileError, match=r"sourcesep\.read_components"):
+        load(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelFileError):
+        read_components(path)
+    with pytest.raises(ModelFileError, match="no such file"):
+        read_components(tmp_path / "b.safetensors")
+
+
+def test_no_warning_goes_unseen(raw):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ComponentAnalysis(8).fit(raw)
