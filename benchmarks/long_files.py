@@ -45,7 +45,7 @@ def scene(seconds: int, n_channels: int, kind: str) -> Iterator[tuple[Array, Arr
             * rng.laplace(size=(n_channels, SFREQ))
         )
         x = mixing @ z
-        yield np.outer(mixing[:, 0], z[0]), np.tanh(20 * x) / 4 if kind == "saturated" else x
+        yield np.outer(mixing[:, 0], z[0]), np.tanh(4 * x) / 4 if kind == "saturated" else x
 
 
 def memory(names: list[str]) -> None:
