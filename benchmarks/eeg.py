@@ -207,7 +207,7 @@ def misfit(n_seeds: int) -> None:
                 print(f"{name:22}{mcc:7.3f}{wrong.delay:7.1f}{wrong.power:7.1f}", flush=True)
 
 
-def real(path: str, n_splits: int = 20) -> None:
+def real(path: str, n_splits: int) -> None:
     """A file: components of random halves of the data, blinks, alpha and CPU seconds."""
     raw = mne.io.read_raw(path, preload=True, verbose="error")
     raw.filter(1.0, None, picks="all", verbose="error")
@@ -302,12 +302,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=[*TABLES, "real"])
     parser.add_argument("file", nargs="?", help="of `real`")
-    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--seeds", type=int, help="how many; of `real`, how many splits")
     options = parser.parse_args()
     if options.table == "real":
         if options.file is None:
             parser.error("real: name a file")
-        real(options.file)
+        real(options.file, options.seeds or 20)
         return
     run, usual = TABLES[options.table]
     run(options.seeds or usual)
