@@ -1,0 +1,105 @@
+"""MNE's plots of ICA, with the reliability of every component."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sourcesep.components.artefacts import ArtefactFinder
+from sourcesep.ivae.model import Array
+from sourcesep.output import component_name
+
+__all__ = ["Plots"]
+
+
+class Plots(ArtefactFinder):
+    """Components that MNE can draw: linear ones.
+
+    What is clicked away in a window that blocks is in `exclude` afterwards.
+    """
+
+    reliability_: Array
+
+    def plot_components(self, picks: Any = None, **options: Any) -> Any:
+        """Draw the components' maps.
+
+        Parameters
+        ----------
+        picks : int, sequence of int, or None
+            Which ones.
+        **options
+            See `mne.preprocessing.ICA.plot_components`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure, or list of these
+            As MNE returns them.
+        """
+        return self._drawn("plot_components", picks=picks, **options)
+
+    def plot_sources(self, inst: Any, picks: Any = None, **options: Any) -> Any:
+        """Draw the components' time courses.
+
+        Parameters
+        ----------
+        inst : mne.io.BaseRaw, mne.BaseEpochs or mne.Evoked
+            Of which recording.
+        picks : int, sequence of int, or None
+            Which ones.
+        **options
+            See `mne.preprocessing.ICA.plot_sources`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure, or mne_qt_browser's window
+            As MNE returns it.
+        """
+        return self._drawn("plot_sources", inst, picks=picks, **options)
+
+    def plot_properties(self, inst: Any, picks: Any = None, **options: Any) -> Any:
+        """Draw map, epochs, spectrum and variance of components.
+
+        Parameters
+        ----------
+        inst : mne.io.BaseRaw or mne.BaseEpochs
+            Of which recording.
+        picks : int, sequence of int, or None
+            Which ones; the first five by default.
+        **options
+            See `mne.preprocessing.ICA.plot_properties`.
+
+        Returns
+        -------
+        list of matplotlib.figure.Figure
+            One a component.
+        """
+        return self._drawn("plot_properties", inst, picks=picks, **options)
+
+    def plot_overlay(self, inst: Any, exclude: Sequence[int] | None = None, **options: Any) -> Any:
+        """Draw the channels before and after components are removed.
+
+        Parameters
+        ----------
+        inst : mne.io.BaseRaw or mne.Evoked
+            Of which recording.
+        exclude : sequence of int, optional
+            Components to remove; those in the attribute `exclude` by default.
+        **options
+            See `mne.preprocessing.ICA.plot_overlay`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            As MNE returns it.
+        """
+        removed = self._components(self.exclude if exclude is None else exclude)
+        return self._drawn("plot_overlay", inst, exclude=removed, **options)
+
+    def _drawn(self, name: str, *arguments: Any, **options: Any) -> Any:
+        ica = self.to_mne_ica()
+        ica._ica_names = [
+            f"{component_name(k)} r={value:.2f}" for k, value in enumerate(self.reliability_)
+        ]
+        figures = getattr(ica, name)(*arguments, **options)
+        self.exclude = [int(k) for k in ica.exclude]
+        return figures
