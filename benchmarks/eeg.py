@@ -210,6 +210,8 @@ def misfit(n_seeds: int) -> None:
 def real(path: str, n_splits: int) -> None:
     """A file: components of random halves of the data, blinks, alpha and CPU seconds."""
     raw = mne.io.read_raw(path, preload=True, verbose="error")
+    eyes = [name for name in raw.ch_names if name.upper().startswith("EOG")]
+    raw.set_channel_types(dict.fromkeys(eyes, "eog"), verbose="error")
     raw.filter(1.0, None, picks="all", verbose="error")
     raw.set_eeg_reference(verbose="error")
     methods = ("default", "bands", "picard")
