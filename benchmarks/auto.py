@@ -1,0 +1,120 @@
+"""How often ``--mixing auto`` takes a mixture for what it is, and what it costs against linear.
+
+    python benchmarks/auto.py [--seeds 40] [--only KIND]
+
+Simulated talkers of 8 s at 8 kHz. The seeds begin at 9000; none was used to set a constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep import Recording, metrics, separate, simulate
+from sourcesep.simulate.mixtures import Mixture
+
+Array = NDArray[np.float64]
+SFREQ = 8000
+SECONDS = 8
+FIRST_SEED = 9000
+
+
+def talkers(seed: int, n: int) -> Array:
+    """Simulated talkers, (n, n_times)."""
+    return np.stack(
+        [simulate.speech(SECONDS, SFREQ, random_state=100 * seed + k) for k in range(n)]
+    )
+
+
+def of_images(images: Array, kind: str) -> Mixture:
+    """A mixture of what the channels hear of each source."""
+    return Mixture(images.sum(axis=0), images, images[:, 0], SFREQ, kind)  # type: ignore[arg-type]
+
+
+def room(seed: int) -> Mixture:
+    """Two talkers at two microphones in a room, RT60 .15 to .4 s."""
+    rt60 = float(np.random.default_rng(seed).uniform(0.15, 0.4))
+    return simulate.room(talkers(seed, 2), sfreq=SFREQ, n_mics=2, rt60=rt60, random_state=seed)
+
+
+def panned(seed: int) -> Mixture:
+    """Three talkers on a stereo stage, at least 20 degrees apart."""
+    jitter = np.random.default_rng(seed).uniform(-5, 5, 3)
+    angles = np.deg2rad(np.array([15.0, 45.0, 75.0]) + jitter)
+    gains = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return of_images(gains[:, :, None] * talkers(seed, 3)[:, None], "instantaneous")
+
+
+def mono(seed: int) -> Mixture:
+    """Two talkers on one channel."""
+    return of_images(talkers(seed, 2)[:, None], "instantaneous")
+
+
+CASES: dict[str, tuple[str, Callable[[int], Mixture]]] = {
+    "instantaneous": (
+        "linear",
+        lambda s: simulate.instantaneous(talkers(s, 2), sfreq=SFREQ, random_state=s),
+    ),
+    "saturated": (
+        "post-nonlinear",
+        lambda s: simulate.saturated(talkers(s, 2), sfreq=SFREQ, random_state=s),
+    ),
+    "room": ("convolutive", room),
+    "panned": ("underdetermined", panned),
+    "mono": ("underdetermined", mono),
+}
+
+
+def gain(mixture: Mixture, **settings: str) -> tuple[float, str]:
+    """SI-SDR gain in dB at the first channel, and the family that gave it."""
+    names = tuple(f"ch{k}" for k in range(len(mixture.data)))
+    found = separate(
+        Recording(mixture.data, SFREQ, names, ("",) * len(names), "audio"), **settings
+    )
+    truth, estimates = mixture.images[:, 0], found.images[:, 0]
+    match = metrics.match_sources(truth.T, estimates.T)
+    truth = truth[match.sources]
+    before = metrics.si_sdr(truth, np.broadcast_to(mixture.data[0], truth.shape))
+    after = metrics.si_sdr(truth, estimates[match.components])
+    return float((after - before).mean()), found.ivae.model_.family
+
+
+def main() -> None:
+    """Print one row a kind of mixture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    print("| mixture | right | families | gain, dB: auto | linear | least auto - linear | CPU s |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (right, make) in CASES.items():
+        if options.only not in name:
+            continue
+        auto, linear, families = [], [], Counter[str]()
+        begun = time.process_time()
+        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+            mixture = make(seed)
+            value, family = gain(mixture, mixing="auto")
+            families[family] += 1
+            auto.append(value)
+            if len(mixture.images) == len(mixture.data):
+                linear.append(gain(mixture, mixing="linear")[0])
+        seconds = (time.process_time() - begun) / options.seeds
+        share = families[right] / options.seeds
+        counts = ", ".join(f"{count} {family}" for family, count in families.most_common())
+        line = f"| {name} | {100 * share:.0f} % | {counts} | {np.mean(auto):.1f} |"
+        if linear:
+            worst = np.subtract(auto, linear).min()
+            line += f" {np.mean(linear):.1f} | {worst:.1f} |"
+        else:
+            line += " - | - |"
+        print(f"{line} {seconds:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
