@@ -31,6 +31,10 @@ lint: .venv/installed-dev
 claims: .venv/installed-bench
 	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/verdict.py --seeds 100
+	$(BIN)/python benchmarks/auto.py
+	$(BIN)/python benchmarks/audio.py rooms
+	$(BIN)/python benchmarks/audio.py panned
+	$(BIN)/python benchmarks/audio.py mono
 	$(BIN)/python benchmarks/rooms_against_pyroomacoustics.py
 
 clean:
@@ -51,7 +55,7 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/made $(REQUIRED)
-	$(INSTALL) --editable '.[nonlinear,tables,dask]' --group dev
+	$(INSTALL) --editable '.[nonlinear,tables,dask,eeg]' --group dev
 	touch $@ .venv/installed
 
 .venv/installed-bench: .venv/made $(REQUIRED)
