@@ -232,11 +232,14 @@ def _side_by_side(jobs: list[Job], n_jobs: int) -> Iterator[Outcome]:
 def _in_processes(jobs: Mapping[int, Job], n_jobs: int) -> Iterator[tuple[int, Outcome]]:
     from joblib import Parallel, delayed, parallel_config
 
+    # a worker that is used again stands where it was first started
+    there = {number: _absolute(job) for number, job in jobs.items()}
     with parallel_config("loky", inner_max_num_threads=1):
         parallel = Parallel(
             n_jobs, return_as="generator_unordered", pre_dispatch=n_jobs, batch_size=1
         )
-        yield from parallel(delayed(_numbered)(number, job) for number, job in list(jobs.items()))
+        for number, outcome in parallel(delayed(_numbered)(n, job) for n, job in there.items()):
+            yield number, replace(outcome, path=jobs[number].path, folder=jobs[number].folder)
 
 
 def _numbered(number: int, job: Job) -> tuple[int, Outcome]:

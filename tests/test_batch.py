@@ -91,26 +91,23 @@ class TestSideBySide:
         assert not (tmp_path / "x").exists()
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["in0", "in2", "in3"]
 
-    def test_only_what_kills_its_worker_fails(self, jobs, monkeypatch):
-        killer = jobs[2].path
-
-        class Deadly(type(killer)):
-            """A path at whose first touch in a worker the process is gone."""
+    def test_only_what_kills_its_worker_fails(self, jobs):
+        class Deadly:
+            """A setting at whose arrival in a worker the process is gone."""
 
             def __reduce__(self):
-                return _die_where_it_is_read, (os.getpid(), str(self))
+                return _die_where_it_is_read, (os.getpid(),)
 
-        jobs[2] = replace(jobs[2], path=Deadly(killer))
+        jobs[2] = replace(jobs[2], settings=SETTINGS | {"columns": Deadly()})
         outcomes = {o.path.name: o for o in separate_files(jobs, n_jobs=2)}
         assert len(outcomes) == 4
         assert "died" in outcomes["in2.wav"].error
         assert [o.error for name, o in outcomes.items() if name != "in2.wav"] == [None] * 3
 
 
-def _die_where_it_is_read(parent, name):
+def _die_where_it_is_read(parent):
     if os.getpid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-    return Path(name)
 
 
 class TestResume:

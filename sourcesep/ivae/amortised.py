@@ -93,6 +93,7 @@ class AmortisedModel(Model):
     is_invertible: ClassVar[bool] = False
     is_calibrated: ClassVar[bool] = False
     accepts_missing: ClassVar[bool] = True
+    needs_u: ClassVar[bool] = True
     n_splits: ClassVar[int] = 1
 
     kernel_size: int
