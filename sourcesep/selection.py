@@ -128,7 +128,7 @@ def select(
 
     candidates = (mixing,) if isinstance(mixing, str) and mixing != "auto" else families
     crowded = [name for name in candidates if FAMILIES[name].may_exceed_rank]
-    if crowded and (settings.n_components or 0) > numerical_rank(x[:, u.used]):
+    if crowded and _exceeds_rank(settings.n_components, x, u):
         return fitted(crowded[0])  # there is no linear fit of so many sources to give instead
     linear = fitted(LinearModel.family)
     if isinstance(mixing, str) and mixing not in ("auto", LinearModel.family):
@@ -159,6 +159,12 @@ def _families(mixing: str | Sequence[str]) -> tuple[str, ...]:
     elif not set(mixing) <= set(FAMILIES):
         raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
     return tuple(name for name in FAMILIES if name in mixing and name != LinearModel.family)
+
+
+def _exceeds_rank(n_components: int | None, x: Array, u: Auxiliary) -> bool:
+    if n_components is None:
+        return False
+    return n_components > numerical_rank(x if u.used.all() else x[:, u.used])
 
 
 def _calls_for(family: type[Model], found: Selection) -> bool:

@@ -177,7 +177,7 @@ class TestSelect:
         chosen = select(x, u, rng(), mixing=("linear", "post-nonlinear"), settings=quick())
         assert "nonlinear" not in chosen.scores
         assert chosen.verdict.misfit.power > 9
-        with pytest.raises(SettingsError, match="to choose among are linear, post-nonlinear, no"):
+        with pytest.raises(SettingsError, match="to choose among are linear, post-nonlinear, co"):
             select(x, u, rng(), mixing=["linear", "cubic"], settings=settings())
 
     def test_auto_does_without_torch(self, monkeypatch):

@@ -255,14 +255,16 @@ class TestSettings:
 class TestHandled:
     def test_mono(self, tmp_path):
         found = separate(wav(tmp_path / "m.wav", mixture()[:1]))
-        assert found.n_components == 1
+        assert found.n_components == 2
         assert found.verdict.label == "not identifiable"
-        np.testing.assert_allclose(found.images[0] + found.residual, found.recording.data)
+        assert found.verdict.sentence == "one channel: told apart by spectrum only"
+        total = found.images.sum(axis=0) + found.residual
+        np.testing.assert_allclose(total, found.recording.data, atol=1e-12)
 
     def test_dual_mono(self, tmp_path):
         with pytest.warns(SourcesepWarning, match="channels ch0, ch1 are identical: they count"):
             found = separate(wav(tmp_path / "m.wav", mixture()[[0, 0]]))
-        assert found.n_components == 1
+        assert found.n_components == 2
         assert found.verdict.label == "not identifiable"
         assert len(found.warnings) == 1
 
@@ -382,6 +384,7 @@ class TestResult:
             "mixing": "auto",
             "aux": "segments:.02",
             "model": None,
+            "model_sha256": None,
             "columns": None,
             "kernel_size": None,
             "quality": "normal",

@@ -164,12 +164,14 @@ class TestMap:
 
     def test_what_a_fit_can_be_judged_by(self, fitted):
         model, x, u = fitted
-        z, held = model.posterior(x).mean, model.held_out(u)
+        held = model.held_out(u)
+        if held is None:
+            pytest.skip("a fit that has seen all is judged by fits to its halves")
+        assert 0 < held.mean() < 0.5
+        assert set(u.labels[~held]) == set(u.labels)
+        z = model.posterior(x).mean
         for replica in model.replicas(x):
             assert all(np.corrcoef(a, b)[0, 1] > 0.5 for a, b in zip(z, replica, strict=True))
-        if held is not None:
-            assert 0 < held.mean() < 0.5
-            assert set(u.labels[~held]) == set(u.labels)
 
     def test_decoding_the_posterior_gives_x(self, fitted):
         model, x, u = fitted
@@ -194,7 +196,7 @@ class TestMap:
         model, x, u = fitted
         if not model.is_linear:
             pytest.skip("images of a curve do not add up so")
-        z = model.posterior(x, u).mean
+        z = model.posterior(x, None if model.is_invertible else u).mean
         silence = model.decode(np.zeros_like(z))
         for k in range(model.n_components):
             alone = np.zeros_like(z)
@@ -358,9 +360,9 @@ class TestFit:
         for name, tensor in model.state().tensors.items():
             np.testing.assert_array_equal(tensor, before[name])
 
-    def test_what_is_not_invertible_needs_u(self, fitted):
+    def test_only_what_needs_u_wants_it(self, fitted):
         model, x, _ = fitted
-        if model.is_invertible:
+        if not model.needs_u:
             model.posterior(x)
             return
         with pytest.raises(InputError, match="u=None"):

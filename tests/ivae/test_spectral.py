@@ -42,6 +42,9 @@ class Known(SpectralModel):
     def _rearrange(self, order, gain):
         self.order = order
 
+    def _as_instantaneous(self, unmixing, mixing, cells):
+        raise NotImplementedError
+
     def _infer(self, cells):
         variance = self.noise / (1 + self.noise)
         return cells[getattr(self, "order", slice(None))], np.full(cells.shape, variance)
