@@ -28,7 +28,7 @@ CASES = {
     "10-minutes": (600, 2, "instantaneous"),
     "1-hour": (3600, 2, "instantaneous"),
     "saturated": (600, 2, "saturated"),
-    "32-channels": (120, 32, "instantaneous"),
+    "32-channels": (60, 32, "instantaneous"),
 }
 FIRST_SEED = 6000
 

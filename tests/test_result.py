@@ -257,6 +257,11 @@ class TestLong:
         with pytest.warns(SourcesepWarning, match=r"^5 samples are clipped, in ch0 \(5\)"):
             read(wav(tmp_path / "a.wav", x, "FLOAT"))
 
+    def test_a_report_says_that_u_is_of_the_stretches(self, tmp_path, long):
+        linear(wav(tmp_path / "a.wav", mixed(6))).save(tmp_path / "r", report=True)
+        page = (tmp_path / "r" / "report.html").read_text()
+        assert "seconds of the stretches fitted on, end to end" in page
+
     def test_u_of_every_kind(self, tmp_path, long):
         path = wav(tmp_path / "a.wav", mixed(6))
         labels = np.arange(6 * SFREQ) // 160

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,6 +90,10 @@ def time_prior(separation: Separation, called: Sequence[str]) -> TimePrior:
         Axis("", rows),
         picture=panels.picture(level[::-1], *RANGE),
     )
+    if not recording.in_memory:
+        axis = panels.seconds_axis(u.n_times / recording.sfreq)
+        axis = replace(axis, label=f"{axis.label} of the stretches fitted on, end to end")
+        panel = replace(panel, x=axis)
     quantiles = [(name, row.tolist()) for name, row in zip(called, spread, strict=True)]
     return TimePrior(
         len(variance), panel, quantiles, panels.picture(np.linspace(0, 1, 48)[None], 0, 1)
