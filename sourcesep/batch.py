@@ -219,7 +219,9 @@ def _side_by_side(jobs: list[Job], n_jobs: int) -> Iterator[Outcome]:
                 yield outcome
         except TerminatedWorkerError:
             # one of those in work has killed its process, and with it the pool: each of
-            # them gets a pool of its own, and only the one that dies again has failed
+            # them gets a pool of its own, and only the one that dies again has failed;
+            # what others had written by then is not made again
+            waiting = {number: replace(job, resume=True) for number, job in waiting.items()}
             for number in list(waiting)[:n_jobs]:
                 job = waiting.pop(number)
                 try:
