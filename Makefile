@@ -18,7 +18,7 @@ demo: .venv/installed
 	$(BIN)/sourcesep demo -o demo_output
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-report: .venv/installed-dev
 	NEED_CHROMIUM=1 $(BIN)/python -m pytest tests/report

@@ -138,7 +138,9 @@ class TestSelect:
         voices = [simulate.speech(4, random_state=80 + k) for k in range(2)]
         mixture = simulate.saturated(voices, sfreq=16000, random_state=0).data
         x = np.concatenate([mixture, mixture[:1]])
-        chosen = select(x, in_time(x, "segments:320"), rng(), settings=settings(sfreq=16000.0))
+        families = ("linear", "post-nonlinear")
+        u = in_time(x, "segments:320")
+        chosen = select(x, u, rng(), mixing=families, settings=settings(sfreq=16000.0))
         assert chosen.model.family == "linear"
         assert "post-nonlinear cannot be tried: rank=2 of 3 channels" in chosen.reason
 
