@@ -112,13 +112,15 @@ def separate_file(job: Job) -> Outcome:
         warnings.simplefilter("always", SourcesepWarning)
         try:
             done = _earlier(job) if job.resume else None
-            if done is not None:
+            if done is not None and (job.save_model is None or job.save_model.exists()):
                 return replace(outcome, result=done, resumed=True)
-            check_output(job.folder, job.saving["overwrite"])
+            # a run that was killed before it wrote the model is done again
+            saving = dict(job.saving) | ({} if done is None else {"overwrite": True})
+            check_output(job.folder, saving["overwrite"])
             if job.save_model is not None:
                 check_model_output(job.save_model, job.saving["overwrite"])
             separation = separate(job.path, **job.settings)
-            result = separation.save(job.folder, **job.saving)
+            result = separation.save(job.folder, **saving)
             if job.save_model is not None:
                 separation.save_model(job.save_model)
             outcome = replace(outcome, result=result)
@@ -158,7 +160,8 @@ def _resolved(settings: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str
 
 def _written_with(saving: Mapping[str, Any]) -> dict[str, Any]:
     """Options of writing that were asked for, as result.json states them."""
-    return {k: v for k, v in saving.items() if k != "overwrite" and v}
+    asked = {k: v for k, v in saving.items() if k != "overwrite" and v}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asked.items()}
 
 
 def separate_files(
@@ -262,14 +265,18 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
             f"dask={address}: no scheduler answers there; start one with `dask scheduler`"
         ) from error
     with client:
-        # what is read and written is the files' own: two jobs that look alike are still two
-        tasks = client.map(separate_file, [_absolute(job) for job in jobs], pure=False)
+        # what is read and written is the files' own: two jobs that look alike are still two;
+        # a worker may die when it has written a result and before it could say so
+        retried = [replace(_absolute(j), resume=j.resume or not j.folder.exists()) for j in jobs]
+        tasks = client.map(separate_file, retried, pure=False)
         back = dict(zip(tasks, jobs, strict=True))
         for task in as_completed(tasks, loop=client.loop):
             job = back[task]
             failure = task.exception()
             if failure is None:
-                yield replace(task.result(), path=job.path, folder=job.folder)
+                done = task.result()
+                resumed = done.resumed and job.resume
+                yield replace(done, path=job.path, folder=job.folder, resumed=resumed)
             elif isinstance(failure, KilledWorker):
                 yield Outcome(job.path, job.folder, error=DIED)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, plain, replacing, sha256
 from sourcesep.recording import Recording, adapter_for
@@ -230,7 +231,7 @@ class Separation:
         *,
         overwrite: bool = False,
         bit_depth: str | None = None,
-        exclude: Sequence[int] = (),
+        exclude: Sequence[int | str] = (),
         report: bool = False,
     ) -> dict[str, Any]:
         """Write the sources in the recording's own form, with result.json.
@@ -246,8 +247,9 @@ class Separation:
             Whether an earlier result there is replaced.
         bit_depth : {"16", "24", "float"}, optional
             Of audio files; the input's own by default.
-        exclude : sequence of int
-            Components to remove from a copy of an EEG recording.
+        exclude : sequence of int or str
+            Components to remove from a copy of an EEG recording: numbers, or ``"eog"``,
+            ``"ecg"`` and ``"muscle"`` for those that look like it.
         report : bool
             Whether to write report.html too, a page to look at and listen to.
 
@@ -276,8 +278,13 @@ class Separation:
                     f"exclude={list(exclude)}: components are removed from EEG only; leave it out"
                 )
             options["exclude"] = tuple(exclude)
+        found = self._look_for(exclude)
+        numbers = [k for k in exclude if not isinstance(k, str)]
+        numbers += [k for kind in found.values() for k in kind["components"]]
+        chosen = {"exclude": numbers} if len(exclude) else {}
         with replacing(folder) as temporary:
-            written = adapter_for(self.recording.kind).write(self, temporary, **options)
+            written = adapter_for(self.recording.kind).write(self, temporary, **options | chosen)
+            written |= {"found": found} if found else {}
             written["options"] = options | ({"report": True} if report else {})
             if self.recording.kind == "eeg":
                 self.save_model(temporary / "model.safetensors")
@@ -296,6 +303,34 @@ class Separation:
             (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
         written_result: dict[str, Any] = json.loads(text)
         return written_result
+
+    def _look_for(self, exclude: Sequence[int | str]) -> dict[str, dict[str, list[Any]]]:
+        """Components of every kind of artefact that is named, and the scores of all."""
+        kinds = list(dict.fromkeys(k for k in exclude if isinstance(k, str)))
+        if not kinds:
+            return {}
+        from sourcesep.components.artefact_scores import THRESHOLDS, find_artefacts
+
+        unknown = [kind for kind in kinds if kind not in THRESHOLDS]
+        if unknown:
+            raise SettingsError(
+                f"exclude={unknown[0]}: must be numbers of components, or of "
+                f"{', '.join(THRESHOLDS)}"
+            )
+        eeg = adapter_for("eeg")
+        sources, raw = eeg.sources_raw(self), eeg.original(self.recording)
+        found = {}
+        for kind in kinds:
+            components, scores = find_artefacts(kind, sources, raw)
+            found[kind] = {"components": components, "scores": scores.round(4).tolist()}
+            if not components:
+                warnings.warn(
+                    f"exclude={kind}: no component scores {THRESHOLDS[kind]:g} or more (the "
+                    f"highest has {scores.max():.2f}): none is removed for it",
+                    SourcesepWarning,
+                    stacklevel=3,
+                )
+        return found
 
     def save_model(self, path: str | Path) -> None:
         """Write the fitted model, with what it needs of a recording: see `sourcesep.save`."""

@@ -6,6 +6,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 import soundfile
@@ -154,10 +155,33 @@ class TestResume:
         soundfile.write(jobs[0].path, mixture(9).T, 8000, "PCM_16")
         assert not separate_file(again).resumed
 
+    @pytest.mark.parametrize("exclude", [(0,), (1, "eog")])
+    def test_with_components_excluded(self, tmp_path, exclude):
+        info = mne.create_info(["Fp1", "Cz", "EOG"], 100.0, ["eeg", "eeg", "eog"])
+        x = 1e-5 * np.vstack([mixture(0), mixture(0)[:1]])
+        path = tmp_path / "rest_raw.fif"
+        mne.io.RawArray(x, info, verbose="error").save(path, verbose="error")
+        job = Job(path, tmp_path / "out", SETTINGS, SAVING | {"exclude": exclude}, resume=True)
+        assert separate_file(job).error is None
+        assert separate_file(job).resumed
+        other = replace(job, saving=SAVING | {"exclude": (*exclude[::-1], 1)})
+        assert "exists already" in separate_file(other).error
+
     def test_another_version_is_not(self, jobs, monkeypatch):
         assert separate_file(jobs[0]).error is None
         monkeypatch.setattr(batch, "__version__", "99.0")
         assert not separate_file(replace(jobs[0], resume=True)).resumed
+
+    def test_a_model_that_was_not_written_any_more_is(self, jobs, tmp_path):
+        model = tmp_path / "m.safetensors"
+        job = replace(jobs[0], save_model=model, resume=True)
+        assert separate_file(job).error is None
+        before, result = model.read_bytes(), files(job.folder)
+        model.unlink()
+        outcome = separate_file(job)
+        assert (outcome.error, outcome.resumed) == (None, False)
+        assert (model.read_bytes(), files(job.folder)) == (before, result)
+        assert separate_file(job).resumed
 
     def test_a_model_that_changed_is_not(self, jobs, tmp_path):
         models = [tmp_path / f"m{k}.safetensors" for k in (0, 1)]
@@ -192,6 +216,19 @@ class TestCluster:
         assert [o.error for o in done] == [None] * 4
         assert {o.path for o in done} == {job.path for job in jobs}
         assert files(tmp_path / "two") == files(tmp_path / "out")
+
+    def test_a_result_that_was_written_before_its_worker_died_counts(
+        self, jobs, cluster, tmp_path, monkeypatch
+    ):
+        """The task comes again, and finds its own result."""
+
+        def twice(job):
+            assert separate_file(job).error is None
+            return separate_file(job)
+
+        monkeypatch.setattr(batch, "separate_file", twice)
+        (outcome,) = separate_files(jobs[:1], dask=cluster.scheduler_address)
+        assert (outcome.error, outcome.resumed) == (None, False)
 
     def test_says_when_no_scheduler_answers(self, jobs, monkeypatch):
         monkeypatch.setattr(batch, "PATIENCE", 1)

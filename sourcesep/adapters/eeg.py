@@ -233,7 +233,9 @@ def _why_unreadable(path: Path, suffix: str, error: Exception) -> str:
     return f"cannot be read ({reason[:200]}); check that it is complete"
 
 
-def write(separation: Separated, folder: Path, *, exclude: Sequence[int] = ()) -> dict[str, Any]:
+def write(
+    separation: Separated, folder: Path, *, exclude: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Write ``sources_raw.fif``, ``component_maps.png`` and, if asked, ``cleaned_raw.fif``.
 
     The sources keep the recording's times, annotations and measurement date. The
@@ -246,8 +248,8 @@ def write(separation: Separated, folder: Path, *, exclude: Sequence[int] = ()) -
         What to write.
     folder : pathlib.Path
         An existing, empty folder.
-    exclude : sequence of int
-        Components to remove; none writes no cleaned recording.
+    exclude : sequence of int, optional
+        Components to remove. No cleaned recording is written unless this is given.
 
     Returns
     -------
@@ -263,7 +265,7 @@ def write(separation: Separated, folder: Path, *, exclude: Sequence[int] = ()) -
     """
     from sourcesep.adapters._maps import draw_maps
 
-    excluded = sorted(set(exclude))
+    excluded = sorted(set(exclude or ()))
     absent = [k for k in excluded if not 0 <= k < separation.n_components]
     if absent:
         raise SettingsError(
@@ -271,11 +273,11 @@ def write(separation: Separated, folder: Path, *, exclude: Sequence[int] = ()) -
         )
     origin = _origin_of(separation.recording)
     try:
-        files = _save(_sources(separation, origin.raw), folder, "sources_raw")
+        files = _save(sources_raw(separation), folder, "sources_raw")
         info = origin.raw.copy().pick(list(origin.picks)).info
         draw_maps(separation, info, folder / "component_maps.png")
         files.append("component_maps.png")
-        if excluded:
+        if exclude is not None:
             files += _save(_cleaned(separation, origin, excluded), folder, "cleaned_raw")
     except OSError as error:
         raise OutputError(
@@ -305,10 +307,16 @@ def _origin_of(recording: Recording) -> EEGOrigin:
     return EEGOrigin(raw, tuple(range(recording.n_channels)))
 
 
-def _sources(separation: Separated, raw: Any) -> Any:
-    """Return the sources as Raw, a misc channel each, at the times of `raw`."""
+def original(recording: Recording) -> Any:
+    """Return the Raw that a recording was made from, with all its channels."""
+    return _origin_of(recording).raw
+
+
+def sources_raw(separation: Separated) -> Any:
+    """Return the sources as Raw, a misc channel each, at the recording's own times."""
     import mne
 
+    raw = original(separation.recording)
     names = [component_name(k) for k in range(separation.n_components)]
     info = mne.create_info(names, raw.info["sfreq"], "misc", verbose="error")
     sources = mne.io.RawArray(

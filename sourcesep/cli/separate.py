@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["separate"]
 
 
-def _exclude(text: str | None) -> tuple[int, ...]:
+ARTEFACTS = ("eog", "ecg", "muscle")
+
+
+def _exclude(text: str | None) -> tuple[int | str, ...]:
     try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
+        parts = text.split(",") if text else ()
+        return tuple(part if part in ARTEFACTS else int(part) for part in parts)
     except ValueError:
         raise click.UsageError(
-            f"--exclude={text}: must be component numbers joined by commas, e.g. 0,3"
+            f"--exclude={text}: must be component numbers joined by commas, e.g. 0,3, or of "
+            f"{', '.join(ARTEFACTS)}"
         ) from None
 
 
@@ -75,7 +80,10 @@ def _exclude(text: str | None) -> tuple[int, ...]:
     help="Of the written audio.  [default: the input's]",
 )
 @click.option(
-    "--exclude", metavar="LIST", help="EEG: components to remove, e.g. 0,3; adds cleaned_raw.fif."
+    "--exclude",
+    metavar="LIST",
+    help="EEG: components to remove, e.g. 0,3, or eog,ecg,muscle to find them; adds"
+    " cleaned_raw.fif.",
 )
 @click.option("--columns", metavar="LIST", help="Tables: columns to separate, e.g. a,b,c.")
 @click.option(

@@ -4,7 +4,7 @@ import mne
 import numpy as np
 import pytest
 
-from sourcesep import ComponentAnalysis, metrics, simulate
+from sourcesep import ComponentAnalysis, metrics, separate, simulate
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 
 SEEDS = (20, 21, 22)
@@ -72,6 +72,16 @@ def test_frontal_electrodes_are_known_by_their_places(one):
         ca.find_bads_eog(placed)
 
 
+def test_names_say_what_types_do_not(heads):
+    """Files that know no types call every channel EEG."""
+    for raw, ca, which in heads:
+        as_read = raw.copy().set_channel_types(
+            {"EOG": "eeg", "EOG2": "eeg", "ECG": "eeg"}, on_unit_change="ignore"
+        )
+        assert ca.find_bads_eog(as_read)[0] == [which["blink"]]
+        assert ca.find_bads_ecg(as_read)[1].argmax() == which["heart"]
+
+
 def test_the_heart_is_found(heads):
     for raw, ca, which in heads:
         indices, scores = ca.find_bads_ecg(raw)
@@ -112,6 +122,53 @@ def test_what_is_marked_bad_does_not_count(one):
     harmed.set_annotations(mne.Annotations([20.0], [4.0], ["BAD"]))
     assert ca.find_bads_eog(harmed)[0] == [which["blink"]]
     assert ca.find_bads_eog(harmed.set_annotations(None))[0] == []
+
+
+class TestExcludedByName:
+    """`Separation.save(exclude=["eog"])`, which the command line calls."""
+
+    @pytest.fixture
+    def separation(self, one):
+        return separate(one[0], n_components=10)
+
+    def test_the_eyes_leave_and_the_rest_stays(self, one, separation, tmp_path):
+        raw = one[0]
+        result = separation.save(tmp_path / "out", exclude=["eog"])
+        (eye,) = result["output"]["exclude"]
+        found = result["output"]["found"]["eog"]
+        assert found["components"] == [eye]
+        assert np.argmax(found["scores"]) == eye
+        cleaned = mne.io.read_raw(tmp_path / "out" / "cleaned_raw.fif", verbose="error")
+        expected = raw.get_data("eeg") - separation.image(eye)
+        assert np.allclose(cleaned.get_data("eeg"), expected, rtol=1e-9, atol=1e-12)
+        blinks = raw.get_data(["EOG"])[0]
+        before, after = (
+            abs(np.corrcoef(x.get_data(["Fp1"])[0], blinks)[0, 1]) for x in (raw, cleaned)
+        )
+        assert before > 2 * after
+
+    def test_where_none_is_found_all_stays(self, one, separation, tmp_path):
+        raw = one[0].copy().drop_channels(["EOG"])  # the other sees nothing
+        separation = separate(raw, n_components=10)
+        with pytest.warns(SourcesepWarning, match=r"exclude=eog: no component scores 0\.5 or"):
+            result = separation.save(tmp_path / "out", exclude=["eog"])
+        assert result["output"]["exclude"] == []
+        cleaned = mne.io.read_raw(tmp_path / "out" / "cleaned_raw.fif", verbose="error")
+        assert np.array_equal(cleaned.get_data(), raw.get_data())
+
+    @pytest.mark.parametrize(
+        ("drop", "exclude", "error"),
+        [
+            (["ECG"], ["ecg"], (InputError, "no ECG channel")),
+            ([], ["tail"], (SettingsError, "exclude=tail: must be numbers of components, or")),
+            ([], ["eog", 10], (SettingsError, "no such component; they are 0 to 9")),
+        ],
+    )
+    def test_what_cannot_be_writes_nothing(self, one, tmp_path, drop, exclude, error):
+        separation = separate(one[0].copy().drop_channels(drop), n_components=10)
+        with pytest.raises(error[0], match=error[1]):
+            separation.save(tmp_path / "out", exclude=exclude)
+        assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be(one):
