@@ -27,6 +27,10 @@ SILENCE = 1e-10
 """Labels with less than this share of the mean power hold rounding, not signal."""
 REGULARISATION = 1e-13
 """Added to covariances: a source that is exactly silent in a label has variance 0 there."""
+LONG = 256
+"""Samples of the finest segments from which on each one's own mean is removed: what drifts more
+slowly, an offset in pauses or rumble of a sensor, belongs to no source, and would outweigh all
+else where it is quiet. Shorter ones need all that they have."""
 MANY_CHANNELS = 8
 """From here on matrices are diagonalised in float32: measured 3 times as fast at 32."""
 N_BANDS = 8
@@ -119,11 +123,12 @@ def _label_groups(y: Array, u: Auxiliary) -> tuple[list[NDArray[Any]], float]:
     if many:
         y = y.astype(np.float32)
     identity = np.eye(len(y))
+    finest = u.scales[0].labels
+    sizes = np.bincount(finest[finest >= 0])
+    centre = not u.is_time or bool(np.median(sizes[sizes > 0]) >= LONG)
     groups = []
     for scale in u.scales:
-        covariances, counts = label_covariances(
-            y, scale.labels, scale.n_labels, centre=not u.is_time
-        )
+        covariances, counts = label_covariances(y, scale.labels, scale.n_labels, centre=centre)
         power = np.einsum("kii->k", covariances)
         heard = (power > SILENCE * (power @ counts) / counts.sum()) & (counts > 1)
         covariances = covariances[heard] if heard.any() else covariances

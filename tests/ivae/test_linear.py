@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sourcesep import auxiliary, metrics, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae import starts
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
@@ -125,6 +126,24 @@ class TestTalkers:
                 gains.append((after - before).mean())
         assert np.mean(ours) > 70
         assert np.min(ours) > np.max(theirs)
+
+
+    def test_a_drift_costs_little(self, monkeypatch):
+        """What moves slower than segments would rule in the pauses, were it not removed."""
+
+        def error(seed):
+            voices = [simulate.speech(4, random_state=100 * seed + k) for k in range(2)]
+            mixture = simulate.instantaneous(voices, sfreq=16000, random_state=seed)
+            drift = np.cos(2 * np.pi * np.outer([0.7, 1.1], np.arange(64000) / 16000))
+            u = in_time(64000, 320)
+            model = fit(mixture.data + 0.3 * mixture.data.std() * drift, u, starts=("segments",))
+            return metrics.amari_distance(model.unmixing, mixture.mixing)
+
+        removed = [error(seed) for seed in (42, 43, 44)]
+        monkeypatch.setattr(starts, "LONG", 10**6)
+        left = [error(seed) for seed in (42, 43, 44)]
+        assert max(removed) < 0.0005
+        assert np.mean(left) > 3 * np.mean(removed)
 
 
 class TestRank:
