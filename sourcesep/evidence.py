@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.model import Array, Model
@@ -40,15 +41,21 @@ class CrossFit:
 
 def cross_fit(
     model: Model, x: Array, u: Auxiliary, half: NDArray[np.int64], rng: np.random.Generator
-) -> CrossFit:
-    """Fit on both halves, and bring their components into the model's order."""
+) -> CrossFit | None:
+    """Fit on both halves, and bring their components into the model's order.
+
+    None if so many components cannot be found in one of the halves.
+    """
     from scipy.optimize import linear_sum_assignment
 
     z = model.posterior(x, u).mean
     outputs = []
     for which in (0, 1):
         chosen = half == which
-        fit = model.blank().fit(x[:, chosen], u.take(chosen), rng)
+        try:
+            fit = model.blank().fit(x[:, chosen], u.take(chosen), rng)
+        except SettingsError:  # the number that all of the data have does not suit their half
+            return None
         if fit.is_invertible:
             other = fit.posterior(x).mean
         else:  # its prior knows this half's labels only

@@ -11,6 +11,7 @@ from scipy.signal import lfilter
 from sourcesep import auxiliary, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.evidence import N_LIKEST, agreement, cross_fit, replica_agreement
+from sourcesep.exceptions import SettingsError
 from sourcesep.ivae import heldout
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
@@ -349,6 +350,20 @@ class TestHardInput:
             "some components are heard so briefly that halves of the data do not hold them all: "
             "there is nothing to check them by"
         )
+
+    def test_a_half_that_has_no_such_number_of_components(self, monkeypatch):
+        """As where sound comes from fewer directions in it."""
+        x = of_kind("laplace", 0)
+        u = in_time(x.shape[1])
+        model = LinearModel(starts=("non-gaussian",)).fit(x, u, np.random.default_rng(0))
+
+        def refuse(*_):
+            raise SettingsError("n_components=3: sound comes from 2 directions")
+
+        monkeypatch.setattr(LinearModel, "fit", refuse)
+        found = judge(model, x, u, 1.0, np.random.default_rng(0))
+        assert found.label == "doubtful"
+        assert "nothing to check them by" in found.sentence
 
     def test_a_long_record_is_judged_on_stretches_of_it(self, monkeypatch):
         monkeypatch.setattr(heldout, "EXCERPT", 4000)
