@@ -127,7 +127,6 @@ class TestTalkers:
         assert np.mean(ours) > 70
         assert np.min(ours) > np.max(theirs)
 
-
     def test_a_drift_costs_little(self, monkeypatch):
         """What moves slower than segments would rule in the pauses, were it not removed."""
 
