@@ -27,7 +27,17 @@ from typing import Any, NamedTuple
 from sourcesep import __version__
 from sourcesep.exceptions import InputError, SourcesepError
 
-__all__ = ["Clock", "Expected", "catalogue", "command_line", "cpu", "expected", "finish", "need"]
+__all__ = [
+    "Clock",
+    "Expected",
+    "catalogue",
+    "command_line",
+    "cpu",
+    "expected",
+    "fetch_listed",
+    "finish",
+    "need",
+]
 
 HERE = Path(__file__).resolve().parent
 Row = dict[str, Any]
@@ -76,6 +86,37 @@ def need(path: Path, what: str, where: str) -> Path:
     if not path.exists():
         raise InputError(f"{path}: {what} is not there; {where}")
     return path
+
+
+def fetch_listed(url: str, names: Sequence[str], folder: Path) -> None:
+    """Download files of a folder on PhysioNet, each checked against the folder's own list.
+
+    Parameters
+    ----------
+    url : str
+        The folder, with a slash at its end. It has a ``SHA256SUMS.txt``, with which each file
+        has to agree: that tells of damage on the way, and of nothing else.
+    names : sequence of str
+        The files.
+    folder : pathlib.Path
+        Where they go.
+    """
+    import pooch
+
+    try:
+        sums = pooch.retrieve(url + "SHA256SUMS.txt", None, path=folder, fname="SHA256SUMS.txt")
+        lines = [line.split() for line in Path(sums).read_text("utf-8").splitlines()]
+        known = {words[1].removeprefix("./"): words[0] for words in lines if len(words) == 2}
+        for name in names:
+            if name not in known:
+                raise InputError(f"{url}{name}: not in that folder's SHA256SUMS.txt")
+            pooch.retrieve(url + name, f"sha256:{known[name]}", path=folder, fname=name)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{url}: {error}; download {', '.join(names)} yourself and name their folder"
+        ) from error
 
 
 def finish(
