@@ -126,6 +126,7 @@ def finish(
     quick: bool,
     output: Path | None,
     figure: float | None = None,
+    tables: dict[str, Sequence[Row]] | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
     """Print the rows as a table, write them to ``result.json``, and return what is in it.
@@ -142,6 +143,8 @@ def finish(
         Folder of ``result.json``; ``results/NAME`` by default.
     figure : float, optional
         What ``recipes.csv`` has an expectation of.
+    tables : dict of str to sequence of dict, optional
+        Further tables by their title.
     **facts
         More for ``result.json``.
     """
@@ -150,6 +153,7 @@ def finish(
         "recipe": name,
         "quick": quick,
         "rows": list(rows),
+        "tables": {title: list(its) for title, its in (tables or {}).items()},
         "figure": figure,
         "expected": None if promise is None else promise._asdict(),
         "reproduced": None if promise is None else promise.holds(float(figure or 0.0)),
@@ -157,6 +161,8 @@ def finish(
         "versions": {"sourcesep": __version__, "python": platform.python_version()},
     }
     print("\n".join(table(rows)))
+    for title, its in (tables or {}).items():
+        print("\n".join(["", f"{title}:", "", *table(its)]))
     if promise is not None:
         said = "reproduced" if result["reproduced"] else "NOT reproduced"
         print(f"\n{figure:.3f}, expected {promise.value:g} +- {promise.tolerance:g}: {said}")
