@@ -19,10 +19,14 @@ import platform
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sourcesep import __version__
 from sourcesep.exceptions import InputError, SourcesepError
@@ -34,6 +38,7 @@ __all__ = [
     "command_line",
     "cpu",
     "expected",
+    "fastica",
     "fetch_listed",
     "finish",
     "need",
@@ -79,6 +84,21 @@ def expected(name: str) -> Expected | None:
     text = catalogue()[name]["expected_figure"]
     found = re.search(r"(-?[\d.]+) \+- ([\d.]+)", text)
     return Expected(float(found[1]), float(found[2])) if found else None
+
+
+def fastica(
+    X: NDArray[np.float64], seed: int, n_components: int | None = None
+) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], str]:
+    """Fit scikit-learn's FastICA to rows; return what separates, and whether it converged."""
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
+    model = FastICA(n_components, random_state=seed, max_iter=1000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(X)
+    failed = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    return model.transform, "did not converge" if failed else ""
 
 
 def need(path: Path, what: str, where: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import common
 import numpy as np
 from common import cpu
 from numpy.typing import NDArray
@@ -63,14 +64,8 @@ def flow_without_u(seed: int, quality: str) -> Fit:
 
 
 def fastica(seed: int) -> Fit:
-    """Fit scikit-learn's FastICA with its defaults."""
-
-    def fit(x: Array, u: Labels) -> tuple[Callable[[Array], Array], str]:
-        from sklearn.decomposition import FastICA
-
-        return FastICA(random_state=seed, max_iter=1000).fit(x).transform, ""
-
-    return fit
+    """Fit scikit-learn's FastICA."""
+    return lambda x, u: common.fastica(x, seed)
 
 
 def runs(data: Protocol, methods: dict[str, Fit]) -> Iterable[Run]:

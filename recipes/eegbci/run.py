@@ -130,7 +130,9 @@ def matched(title: str, analyses: list[Any], by: str) -> dict[str, Any]:
         "compared": title,
         "sources in two heads or more": len(groups),
         "in all": sum(len(g.components) == len(analyses) for g in groups),
-        "median correlation": float(np.median([g.correlation for g in groups])) if groups else None,
+        "median correlation": float(np.median([g.correlation for g in groups]))
+        if groups
+        else None,
     }
 
 

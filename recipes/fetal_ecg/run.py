@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import beats
+import common
 from common import command_line, cpu, fetch_listed, finish
 
 NAME = "fetal_ecg"
@@ -102,9 +103,8 @@ def ours(belly: Belly) -> tuple[Array, str]:
 
 def fastica(belly: Belly) -> tuple[Array, str]:
     """Separate by scikit-learn's FastICA."""
-    from sklearn.decomposition import FastICA
-
-    return FastICA(random_state=SEED, max_iter=1000).fit_transform(belly.x.T).T, ""
+    separate, said = common.fastica(belly.x.T, SEED)
+    return separate(belly.x.T).T, said
 
 
 def picard(belly: Belly) -> tuple[Array, str]:

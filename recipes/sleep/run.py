@@ -16,7 +16,7 @@ from sourcesep.metrics import match_sources
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import command_line, cpu, finish
+from common import command_line, cpu, fastica, finish
 
 NAME = "sleep"
 SUBJECTS = (0, 1, 2, 3)
@@ -96,17 +96,10 @@ def ivae(night: Night, *, shuffle: bool = False) -> tuple[Transform, Any]:
     return model.transform, model
 
 
-def fastica(night: Night) -> tuple[Transform, None]:
-    """Find sources that are not Gaussian."""
-    from sklearn.decomposition import FastICA
-
-    return FastICA(random_state=SEED, max_iter=1000).fit(night.x).transform, None
-
-
 METHODS: dict[str, Callable[[Night], tuple[Transform, Any]]] = {
     "u = stage": ivae,
     "u = stage, shuffled": lambda night: ivae(night, shuffle=True),
-    "FastICA": fastica,
+    "FastICA": lambda night: (fastica(night.x, SEED)[0], None),
 }
 
 

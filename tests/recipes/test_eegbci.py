@@ -53,4 +53,7 @@ def test_two_heads(recipe, tmp_path):
             assert row["removed"] <= 3
             assert row["median reliability"] > 0.5
     # nothing in these heads follows the tasks, so that nothing may be matched by them
-    assert [row["sources in two heads or more"] for row in result["tables"]["Matched"][:2]] == [0, 0]
+    assert [row["sources in two heads or more"] for row in result["tables"]["Matched"][:2]] == [
+        0,
+        0,
+    ]
