@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drawing import SERIES, command_line, figure, save
+from drawing import SERIES, command_line, picture
 
 import sourcesep
 
@@ -23,20 +23,19 @@ def draw(path: Path, *, fast: bool = False) -> dict[str, Any]:
     eyes, scores = ca.find_bads_eog(raw, ["Fp1", "Fp2"])
     cleaned = ca.apply(raw.copy(), exclude=eyes)
 
-    fig, axes = figure(2, 1, (5.5, 3.4))
-    colours = [SERIES[1] if k in eyes else "0.7" for k in range(len(scores))]
-    axes[0, 0].bar(range(len(scores)), scores, color=colours)
-    axes[0, 0].axhline(0.5, color="0.4", lw=0.6, ls="--")
-    axes[0, 0].set(xlabel="component", ylabel="correlation\nwith the forehead")
-    shown = slice(int(5 * head.sfreq), int(15 * head.sfreq))
-    t = np.arange(shown.start, shown.stop) / head.sfreq
-    for inst, colour, name in ((raw, SERIES[1], "before"), (cleaned, SERIES[0], "after")):
-        axes[1, 0].plot(
-            t, 1e6 * inst.get_data(["Fp1"])[0, shown], color=colour, lw=0.6, label=name
-        )
-    axes[1, 0].set(xlabel="seconds", ylabel="Fp1, uV")
-    axes[1, 0].legend(frameon=False, loc="upper right")
-    save(fig, path)
+    with picture(path, 2, 1, (5.5, 3.4)) as axes:
+        colours = [SERIES[1] if k in eyes else "0.7" for k in range(len(scores))]
+        axes[0, 0].bar(range(len(scores)), scores, color=colours)
+        axes[0, 0].axhline(0.5, color="0.4", lw=0.6, ls="--")
+        axes[0, 0].set(xlabel="component", ylabel="correlation\nwith the forehead")
+        shown = slice(int(5 * head.sfreq), int(15 * head.sfreq))
+        t = np.arange(shown.start, shown.stop) / head.sfreq
+        for inst, colour, name in ((raw, SERIES[1], "before"), (cleaned, SERIES[0], "after")):
+            axes[1, 0].plot(
+                t, 1e6 * inst.get_data(["Fp1"])[0, shown], color=colour, lw=0.6, label=name
+            )
+        axes[1, 0].set(xlabel="seconds", ylabel="Fp1, uV")
+        axes[1, 0].legend(loc="lower right", ncols=2)
     blink = head.sources[head.source_names.index("blink")]
     z = ca.get_sources(raw).get_data()
     best = max(abs(np.corrcoef(blink, z[k])[0, 1]) for k in eyes) if eyes else 0.0

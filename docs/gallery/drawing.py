@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INK", "SERIES", "command_line", "figure", "save"]
+__all__ = ["INK", "SERIES", "command_line", "picture"]
 
 INK = "#444444"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Colours that most people can tell apart (Okabe & Ito)."""
 
 
-def figure(n_rows: int, n_columns: int, size: tuple[float, float], **options: Any) -> Any:
-    """Return a figure and its axes, without the frame's upper and right line."""
+@contextmanager
+def picture(
+    path: Path, n_rows: int, n_columns: int, size: tuple[float, float], **options: Any
+) -> Iterator[Any]:
+    """Give axes to draw on, an array of shape (n_rows, n_columns), and write them at the end."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
-
-    style = {
-        "font.size": 8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": INK,
-        "axes.titlesize": 8,
-    }
-    with mpl.rc_context(style):
-        return plt.subplots(
-            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained", **options
-        )
-
-
-def save(fig: Any, path: Path) -> None:
-    """Write a picture of few colours, and close it."""
-    import matplotlib.pyplot as plt
     from PIL import Image
 
-    fig.savefig(path, dpi=100)
-    plt.close(fig)
-    with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(64)
+    style = {
+        "axes.edgecolor": INK,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": 8,
+        "font.size": 8,
+        "legend.frameon": False,
+    }
+    with mpl.rc_context(style):
+        fig, axes = plt.subplots(
+            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained", **options
+        )
+        yield axes
+        fig.savefig(path, dpi=100)
+        plt.close(fig)
+    # Few colours make a small file.
+    with Image.open(path) as drawn:
+        small = drawn.convert("RGB").quantize(64)
     small.save(path, optimize=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drawing import command_line, figure, save
+from drawing import command_line, picture
 
 import sourcesep
 from sourcesep.metrics import match_sources, mcc
@@ -28,12 +28,11 @@ def draw(path: Path, *, fast: bool = False) -> dict[str, Any]:
         panels.append(
             (f"{mixing}: MCC {scores[mixing]}", found[:, match.components] * match.signs)
         )
-    fig, axes = figure(1, 4, (7.2, 2.1))
-    some = np.arange(0, len(data.u), max(1, len(data.u) // 1500))
-    for ax, (title, x) in zip(axes[0], panels, strict=True):
-        ax.scatter(*x[some].T, c=data.u[some] % 10, s=2, cmap="tab10", linewidths=0)
-        ax.set(title=title, xticks=[], yticks=[])
-    save(fig, path)
+    with picture(path, 1, 4, (7.2, 2.1)) as axes:
+        some = np.arange(0, len(data.u), max(1, len(data.u) // 1500))
+        for ax, (title, x) in zip(axes[0], panels, strict=True):
+            ax.scatter(*x[some].T, c=data.u[some] % 10, s=2, cmap="tab10", linewidths=0)
+            ax.set(title=title, xticks=[], yticks=[])
     return {f"MCC, {mixing}": score for mixing, score in scores.items()}
 
 

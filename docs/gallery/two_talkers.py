@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drawing import SERIES, command_line, figure, save
+from drawing import SERIES, command_line, picture
 
 import sourcesep
 
@@ -14,7 +14,7 @@ SFREQ = 8000.0
 
 
 def draw(path: Path, *, fast: bool = False) -> dict[str, Any]:
-    """Mix, separate, and draw the waves of one second."""
+    """Mix, separate, and draw the waves."""
     seconds = 3 if fast else 6
     talkers = [sourcesep.simulate.speech(seconds, SFREQ, random_state=s) for s in (11, 12)]
     mixture = sourcesep.simulate.instantaneous(talkers, sfreq=SFREQ, random_state=1)
@@ -30,14 +30,13 @@ def draw(path: Path, *, fast: bool = False) -> dict[str, Any]:
         ("talker 2, found", separation.images[order[1], 0], SERIES[1]),
         ("talker 2, true", mixture.images[1, 0], "0.6"),
     ]
-    fig, axes = figure(len(rows), 1, (5.5, 4), sharex=True, sharey=True)
-    t = np.arange(mixture.data.shape[1]) / SFREQ
-    for ax, (name, x, colour) in zip(axes[:, 0], rows, strict=True):
-        ax.plot(t, x, color=colour, lw=0.4)
-        ax.set_ylabel(name, rotation=0, ha="right", va="center")
-        ax.set_yticks([])
-    axes[-1, 0].set_xlabel("seconds")
-    save(fig, path)
+    with picture(path, len(rows), 1, (5.5, 4), sharex=True, sharey=True) as axes:
+        t = np.arange(mixture.data.shape[1]) / SFREQ
+        for ax, (name, x, colour) in zip(axes[:, 0], rows, strict=True):
+            ax.plot(t, x, color=colour, lw=0.4)
+            ax.set_ylabel(name, rotation=0, ha="right", va="center")
+            ax.set_yticks([])
+        axes[-1, 0].set_xlabel("seconds")
     best = table.max(1)
     return {
         "SI-SDR of the mixture, dB": [round(float(g), 1) for g in gain],
