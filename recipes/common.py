@@ -40,6 +40,7 @@ __all__ = [
     "expected",
     "fastica",
     "fetch_listed",
+    "fetching",
     "finish",
     "need",
 ]
@@ -108,6 +109,18 @@ def need(path: Path, what: str, where: str) -> Path:
     return path
 
 
+@contextmanager
+def fetching(what: str, cure: str) -> Iterator[None]:
+    """Turn what can go wrong in a download into one line that says what to do."""
+    try:
+        yield
+    except SourcesepError:
+        raise
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"{what} could not be fetched ({said}); {cure}") from error
+
+
 def fetch_listed(url: str, names: Sequence[str], folder: Path) -> None:
     """Download files of a folder on PhysioNet, each checked against the folder's own list.
 
@@ -123,7 +136,7 @@ def fetch_listed(url: str, names: Sequence[str], folder: Path) -> None:
     """
     import pooch
 
-    try:
+    with fetching(url, f"download {', '.join(names)} yourself and name their folder"):
         sums = pooch.retrieve(url + "SHA256SUMS.txt", None, path=folder, fname="SHA256SUMS.txt")
         lines = [line.split() for line in Path(sums).read_text("utf-8").splitlines()]
         known = {words[1].removeprefix("./"): words[0] for words in lines if len(words) == 2}
@@ -131,12 +144,6 @@ def fetch_listed(url: str, names: Sequence[str], folder: Path) -> None:
             if name not in known:
                 raise InputError(f"{url}{name}: not in that folder's SHA256SUMS.txt")
             pooch.retrieve(url + name, f"sha256:{known[name]}", path=folder, fname=name)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{url}: {error}; download {', '.join(names)} yourself and name their folder"
-        ) from error
 
 
 def finish(
@@ -219,7 +226,7 @@ def command_line(name: str, main: Callable[..., dict[str, Any]], about: str | No
     options = parser.parse_args()
     try:
         result = main(options.root, options.quick, output=options.output)
-    except SourcesepError as error:
+    except (SourcesepError, OSError) as error:
         sys.exit(f"{name}: {error}")
     if result["reproduced"] is False:
         sys.exit(1)

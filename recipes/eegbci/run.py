@@ -13,7 +13,7 @@ import sourcesep
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import command_line, cpu, finish
+from common import command_line, cpu, fetching, finish
 
 NAME = "eegbci"
 SUBJECTS = (1, 2, 3, 4)
@@ -26,6 +26,10 @@ TASKS = {
     6: {"T0": "rest", "T1": "imagine fists", "T2": "imagine feet"},
 }
 """What the annotations of each run stand for."""
+WHERE = (
+    "download the runs from https://physionet.org/content/eegmmidb/1.0.0/ into "
+    "ROOT/MNE-eegbci-data/files/eegmmidb/1.0.0/S001/S001R01.edf and so on"
+)
 EYES = ("Fp1", "Fp2")
 BACK = ("O1", "Oz", "O2")
 N_COMPONENTS = 30
@@ -38,15 +42,14 @@ def download(root: Path, subjects: tuple[int, ...] = SUBJECTS) -> dict[int, list
     from mne.datasets import eegbci
 
     root.mkdir(parents=True, exist_ok=True)
-    return {
-        subject: [
-            Path(path)
-            for path in eegbci.load_data(
+    found = {}
+    for subject in subjects:
+        with fetching(f"subject {subject}", WHERE):
+            paths = eegbci.load_data(
                 subject, list(TASKS), path=root, update_path=False, verbose="error"
             )
-        ]
-        for subject in subjects
-    }
+        found[subject] = [Path(path) for path in paths]
+    return found
 
 
 def load(root: Path, subjects: tuple[int, ...] = SUBJECTS) -> dict[int, Any]:

@@ -44,10 +44,15 @@ class Belly(NamedTuple):
 def download(root: Path) -> Path:
     """Fetch PhysioNet's recordings, checked against PhysioNet's own list of sha256 sums.
 
-    Where `root` has DaISy's file already, or some of PhysioNet's, nothing is fetched.
+    Where `root` has DaISy's file already, or some of PhysioNet's, nothing is fetched, and
+    what is missing is said.
     """
-    if not (root / DAISY).is_file() and not _edf_files(root):
+    there = [path.stem for path in _edf_files(root)]
+    if not (root / DAISY).is_file() and not there:
         fetch_listed(PHYSIONET, [f"{name}.edf" for name in RECORDINGS], root)
+    elif 0 < len(there) < len(RECORDINGS):
+        missing = ", ".join(f"{name}.edf" for name in RECORDINGS if name not in there)
+        print(f"{root}: without {missing}", file=sys.stderr)
     return root
 
 

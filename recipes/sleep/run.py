@@ -16,10 +16,14 @@ from sourcesep.metrics import match_sources
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import command_line, cpu, fastica, finish
+from common import command_line, cpu, fastica, fetching, finish
 
 NAME = "sleep"
 SUBJECTS = (0, 1, 2, 3)
+WHERE = (
+    "download them from https://physionet.org/content/sleep-edfx/1.0.0/ into "
+    "ROOT/physionet-sleep-data/SC4001E0-PSG.edf and so on"
+)
 CHANNELS = ("EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal")
 STAGES = {
     "Sleep stage W": 0,
@@ -51,7 +55,8 @@ def download(root: Path, subjects: tuple[int, ...] = SUBJECTS) -> list[list[Path
     from mne.datasets import sleep_physionet
 
     root.mkdir(parents=True, exist_ok=True)
-    pairs = sleep_physionet.age.fetch_data(list(subjects), path=root, verbose="error")
+    with fetching(f"the nights of subjects {subjects}", WHERE):
+        pairs = sleep_physionet.age.fetch_data(list(subjects), path=root, verbose="error")
     return [[Path(path) for path in pair] for pair in pairs]
 
 
