@@ -215,7 +215,8 @@ def hidden_markov(
     """
     at_least(1, n_sources=n_sources, n_layers=n_layers)
     at_least(2, n_samples=n_samples, n_states=n_states)
-    at_least(1, dwell=dwell)
+    if not 1 <= dwell < np.inf:
+        raise SettingsError(f"dwell={dwell}: must be a number of samples, 1 or more")
     one_of(("xtanh", "leaky-relu", "none"), activation=activation)
     positive(slope=slope)
     rng = generator(random_state)
