@@ -195,9 +195,20 @@ def finish(
         print(f"\n{figure:.3f}, expected {promise.value:g} +- {promise.tolerance:g}: {said}")
     folder = Path("results") / name if output is None else output
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=2, default=float, ensure_ascii=False)
+    text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "result.json").write_text(text + "\n", "utf-8")
     return result
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; what is not finite is null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(its) for key, its in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(its) for its in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -208,7 +219,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:
         return ""
     if isinstance(value, bool | int | str):
         return str(value)

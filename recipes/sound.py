@@ -32,10 +32,12 @@ class Gains(NamedTuple):
 def gains(true: Array, mixture: Array, found: Array) -> Gains:
     """Match estimates to true sources one to one, by the largest total SI-SDR.
 
+    A true source that is silent has no SI-SDR: NaN.
+
     Parameters
     ----------
     true : ndarray of shape (n_sources, ..., n_times)
-        Sources as the channels hear them; dimensions between are averaged over.
+        Sources as the channels hear them; the channels are laid end to end.
     mixture : ndarray of shape (..., n_times)
         What was separated.
     found : ndarray of shape (n_found, ..., n_times)
@@ -43,9 +45,18 @@ def gains(true: Array, mixture: Array, found: Array) -> Gains:
     """
     from scipy.optimize import linear_sum_assignment
 
-    table = np.array([[np.mean(si_sdr(t, f)) for f in found] for t in true])
-    rows, columns = linear_sum_assignment(-np.clip(table, -100, 300))
-    return Gains(table[rows, columns], np.array([np.mean(si_sdr(t, mixture)) for t in true]))
+    true, found = (x.reshape(len(x), -1) for x in (true, found))
+    mixture = mixture.reshape(-1)
+    loud = true.any(axis=1)
+    db = np.full((len(true), len(found)), np.nan)
+    plain = np.full(len(true), np.nan)
+    for k in np.flatnonzero(loud):
+        db[k] = si_sdr(true[k], found)
+        plain[k] = si_sdr(true[k], mixture)
+    rows, columns = linear_sum_assignment(-np.clip(db[loud], -100, 300))
+    best = np.full(len(true), np.nan)
+    best[np.flatnonzero(loud)[rows]] = db[loud][rows, columns]
+    return Gains(best, plain)
 
 
 def peers(sfreq: float, seed: int, n_iter: int = 100) -> dict[str, Callable[[Array], Array]]:

@@ -65,7 +65,8 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict
     """Ask for four sources of every song, and compare them with its stems.
 
     Each stem is compared with the estimate that is most like it: which one that is nobody
-    could know without the stems. Quick: five seconds of one song.
+    could know without the stems. A stem that is silent there is left out. Quick: five seconds
+    of one song.
     """
     songs = load(download(root), 1 if quick else None, 5.0 if quick else SECONDS)
     its: dict[str, list[tuple[Array, Array, float]]] = {"sourcesep": [], "the mixture itself": []}
@@ -86,9 +87,9 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict
         verdicts.append(separation.verdict.label)
     rows = [
         {"method": method, "songs": len(songs)}
-        | {stem: float(np.median([e[k] for e, _, _ in runs])) for k, stem in enumerate(STEMS)}
+        | {stem: float(np.nanmedian([e[k] for e, _, _ in runs])) for k, stem in enumerate(STEMS)}
         | {
-            "mean gain": float(np.mean([g for _, g, _ in runs])),
+            "mean gain": float(np.nanmean([g for _, g, _ in runs])),
             "CPU s a second": float(np.mean([s for _, _, s in runs])),
         }
         for method, runs in its.items()

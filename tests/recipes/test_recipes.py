@@ -130,6 +130,8 @@ def test_common_prints_tables_and_keeps_promises(recipe, tmp_path, capsys) -> No
     assert "NOT reproduced" in shown
     assert result["reproduced"] is False
     assert json.loads((tmp_path / "result.json").read_text("utf-8")) == result
+    common.finish("musdb", [{"a": float("nan")}], quick=False, output=tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text("utf-8"))["rows"] == [{"a": None}]
     quick = common.finish("ivae_synthetic", [{"a": 1}], quick=True, output=tmp_path, figure=0.1)
     assert quick["reproduced"] is None
 

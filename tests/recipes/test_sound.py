@@ -81,3 +81,16 @@ def test_a_folder_without_songs_is_refused(recipe, tmp_path):
     (tmp_path / "test").mkdir()
     with pytest.raises(ValueError, match=r"no folder with a mixture\.wav"):
         module.main(tmp_path)
+
+
+def test_gains_leave_silence_out_and_match_the_rest(recipe):
+    gains = recipe("musdb").gains
+    rng = np.random.default_rng(0)
+    true = rng.standard_normal((3, 2, 1000))
+    true[1] = 0
+    true[2, 1] = 0  # panned to one side
+    found = true[[2, 0, 1]] + 0.01 * rng.standard_normal((3, 2, 1000))
+    score = gains(true, true.sum(0), found)
+    assert np.isnan(score.improvement).tolist() == [False, True, False]
+    assert (score.estimate[[0, 2]] > 35).all()
+    assert np.abs(score.mixture[[0, 2]]).max() < 1
