@@ -93,4 +93,4 @@ def test_gains_leave_silence_out_and_match_the_rest(recipe):
     score = gains(true, true.sum(0), found)
     assert np.isnan(score.improvement).tolist() == [False, True, False]
     assert (score.estimate[[0, 2]] > 35).all()
-    assert np.abs(score.mixture[[0, 2]]).max() < 1
+    np.testing.assert_allclose(score.mixture[[0, 2]], [3, -3], atol=0.7)
