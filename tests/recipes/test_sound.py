@@ -1,6 +1,7 @@
 """The recipes of rooms and of songs, on simulated sound in files and folders of the real form."""
 
 import csv
+import sys
 
 import numpy as np
 import pytest
@@ -94,3 +95,9 @@ def test_gains_leave_silence_out_and_match_the_rest(recipe):
     assert np.isnan(score.improvement).tolist() == [False, True, False]
     assert (score.estimate[[0, 2]] > 35).all()
     np.testing.assert_allclose(score.mixture[[0, 2]], [3, -3], atol=0.7)
+
+
+def test_peers_are_those_that_are_installed(recipe, monkeypatch):
+    peers = recipe("rooms_librimix").peers
+    monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
+    assert peers(16_000.0, 0) == {}
