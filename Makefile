@@ -2,6 +2,7 @@
 # make test    installs what the tests need, checks style and types, runs the tests
 # make lint    style and types alone
 # make test-report  tests the report, and fails where there is no Chromium to look at it
+# make docs    writes docs/cli.md and docs/api.md anew, from the commands and the docstrings
 # make claims  prints the figures that the documentation quotes (takes long)
 # make clean   removes .venv and everything that was made
 #
@@ -12,7 +13,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 REQUIRED := pyproject.toml constraints.txt
 
-.PHONY: demo test test-report lint claims clean
+.PHONY: demo test test-report lint docs claims clean
 
 demo: .venv/installed
 	$(BIN)/sourcesep demo -o demo_output
@@ -27,6 +28,9 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed-dev
+	$(BIN)/python docs/generate.py
 
 claims: .venv/installed-bench
 	$(BIN)/python benchmarks/linear.py

@@ -16,6 +16,7 @@ from sourcesep.simulate.mixtures import (
 )
 from sourcesep.simulate.protocols import (
     Protocol,
+    hidden_markov,
     icebeem,
     ivae,
     linear_sources,
@@ -33,6 +34,7 @@ __all__ = [
     "dipole_potentials",
     "eeg",
     "from_recordings",
+    "hidden_markov",
     "icebeem",
     "impulse_responses",
     "instantaneous",

@@ -15,6 +15,7 @@ __all__ = [
     "LinearKind",
     "Modulation",
     "Protocol",
+    "hidden_markov",
     "icebeem",
     "ivae",
     "linear_sources",
@@ -116,15 +117,7 @@ def ivae(
     drawn = _modulated(
         (n_segments, samples_per_segment, n_sources), (0.5, 3.0), source, modulation, rng
     )
-    x = drawn.sources
-    square: NDArray[np.float64] | None = None
-    for layer in range(n_layers):
-        shape = (x.shape[1], n_channels)
-        if square is None or not reuse_matrix or square.shape != shape:
-            square = _conditioned_matrix(shape, rng)
-        x = x @ square
-        if layer < n_layers - 1:
-            x = _activate(x, activation, slope)
+    x = _layers(drawn.sources, n_channels, n_layers, activation, slope, reuse_matrix, rng)
     if noise > 0:
         x = x + noise * x.std(0) * rng.standard_normal(x.shape)
     return replace(drawn, observations=x)
@@ -177,6 +170,66 @@ def icebeem(
         orthogonal, triangle = np.linalg.qr(rng.standard_normal((n_sources, n_sources)))
         x = _activate(x, "leaky-relu", slope) @ (orthogonal * np.sign(np.diag(triangle)))
     return replace(drawn, observations=x)
+
+
+def hidden_markov(
+    n_sources: int = 5,
+    n_samples: int = 40_000,
+    n_layers: int = 3,
+    *,
+    n_states: int = 3,
+    dwell: float = 500.0,
+    activation: Literal["xtanh", "leaky-relu", "none"] = "xtanh",
+    slope: float = 0.1,
+    random_state: RandomState = 0,
+) -> Protocol:
+    """Simulate sources that switch between loud and quiet when a hidden chain says so.
+
+    Each source has a Markov chain of its own. Its states are equally frequent, it leaves one
+    after `dwell` samples on average, and in a state the source is white and Gaussian with
+    the state's standard deviation: equal steps of its logarithm from 0.5 to 3. The mixing
+    is that of `ivae`.
+
+    Parameters
+    ----------
+    n_sources, n_samples, n_layers : int
+        Sizes.
+    n_states : int
+        States of every chain, at least 2.
+    dwell : float
+        Mean number of samples between two switches of a source, at least 1.
+    activation, slope, random_state
+        As for `ivae`.
+
+    Returns
+    -------
+    Protocol
+        `u` is the combination of all chains' states: the truth, which a method that is to
+        find its own segments must not see. `scales` has a row for each that occurs.
+
+    References
+    ----------
+    Hälvä, Le Corff, Lehéricy, So, Zhu, Gassiat & Hyvärinen (2021), Disentangling
+    identifiable features from noisy data with structured nonlinear ICA: a chain for each
+    source, as here, with dynamics within a state, which these data lack.
+    """
+    at_least(1, n_sources=n_sources, n_layers=n_layers)
+    at_least(2, n_samples=n_samples, n_states=n_states)
+    if not 1 <= dwell < np.inf:
+        raise SettingsError(f"dwell={dwell}: must be a number of samples, 1 or more")
+    one_of(("xtanh", "leaky-relu", "none"), activation=activation)
+    positive(slope=slope)
+    rng = generator(random_state)
+    levels = np.geomspace(0.5, 3.0, n_states)
+    # A switch goes to another state: one step ahead or more, on a ring of all.
+    steps = rng.integers(1, n_states, (n_samples, n_sources))
+    switches = rng.uniform(size=steps.shape) < 1 / dwell
+    begun = rng.integers(n_states, size=n_sources)
+    states = (begun + np.cumsum(np.where(switches, steps, 0), axis=0)) % n_states
+    combinations, u = np.unique(states, axis=0, return_inverse=True)
+    sources = rng.standard_normal(states.shape) * levels[states]
+    x = _layers(sources, n_sources, n_layers, activation, slope, False, rng)
+    return Protocol(sources, x, u.astype(np.int64).reshape(-1), levels[combinations])
 
 
 def shuffled_labels(protocol: Protocol, *, random_state: RandomState = 0) -> Protocol:
@@ -286,6 +339,27 @@ def _modulated(
     sources = (white * scales[:, None]).reshape(-1, n_sources)
     u = np.repeat(np.arange(n_segments), samples_per_segment)
     return Protocol(sources, sources, u, scales)
+
+
+def _layers(
+    x: NDArray[np.float64],
+    n_channels: int,
+    n_layers: int,
+    activation: str,
+    slope: float,
+    reuse_matrix: bool,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Send samples through a random network, the last layer of which is a matrix."""
+    square: NDArray[np.float64] | None = None
+    for layer in range(n_layers):
+        shape = (x.shape[1], n_channels)
+        if square is None or not reuse_matrix or square.shape != shape:
+            square = _conditioned_matrix(shape, rng)
+        x = x @ square
+        if layer < n_layers - 1:
+            x = _activate(x, activation, slope)
+    return x
 
 
 def _activate(x: NDArray[np.float64], activation: str, slope: float) -> NDArray[np.float64]:

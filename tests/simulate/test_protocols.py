@@ -191,3 +191,38 @@ class TestLinearSources:
         assert uniform == pytest.approx(-1.2, abs=0.05)
         assert modulated > 0.3
         assert ar > 0.3
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+class TestHiddenMarkov:
+    def test_each_source_switches_at_times_of_its_own(self, seed):
+        protocol = simulate.hidden_markov(4, 30_000, 1, dwell=200.0, random_state=seed)
+        scales = protocol.scales[protocol.u]
+        switches = np.diff(scales, axis=0) != 0
+        np.testing.assert_allclose(1 / switches.mean(0), 200, rtol=0.35)
+        assert np.abs(np.corrcoef(switches.T) - np.eye(4)).max() < 0.05
+        np.testing.assert_allclose(np.unique(scales), np.geomspace(0.5, 3, 3))
+
+    def test_a_state_is_white_gaussian_and_a_label_its_combination(self, seed):
+        protocol = simulate.hidden_markov(3, 40_000, 2, n_states=2, random_state=seed)
+        assert protocol.u.max() + 1 == len(protocol.scales) == 8
+        within = protocol.sources / protocol.scales[protocol.u]
+        np.testing.assert_allclose(within.std(0), 1, atol=0.02)
+        assert np.abs(kurtosis(within.T)).max() < 0.2
+        lagged = (within[1:] * within[:-1]).mean(0)
+        assert np.abs(lagged).max() < 0.03
+        share = np.bincount(protocol.u) / protocol.u.size
+        assert share.min() > 0.02, "states are about equally frequent"
+
+    def test_a_seed_is_a_protocol(self, seed):
+        one, same, other = (
+            simulate.hidden_markov(2, 500, random_state=s) for s in (seed, seed, seed + 1)
+        )
+        np.testing.assert_array_equal(one.observations, same.observations)
+        assert not np.array_equal(one.observations, other.observations)
+
+
+def test_a_hidden_chain_that_cannot_be_is_refused():
+    for settings in ({"dwell": 0.5}, {"n_states": 1}, {"n_samples": 1}, {"activation": "relu"}):
+        with pytest.raises(SettingsError, match=next(iter(settings))):
+            simulate.hidden_markov(**settings)

@@ -1,0 +1,35 @@
+"""The recipes of simulated nonlinear mixtures, in their short form."""
+
+import pytest
+
+
+def by_method(result):
+    return {row["method"]: row for row in result["rows"]}
+
+
+@pytest.mark.slow
+def test_the_ivae_paper(recipe):
+    rows = by_method(recipe("ivae_synthetic").main("", quick=True))
+    ours = rows["iVAE, nonlinear"]
+    assert ours["MCC"] > 0.97
+    assert ours["verdict"] == "1 trusted"
+    for control in ("u shuffled: what it fits", "u shuffled: what it gives", "plain VAE"):
+        assert rows[control]["MCC"] < ours["MCC"] - 0.15, control
+
+
+@pytest.mark.slow
+def test_the_icebeem_paper(recipe):
+    rows = by_method(recipe("icebeem_synthetic").main("", quick=True))
+    ours = rows["iVAE, nonlinear"]["MCC"]
+    assert ours > 0.97
+    assert ours > max(rows["iVAE, linear"]["MCC"], rows["FastICA"]["MCC"]) + 0.05
+
+
+@pytest.mark.slow
+def test_hidden_markov_chains(recipe):
+    rows = by_method(recipe("hmm_synthetic").main("", quick=True))
+    told = rows["iVAE, nonlinear, told the states"]["MCC"]
+    guessed = rows["iVAE, nonlinear, segments:160"]["MCC"]
+    assert guessed > 0.97
+    assert guessed > told - 0.01
+    assert rows["states shuffled: what it fits"]["MCC"] < guessed - 0.1
