@@ -290,7 +290,7 @@ class Separation:
             result["run"] = {
                 "seconds": round(self.seconds, 3),
                 "python": sys.version.split()[0],
-                "platform": platform.platform(),
+                "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
             }
             text = json.dumps(result, indent=2, allow_nan=False, default=plain)
             (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
