@@ -2,6 +2,7 @@
 # make test    installs what the tests need, checks style and types, runs the tests
 # make lint    style and types alone
 # make test-report  tests the report, and fails where there is no Chromium to look at it
+# make fuzz    hands 100,000 hostile files, SPECs and command lines to the readers (5 minutes)
 # make claims  prints the figures that the documentation quotes (takes long)
 # make clean   removes .venv and everything that was made
 #
@@ -12,7 +13,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 REQUIRED := pyproject.toml constraints.txt
 
-.PHONY: demo test test-report lint claims clean
+.PHONY: demo test test-report lint fuzz claims clean
 
 demo: .venv/installed
 	$(BIN)/sourcesep demo -o demo_output
@@ -28,6 +29,9 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+fuzz: .venv/installed-dev
+	$(BIN)/python benchmarks/fuzz.py --cases 100000
+
 claims: .venv/installed-bench
 	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/verdict.py --seeds 100
@@ -39,7 +43,7 @@ claims: .venv/installed-bench
 
 clean:
 	rm -rf .venv build dist *.egg-info demo_output separated
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache fuzz_findings
 
 # Each stamp below is written when its step has ended well, so that an interrupted step
 # is done again and a finished one is not.

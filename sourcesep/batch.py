@@ -193,7 +193,7 @@ def separate_files(
     elif n_jobs == 1 or len(jobs) < 2:
         yield from map(separate_file, jobs)
     else:
-        yield from _side_by_side(_largest_first(jobs), n_jobs)
+        yield from _side_by_side(_largest_first(jobs), min(n_jobs, len(jobs)))
 
 
 def _largest_first(jobs: Sequence[Job]) -> list[Job]:

@@ -15,8 +15,9 @@ from sourcesep.exceptions import InputError
 
 __all__ = ["check_companions", "check_promises"]
 
-REF_FILE_NUM, REF_FILE_NAME = 117, 118
-"""FIF's tags that say which file comes next, by a number or by its name."""
+DIR_POINTER, DIR, REF_FILE_NUM, REF_FILE_NAME = 101, 102, 117, 118
+"""FIF's tags that list the others, and those that say which file comes next."""
+SHORT = "a tag promises more than the file holds: it is truncated"
 
 
 def check_promises(path: Path, suffix: str) -> None:
@@ -53,12 +54,17 @@ def _check_records(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(256)
         try:
-            n_header, n_records = int(head[184:192]), int(head[236:244])
-            n_channels = int(head[252:256])
+            n_header, n_records = _whole_number(head[184:192]), _whole_number(head[236:244])
+            n_channels = _whole_number(head[252:256])
             file.seek(256 + 216 * n_channels)
-            widths = [int(file.read(8)) for _ in range(n_channels)]
+            widths = [_whole_number(file.read(8)) for _ in range(n_channels)]
         except (ValueError, OSError):
             return  # MNE says what is wrong with the header
+    if min(widths, default=0) < 1:
+        raise InputError(
+            f"input={path}: cannot be read ({n_channels} channels, the shortest with "
+            f"{min(widths, default=0)} samples a record); check that it is complete"
+        )
     record = sum(widths) * (2 if path.suffix.lower() == ".edf" else 3)
     there = path.stat().st_size - n_header
     # -1 records means that the recording was not stopped properly: all there is counts.
@@ -67,6 +73,11 @@ def _check_records(path: Path) -> None:
             f"input={path}: the file is truncated: its header promises {n_records} records "
             f"of {record} bytes, {max(0, there)} bytes are there; copy it again"
         )
+
+
+def _whole_number(field: bytes) -> int:
+    """Read a field as MNE does."""
+    return int(field.decode("latin-1").partition("\0")[0])
 
 
 def _check_header(path: Path) -> None:
@@ -107,31 +118,54 @@ def _check_tags(path: Path) -> None:
 
 def _next_part(part: Path, path: Path) -> Path | None:
     """Go through the tags of one file; return the part that it says comes next, if it is there."""
-    visited, at, following = set[int](), 0, None
+    following: Path | None = None
     with gzip.open(part) if part.suffix == ".gz" else part.open("rb") as file:
-        while True:
+        total = file.seek(0, 2)
+        visited, at = set[int](), 0
+        while at >= 0:
             file.seek(at)
             head = file.read(16)
+            if not head and at == total:
+                break  # not closed properly, and whole
             if len(head) < 16:
-                break
+                raise InputError(f"input={path}: cannot be read ({SHORT}); copy it again")
             kind, form, size, after = struct.unpack(">iiii", head)
-            if at in visited or size < 0:
-                raise InputError(
-                    f"input={path}: cannot be read (the tag at byte {at} has length {size}, or "
-                    "comes again); check that it is complete"
-                )
+            _check_tag(path, at, size, total, again=at in visited)
             visited.add(at)
-            if kind == REF_FILE_NAME and size < 1000:
+            if kind == DIR_POINTER and size == 4:
+                (place,) = struct.unpack(">i", file.read(4))
+                _check_directory(path, file, place, total)
+            elif kind == REF_FILE_NAME and size < 1000:
                 following = part.parent / file.read(size).decode("latin-1")
             elif kind == REF_FILE_NUM and form == 3 and size == 4 and following is None:
                 (number,) = struct.unpack(">i", file.read(4))
                 stem, dot, rest = part.name.partition(".")
                 following = part.with_name(f"{re.sub(r'-[0-9]+$', '', stem)}-{number}{dot}{rest}")
-            if after < 0:
-                break
             at = after or at + 16 + size
     there = following is not None and "\0" not in following.name and following.is_file()
     return following if there else None
+
+
+def _check_directory(path: Path, file: Any, at: int, total: int) -> None:
+    """Refuse a directory of tags, if one lies there, that promises more than the file holds."""
+    if at > 0:
+        file.seek(at)
+        head = file.read(16)
+        kind, _, size, _ = struct.unpack(">iiii", head) if len(head) == 16 else (0, 0, 0, 0)
+        if kind == DIR and 0 <= size <= total - at:
+            for _, _, length, place in struct.iter_unpack(">iiii", file.read(size // 16 * 16)):
+                if place >= 0:
+                    _check_tag(path, place, length, total)
+
+
+def _check_tag(path: Path, at: int, size: int, total: int, again: bool = False) -> None:
+    if again or size < 0:
+        raise InputError(
+            f"input={path}: cannot be read (the tag at byte {at} has length {size}, or comes "
+            "again); check that it is complete"
+        )
+    if at + 16 + size > total:
+        raise InputError(f"input={path}: cannot be read ({SHORT}); copy it again")
 
 
 CHECKS: dict[str, Callable[[Path], None]] = {
