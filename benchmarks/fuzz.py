@@ -134,7 +134,7 @@ def attempt(kind: str, case: Files | str | list[str], folder: Path, guard: Guard
         guard.home = ""
         os.chdir(before)
         shutil.rmtree(place, ignore_errors=True)
-    return found or "; ".join(guard.found)
+    return "; ".join(guard.found) or found
 
 
 def work(

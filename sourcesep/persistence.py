@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, ModelFileError, OutputError
 from sourcesep.ivae.model import Model, State
-from sourcesep.output import check_model_output, plain
+from sourcesep.output import alone, beside, check_model_output, plain
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
@@ -135,18 +134,20 @@ def write_file(
 
 def _write(path: Path, content: bytes) -> None:
     """Write under a temporary name and rename, so that no half a file is ever seen."""
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
+    temporary = beside(path, "new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with alone(path):
+            try:
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
+        if isinstance(error, OutputError):
+            raise
         raise OutputError(
             f"path={path}: cannot be written ({error.strerror or error}); choose another folder"
         ) from error

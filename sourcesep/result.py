@@ -276,7 +276,7 @@ class Separation:
                     f"exclude={list(exclude)}: components are removed from EEG only; leave it out"
                 )
             options["exclude"] = tuple(exclude)
-        with replacing(folder) as temporary:
+        with replacing(folder, overwrite) as temporary:
             written = adapter_for(self.recording.kind).write(self, temporary, **options)
             written["options"] = options | ({"report": True} if report else {})
             if self.recording.kind == "eeg":

@@ -81,15 +81,29 @@ def _whole_number(field: bytes) -> int:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse a BrainVision header whose samples or marks are no files beside it."""
+    """Refuse a BrainVision header whose files do not lie beside it, or hold less than it says."""
     head = path.read_bytes().decode("latin-1")
-    for key, name in re.findall(r"(?im)^\s*(DataFile|MarkerFile)\s*[=:]\s*(.*?)\s*$", head):
+    rows = r"(?im)^\s*(\w+)\s*[=:]\s*(.*?)\s*$"
+    said = {key.lower(): (key, value) for key, value in reversed(re.findall(rows, head))}
+    for key, name in (said[k] for k in ("datafile", "markerfile") if k in said):
         beside = path.parent / name
         if Path(name).name != name or (beside.exists() and not beside.is_file()):
             raise InputError(
                 f"input={path}: {key}={name[:200]}: must be the name of a file in the same "
                 "folder; put them side by side and correct the header"
             )
+    n_channels, n_times = (
+        int(value) if (value := said.get(key, ("", "1"))[1]).isdecimal() else 1
+        for key in ("numberofchannels", "datapoints")
+    )
+    data = path.parent / said.get("datafile", ("", ""))[1]
+    by_channel = said.get("dataorientation", ("", ""))[1].upper() == "VECTORIZED"
+    there = data.stat().st_size if data.is_file() and by_channel else n_channels * n_times
+    if n_channels > len(head) or n_channels * n_times > there:
+        raise InputError(
+            f"input={path}: the header promises {n_channels} channels of {n_times} samples, more "
+            "than the files hold; copy them again"
+        )
 
 
 def _check_matlab(path: Path) -> None:

@@ -168,6 +168,22 @@ def test_brainvision_names_files_beside_it(tmp_path, key, name):
     refused(path, rf"{key}={re.escape(name)}: must be the name of a file in the same folder")
 
 
+@pytest.mark.parametrize(
+    ("orientation", "n_channels", "n_times"),
+    [("MULTIPLEXED", 2**40, 100), ("VECTORIZED", 2, 2**40)],
+)
+def test_brainvision_promises_no_more_than_there_is(tmp_path, orientation, n_channels, n_times):
+    (tmp_path / "a.eeg").write_bytes(bytes(800))
+    path = tmp_path / "a.vhdr"
+    path.write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nDataFile=a.eeg\n"
+        f"DataOrientation={orientation}\nNumberOfChannels={n_channels}\nDataPoints={n_times}\n"
+        "SamplingInterval=10000\n[Binary Infos]\nBinaryFormat=IEEE_FLOAT_32\n[Channel Infos]\n"
+        "Ch1=E0,,1,V\nCh2=E1,,1,V\n"
+    )
+    refused(path, f"promises {n_channels} channels of {n_times} samples, more than the files hold")
+
+
 def test_eeglab_takes_no_samples_from_elsewhere(tmp_path):
     from scipy.io import savemat
 
