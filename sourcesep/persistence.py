@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -47,6 +47,9 @@ READERS = {FORMAT: "sourcesep.load", COMPONENTS: "sourcesep.read_components"}
 """What reads a file of which format."""
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""For each earlier version what makes its facts those of the next; a version that was ever
+released keeps its step, and its files in the tests."""
 N_TRIED = 512
 """Samples, at least, with which a model is tried once it is read."""
 LARGEST_HEADER = 100_000_000
@@ -307,8 +310,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"format {facts['format']!r}")
         json.dumps(facts, allow_nan=False)  # what could not be written again is damage
         version = facts["schema_version"]
-        if type(version) is not int or version < 1:
+        if type(version) is not int:
             raise ValueError(f"schema_version {version!r}")
+        for step in range(version, SCHEMA_VERSION):
+            facts = MIGRATIONS[step](facts) | {"schema_version": step + 1}
     except ModelFileError:
         raise
     except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
