@@ -81,6 +81,8 @@ def _stem(path: Path) -> str:
 
 def check_output(folder: Path, overwrite: bool) -> None:
     """Refuse a folder that may not or cannot be written, before any work is done."""
+    if "\0" in str(folder):
+        raise OutputError(f"output={folder}: has a NUL in its name; choose another with -o")
     try:
         exists = folder.exists()
         if exists and not overwrite:
@@ -108,7 +110,7 @@ def check_output(folder: Path, overwrite: bool) -> None:
 
 def check_model_output(path: Path, overwrite: bool = True) -> None:
     """Refuse a path that no model can be written to, before any work is done."""
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or "\0" in str(path):
         raise OutputError(f"path={path}: a model file must end in .safetensors")
     if os.path.lexists(path) and (not overwrite or path.is_dir()):
         raise OutputError(f"path={path}: exists already; name another file, or replace it with -f")
@@ -176,7 +178,7 @@ def alone(path: Path) -> Iterator[None]:
     lock, until = beside(path, "lock"), time.monotonic() + PATIENCE
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = True

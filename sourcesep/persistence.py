@@ -141,7 +141,8 @@ def _write(path: Path, content: bytes) -> None:
     try:
         with alone(path):
             try:
-                with temporary.open("wb") as file:
+                temporary.unlink(missing_ok=True)  # of a process that was killed
+                with temporary.open("xb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
