@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -110,21 +111,24 @@ def main() -> None:
         if code or len(whole) != 12:
             sys.exit(f"the first run has failed with exit code {code}")
         shutil.rmtree(output)
-        problems, n_whole, killed = [], 0, 0
+        problems, n_whole, killed, groups = [], 0, 0, []
         while killed < options.kills:
             run = start(words, options.fork)
             time.sleep(float(rng.uniform(0, 1.1 * seconds)))
             alive = os.waitpid(run, os.WNOHANG)[0] == 0
             if alive:
+                groups.append(run)
                 (os.killpg if killed % 2 else os.kill)(run, signal.SIGKILL)
                 os.waitpid(run, 0)
                 killed += 1
             problems += [f"kill {killed}: {name}" for name in half_written(output, whole)]
             there = {p.name for p in output.iterdir()} if output.exists() else set()
             if (not alive or {"a", "b", "c"} <= there) and killed < options.kills:
+                end(groups)
                 problems += finished(words, options.fork, output, whole)
                 n_whole += 1
                 shutil.rmtree(output)
+        end(groups)
         problems += finished(words, options.fork, output, whole)
         for problem in problems:
             print(problem)
@@ -133,6 +137,14 @@ def main() -> None:
             f"{n_whole + 1} times run to the end: {len(problems)} problems"
         )
         sys.exit(bool(problems))
+
+
+def end(groups: list[int]) -> None:
+    """End the workers that have outlived their killed parents: they may still write."""
+    while groups:
+        with suppress(ProcessLookupError):
+            os.killpg(groups.pop(), signal.SIGKILL)
+    time.sleep(0.1)
 
 
 def finished(words: list[str], fork: bool, output: Path, whole: dict[str, bytes]) -> list[str]:
