@@ -97,9 +97,9 @@ def plot(found: dict[str, tuple[list[float], list[float]]], path: Path) -> None:
         title, values = AXES[axis]
         for ax, line, unit in zip(column, lines, ("seconds of CPU", "MB"), strict=True):
             ax.plot(values, line, "o-")
-            ax.set(xscale="log", ylabel=unit, ylim=(None, None))
+            ax.set(xscale="log", ylabel=unit)
             ax.grid(alpha=0.3)
-        column[0].set_yscale("log")
+        column[0].set(yscale="log", ylim=(0.1, 30))
         column[1].set_ylim(0, 1.1 * max(lines[1]))
         column[1].set(xlabel=title, xticks=values, xticklabels=values)
         column[1].minorticks_off()
