@@ -3,6 +3,8 @@
 # make lint    style and types alone
 # make test-report  tests the report, and fails where there is no Chromium to look at it
 # make docs    writes docs/cli.md and docs/api.md anew, from the commands and the docstrings
+# make fuzz    hands 100,000 hostile files, SPECs and command lines to the readers (5 minutes)
+# make audit   asks PyPI for known vulnerabilities of the pinned versions
 # make claims  prints the figures that the documentation quotes (takes long)
 # make clean   removes .venv and everything that was made
 #
@@ -13,7 +15,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 REQUIRED := pyproject.toml constraints.txt
 
-.PHONY: demo test test-report lint docs claims clean
+.PHONY: demo test test-report lint docs fuzz audit claims clean
 
 demo: .venv/installed
 	$(BIN)/sourcesep demo -o demo_output
@@ -32,6 +34,13 @@ lint: .venv/installed-dev
 docs: .venv/installed-dev
 	$(BIN)/python docs/generate.py
 
+fuzz: .venv/installed-dev
+	$(BIN)/python benchmarks/fuzz.py --cases 100000
+
+audit: .venv/made
+	$(BIN)/python -m pip install -qq --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
 claims: .venv/installed-bench
 	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/verdict.py --seeds 100
@@ -40,10 +49,16 @@ claims: .venv/installed-bench
 	$(BIN)/python benchmarks/audio.py panned
 	$(BIN)/python benchmarks/audio.py mono
 	$(BIN)/python benchmarks/rooms_against_pyroomacoustics.py
+	$(BIN)/python benchmarks/run.py --check
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/many_files.py --check
+	$(BIN)/python benchmarks/kill.py
+	$(BIN)/python benchmarks/kill.py --overwrite
+	$(BIN)/python benchmarks/gpu_parity.py
 
 clean:
 	rm -rf .venv build dist *.egg-info demo_output separated
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache fuzz_findings
 
 # Each stamp below is written when its step has ended well, so that an interrupted step
 # is done again and a finished one is not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,14 @@ from sourcesep.exceptions import (
     SourcesepError,
     SourcesepWarning,
 )
-from sourcesep.output import RESULT, check_model_output, check_output, read_result, sha256
+from sourcesep.output import (
+    RESULT,
+    check_model_output,
+    check_output,
+    read_result,
+    recover,
+    sha256,
+)
 
 __all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]
 
@@ -111,6 +119,7 @@ def separate_file(job: Job) -> Outcome:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SourcesepWarning)
         try:
+            recover(job.folder)
             done = _earlier(job) if job.resume else None
             if done is not None and (job.save_model is None or job.save_model.exists()):
                 return replace(outcome, result=done, resumed=True)
@@ -125,10 +134,26 @@ def separate_file(job: Job) -> Outcome:
                 separation.save_model(job.save_model)
             outcome = replace(outcome, result=result)
         except SourcesepError as error:
-            outcome = replace(outcome, error=str(error))
-        except MemoryError:
-            outcome = replace(outcome, error="out of memory; cut the recording into parts")
+            done = _earlier(job) if job.resume else None  # another process may have been faster
+            outcome = replace(outcome, result=done, resumed=done is not None)
+            outcome = outcome if outcome.resumed else replace(outcome, error=str(error))
+        except Exception as error:  # one that nobody thought of must not stop the others
+            outcome = replace(outcome, error=_unforeseen(error))
     return replace(outcome, warnings=tuple(str(w.message) for w in caught))
+
+
+def _unforeseen(error: Exception) -> str:
+    """Say in one line what no adapter and no model has said."""
+    text = " ".join(str(error).split())[:200]
+    told_by_torch = isinstance(error, RuntimeError) and "alloc" in text
+    if isinstance(error, MemoryError) or told_by_torch:
+        return (
+            "out of memory; run fewer at once (-j), ask for fewer components (-k) or less quality "
+            "(--quality fast), or cut the recording into parts"
+        )
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"unforeseen {type(error).__name__} ({where}): {text}; please report it as a bug"
 
 
 def _earlier(job: Job) -> dict[str, Any] | None:
@@ -196,7 +221,7 @@ def separate_files(
     elif n_jobs == 1 or len(jobs) < 2:
         yield from map(separate_file, jobs)
     else:
-        yield from _side_by_side(_largest_first(jobs), n_jobs)
+        yield from _side_by_side(_largest_first(jobs), min(n_jobs, len(jobs)))
 
 
 def _largest_first(jobs: Sequence[Job]) -> list[Job]:

@@ -160,7 +160,7 @@ def simulate_files(
         ]
     mixture = simulate.from_recordings(recordings, kind, rt60=rt60, random_state=seed)
     names = ["mixture.wav"] + [f"image{k:02d}.wav" for k in range(len(recordings))]
-    with replacing(folder) as temporary:
+    with replacing(folder, overwrite) as temporary:
         for name, signal in zip(names, [mixture.data, *mixture.images], strict=True):
             write_wav(temporary / name, signal, mixture.sfreq, "FLOAT")
         facts = {"kind": kind, "from": list(sources), "rt60": rt60, "seed": seed}

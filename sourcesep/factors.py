@@ -23,12 +23,15 @@ from sourcesep import windows
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.labels import Factor, Scale, from_values, named_columns
 from sourcesep.recording import Event, Recording
+from sourcesep.samples import map_npy
 from sourcesep.spec import Term, number
 
 __all__ = ["FACTORS", "event_span"]
 
 FRAME_SECONDS = {"audio": 0.02, "eeg": 0.1}
 """The step on which ``adaptive`` looks for changes; tables: a four-hundredth of the rows."""
+LONGEST_CELL = 1000
+"""Letters: a table of text takes as many for every cell."""
 UNLABELLED = "(none)"
 """The label of samples without an annotation."""
 
@@ -240,10 +243,13 @@ def _file(term: Term, recordings: Sequence[Recording]) -> Factor:
         raise InputError(f"aux={str(term)!r}: cannot read {suffix or 'it'}; use .npy or .csv")
     try:
         if suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
+            values = np.array(map_npy(path))
         else:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                values = np.array([row for row in csv.reader(file) if row])
+                rows = [row for row in csv.reader(file) if row]
+            if any(len(cell) > LONGEST_CELL for row in rows for cell in row):
+                raise ValueError(f"a cell has more than {LONGEST_CELL} letters")
+            values = np.array(rows)
     except (OSError, EOFError, ValueError, csv.Error) as error:
         raise InputError(f"aux={str(term)!r}: cannot be read ({error})") from error
     n_times = sum(r.n_times for r in recordings)
@@ -255,7 +261,7 @@ def _file(term: Term, recordings: Sequence[Recording]) -> Factor:
             return _from_events(term, events, recordings)
         if len(values) == n_times + 1:
             header, values = values[0].tolist(), values[1:]
-    if not isinstance(values, np.ndarray) or values.ndim not in (1, 2) or len(values) != n_times:
+    if values.ndim not in (1, 2) or len(values) != n_times or not values.size:
         raise InputError(
             f"aux={str(term)!r}: has shape {np.shape(values)}, and a row for each of the "
             f"{n_times} samples is needed"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,22 @@ import numpy as np
 from sourcesep.exceptions import OutputError, SettingsError
 
 __all__ = [
+    "alone",
+    "beside",
     "check_model_output",
     "check_output",
     "component_name",
     "folders_for",
     "plain",
     "read_result",
+    "recover",
     "replacing",
     "sha256",
 ]
 
 RESULT = "result.json"
+PATIENCE = 60
+"""Seconds for which a process waits for another that writes the same."""
 
 
 def component_name(k: int) -> str:
@@ -76,6 +81,8 @@ def _stem(path: Path) -> str:
 
 def check_output(folder: Path, overwrite: bool) -> None:
     """Refuse a folder that may not or cannot be written, before any work is done."""
+    if "\0" in str(folder):
+        raise OutputError(f"output={folder}: has a NUL in its name; choose another with -o")
     try:
         exists = folder.exists()
         if exists and not overwrite:
@@ -103,7 +110,7 @@ def check_output(folder: Path, overwrite: bool) -> None:
 
 def check_model_output(path: Path, overwrite: bool = True) -> None:
     """Refuse a path that no model can be written to, before any work is done."""
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or "\0" in str(path):
         raise OutputError(f"path={path}: a model file must end in .safetensors")
     if os.path.lexists(path) and (not overwrite or path.is_dir()):
         raise OutputError(f"path={path}: exists already; name another file, or replace it with -f")
@@ -143,39 +150,129 @@ def _unwritable(folder: Path, error: OSError) -> OutputError:
     )
 
 
+def beside(path: Path, what: str) -> Path:
+    """Return the hidden place beside `path` where what is to take its place is written."""
+    name = path.name
+    if len(os.fsencode(name)) > 200:  # what is added must still make a valid name
+        name = name[:40] + hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return path.with_name(f".{name}.{what}")
+
+
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def alone(path: Path) -> Iterator[None]:
+    """Be the only process that writes `path`; wait a while for another that does.
+
+    The lock is one on a file beside it, which no crash outlives. Where the system has none,
+    nothing is locked.
+
+    Raises
+    ------
+    OutputError
+        If another process still writes it after `PATIENCE` seconds.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    lock, until = beside(path, "lock"), time.monotonic() + PATIENCE
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        except BlockingIOError:
+            mine = False
+        except OSError:
+            mine = True  # a file system without locks
+        # whoever had it before may have removed the file that is locked now
+        if mine and lock.exists() and os.path.samestat(lock.stat(), os.fstat(descriptor)):
+            break
+        os.close(descriptor)
+        if time.monotonic() > until:
+            raise OutputError(
+                f"output={path}: another process is writing it; wait until it has ended, or "
+                "choose another with -o"
+            )
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def recover(folder: Path) -> None:
+    """Tidy up after a run that was killed while it wrote `folder`: what was whole is not lost."""
+    folder = Path(os.path.realpath(folder))
+    if any(beside(folder, what).exists() for what in ("new", "old", "lock")):
+        with _said(folder), alone(folder):
+            _recover(folder)
+
+
+def _recover(folder: Path) -> None:
+    new, old = beside(folder, "new"), beside(folder, "old")
+    if old.exists() and not folder.exists():  # killed between the two steps of a replacement
+        (new if new.exists() else old).rename(folder)
+    for rest in (new, old):
+        if rest.exists():
+            shutil.rmtree(rest)
+
+
+@contextmanager
+def replacing(folder: Path, overwrite: bool = True) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder` once all is written.
 
-    Until then an earlier `folder` stays as it is; whatever goes wrong leaves no trace.
+    Until then an earlier `folder` stays as it is; whatever goes wrong leaves no trace, and
+    what a killed process leaves is removed by the next. One process writes at a time.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written; or if `folder` is there by now and not to be
+        overwritten.
     """
     folder = Path(os.path.realpath(folder))  # what a link names is replaced, not the link
-    temporary = folder.with_name(f".{folder.name[:40]}.{secrets.token_hex(4)}")
     made = [parent for parent in folder.parents if not parent.exists()]
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        old = temporary.with_name(temporary.name + ".old")
-        if folder.exists():
-            folder.rename(old)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-        if old.exists():
-            shutil.rmtree(old)
+        with _said(folder), alone(folder):
+            _recover(folder)
+            new, old = beside(folder, "new"), beside(folder, "old")
+            try:
+                new.mkdir()
+                yield new
+                if folder.exists() and not overwrite:
+                    raise OutputError(
+                        f"output={folder}: exists by now, written by another process; name "
+                        "another folder with -o, or replace it with -f"
+                    )
+                if folder.exists():
+                    folder.rename(old)
+                try:
+                    new.rename(folder)
+                except OSError:
+                    if old.exists():
+                        old.rename(folder)
+                    raise
+            finally:
+                with suppress(OSError):  # or the next run does it
+                    _recover(folder)
+    finally:
+        for parent in made:
+            with suppress(OSError):  # there is something in it
+                parent.rmdir()
+
+
+@contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """Say in one line what the system says."""
+    try:
+        yield
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise _unwritable(folder, error) from error
-    finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
 
 
 def sha256(path: Path) -> str:

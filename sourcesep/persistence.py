@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -24,7 +23,7 @@ from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, ModelFileError, OutputError
 from sourcesep.ivae.model import Model, State
-from sourcesep.output import check_model_output, plain
+from sourcesep.output import alone, beside, check_model_output, plain
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
@@ -48,6 +47,9 @@ READERS = {FORMAT: "sourcesep.load", COMPONENTS: "sourcesep.read_components"}
 """What reads a file of which format."""
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""For each earlier version what makes its facts those of the next; a version that was ever
+released keeps its step, and its files in the tests."""
 N_TRIED = 512
 """Samples, at least, with which a model is tried once it is read."""
 LARGEST_HEADER = 100_000_000
@@ -135,18 +137,21 @@ def write_file(
 
 def _write(path: Path, content: bytes) -> None:
     """Write under a temporary name and rename, so that no half a file is ever seen."""
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
+    temporary = beside(path, "new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with alone(path):
+            try:
+                temporary.unlink(missing_ok=True)  # of a process that was killed
+                with temporary.open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
+        if isinstance(error, OutputError):
+            raise
         raise OutputError(
             f"path={path}: cannot be written ({error.strerror or error}); choose another folder"
         ) from error
@@ -306,8 +311,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"format {facts['format']!r}")
         json.dumps(facts, allow_nan=False)  # what could not be written again is damage
         version = facts["schema_version"]
-        if type(version) is not int or version < 1:
+        if type(version) is not int:
             raise ValueError(f"schema_version {version!r}")
+        for step in range(version, SCHEMA_VERSION):
+            facts = MIGRATIONS[step](facts) | {"schema_version": step + 1}
     except ModelFileError:
         raise
     except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:

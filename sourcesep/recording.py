@@ -306,7 +306,9 @@ def read(path: str | Path, **options: Any) -> Recording:
     for name, value in options.items():
         if name not in inspect.signature(adapter.read).parameters:
             raise SettingsError(f"{name}={value}: is no option for {kind} files; leave it out")
+    stamp = Stamp.of(path)
     recording: Recording = adapter.read(path, **options)
+    check_unchanged(path, stamp)
     _warn_about_channels(recording)
     return recording
 

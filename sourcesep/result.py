@@ -282,7 +282,7 @@ class Separation:
         numbers = [k for k in exclude if not isinstance(k, str)]
         numbers += [k for kind in found.values() for k in kind["components"]]
         chosen = {"exclude": numbers} if len(exclude) else {}
-        with replacing(folder) as temporary:
+        with replacing(folder, overwrite) as temporary:
             written = adapter_for(self.recording.kind).write(self, temporary, **options | chosen)
             written |= {"found": found} if found else {}
             written["options"] = options | ({"report": True} if report else {})
@@ -297,7 +297,7 @@ class Separation:
             result["run"] = {
                 "seconds": round(self.seconds, 3),
                 "python": sys.version.split()[0],
-                "platform": platform.platform(),
+                "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
             }
             text = json.dumps(result, indent=2, allow_nan=False, default=plain)
             (temporary / "result.json").write_text(text + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from sourcesep.exceptions import InputError
 from sourcesep.windows import edges
 
-__all__ = ["Samples", "Stamp", "Summary", "check_unchanged", "pieces", "summarise"]
+__all__ = ["Samples", "Stamp", "Summary", "check_unchanged", "map_npy", "pieces", "summarise"]
 
 Array = NDArray[np.float64]
 
@@ -56,6 +57,34 @@ def check_unchanged(path: Path, stamp: Stamp | None) -> None:
             f"input={path}: the file was changed or removed since it was opened; run again once "
             "it is complete"
         )
+
+
+def map_npy(path: Path) -> NDArray[Any]:
+    """Map the array in a .npy file: what its header promises is there, or no memory is taken.
+
+    Raises
+    ------
+    InputError
+        If it is no file of numbers, text or dates, damaged, or empty.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # what NumPy raises on a damaged header is of no fixed type
+        raise InputError(
+            f"not a readable .npy file of numbers ({' '.join(str(error).split())[:200]}); write "
+            "it with numpy.save, without Python objects"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError("is an .npz archive: save one array with numpy.save")
+    if array.dtype.itemsize == 0:
+        raise InputError(f"type {str(array.dtype)[:100]}: holds no values")
+    for part in [array[name] for name in array.dtype.names or ()] or [array]:
+        if part.dtype.kind == "U" and part.size:
+            code = np.dtype("u4").newbyteorder(part.dtype.byteorder)
+            if np.ascontiguousarray(part).view(code).max() > sys.maxunicode:
+                raise InputError("holds text that is none: write it with numpy.save anew")
+    return array
 
 
 def pieces(data: Samples, size: int, margin: int = 0) -> Iterator[tuple[Array, slice, slice]]:

@@ -39,7 +39,7 @@ LAYERS = (
     ("metrics", "output", "windows"),
     ("samples",),
     ("recording",),
-    ("adapters", "simulate", "spec"),
+    ("adapters", "forecast", "simulate", "spec"),
     ("labels",),
     ("factors",),
     ("auxiliary",),
@@ -73,6 +73,7 @@ CLI_MAY_IMPORT = {
     "evaluation",
     "component_analysis",
     "exceptions",
+    "forecast",
     "matching",
     "output",
     "separation",
@@ -298,6 +299,42 @@ def test_every_module_says_what_it_is_and_what_it_offers(file: Path) -> None:
 )
 def test_no_file_is_too_long(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES
+
+
+def runs_what_it_reads(source: str) -> list[str]:
+    """Return what could run code from a file: pickle in all its forms, and eval."""
+    tree = ast.parse(source)
+    never = {"pickle", "marshal", "shelve", "dill"}
+    found = [name for name in imports(source) if name.split(".")[0] in never]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            allowed = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            is_load = name in ("np.load", "numpy.load")
+            if name in ("eval", "exec", "torch.load", "joblib.load", "pandas.read_pickle"):
+                found.append(name)
+            elif is_load and allowed.get("allow_pickle") != "False":
+                found.append(f"{name} without allow_pickle=False")
+    return found
+
+
+def test_no_file_that_is_read_can_run_code(file: Path) -> None:
+    assert runs_what_it_reads(file.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import numpy as np\nnp.load(path)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import torch\ntorch.load(path)",
+        "eval(text)",
+    ],
+)
+def test_the_rule_about_code_can_fail(source: str) -> None:
+    assert runs_what_it_reads(source)
 
 
 def test_nothing_in_the_package_names_a_place_outside(file: Path) -> None:

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sourcesep import Separation, separate
 from sourcesep.cli import main
@@ -610,6 +613,46 @@ class TestManyInputs:
         found = run("separate", "--shard", part, "a.wav")
         assert found.exit_code == 2
         assert f"shard={part}: must be I/N" in found.stderr
+
+
+OPTIONS = sorted(
+    option
+    for parameter in main.commands["separate"].params
+    for option in parameter.opts
+    if option.startswith("-") and option not in ("--dask", "-d", "--device")
+)
+VALUES = (
+    "a.wav",
+    "b.wav",
+    "",
+    "-1",
+    "0",
+    "1",
+    "3",
+    "1/2",
+    "linear",
+    "segments",
+    "x,y",
+    "out",
+    "/",
+)
+
+
+class TestAnyWords:
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(st.lists(st.sampled_from([*OPTIONS, *VALUES]), max_size=6))
+    def test_end_in_0_1_or_2_and_say_why(self, here, words):
+        wav(here / "a.wav", mixture(n_times=480))
+        (here / "b.wav").write_bytes(b"no sound")
+        found = run("separate", "--mixing", "linear", "--quality", "fast", *words)
+        assert found.exit_code in (0, 1, 2)
+        assert "Traceback" not in found.output
+        assert bool(found.exit_code) <= bool(found.stderr.strip())
+        shutil.rmtree(here / "separated", ignore_errors=True)
 
 
 class TestProcess:

@@ -273,5 +273,29 @@ def test_files_that_cannot_be_are_refused(tmp_path, name, content, message):
 
 def test_a_pickled_file_is_never_loaded(tmp_path):
     np.save(tmp_path / "u.npy", np.array([{}] * 100, dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match=r"cannot be read .*allow_pickle=False"):
+    with pytest.raises(InputError, match=r"cannot be read .*without Python objects"):
         build(f"file:{tmp_path / 'u.npy'}", recording())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(np.zeros((100, 0)), r"has shape \(100, 0\)"), (np.zeros(()), r"has shape \(\)")],
+)
+def test_an_array_that_says_nothing_of_any_sample(tmp_path, values, message):
+    np.save(tmp_path / "u.npy", values)
+    with pytest.raises(InputError, match=message):
+        build(f"file:{tmp_path / 'u.npy'}", recording())
+
+
+def test_an_array_that_promises_more_than_it_holds(tmp_path):
+    head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,), }".ljust(117)
+    (tmp_path / "u.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + head + b"\n" + bytes(80))
+    with pytest.raises(InputError, match=r"not a readable \.npy file"):
+        build(f"file:{tmp_path / 'u.npy'}", recording())
+
+
+def test_a_cell_that_would_blow_up_the_table(tmp_path):
+    rows = ["x" * 2000, *(["a"] * 99)]
+    (tmp_path / "u.csv").write_text("\n".join(rows))
+    with pytest.raises(InputError, match="a cell has more than 1000 letters"):
+        build(f"file:{tmp_path / 'u.csv'}", recording())

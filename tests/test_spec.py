@@ -171,3 +171,18 @@ def test_defaults_have_segments_enough_and_samples_enough(kind, n_times, sfreq):
         assert labels.max() >= 1
         if n_times >= 16:
             assert round(seconds * sfreq) >= 8
+
+
+PIECES = st.sampled_from([*TERMS, "segment", "+", ":", ",", ".5", "2", "0", "nan", "(", "x", " "])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=30) | st.lists(PIECES, max_size=8).map("".join))
+def test_any_text_is_a_spec_or_refused_in_one_line(text):
+    try:
+        terms = parse(text)
+    except SettingsError as error:
+        assert "\n" not in str(error)  # noqa: PT017 (either outcome is right)
+        assert str(error).startswith("aux=")  # noqa: PT017
+        return
+    assert parse(canonical(terms)) == terms

@@ -136,8 +136,9 @@ class AudioSamples:
         reason = ""
         try:
             block: Array = self._file.read(size, "float64", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            block, reason = np.empty((0, 0)), f" ({error.error_string.strip() or 'decoder error'})"
+        except (soundfile.LibsndfileError, ValueError) as error:  # either, of a damaged MP3
+            told = getattr(error, "error_string", str(error)).strip()
+            block, reason = np.empty((0, 0)), f" ({told or 'decoder error'})"
         if len(block) == 0:
             check_unchanged(self._path, self._stamp)
             raise InputError(
@@ -217,7 +218,7 @@ def _n_times(file: Any, how: AudioFormat) -> int:
         try:
             start = file.seek(max(0, n_times - 2 * MP3_SLACK))
             end = int(start + len(file.read(always_2d=True)))
-        except soundfile.LibsndfileError:
+        except (soundfile.LibsndfileError, ValueError):
             return n_times  # cut short: where exactly shows when it is read
         if n_times - end <= MP3_SLACK:
             return end

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sourcesep.adapters._eeg_files import check_companions, check_promises
 from sourcesep.adapters._separated import Separated, loadings
 from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
 from sourcesep.output import component_name
@@ -82,14 +83,18 @@ def read(path: Path) -> Recording:
     import mne
 
     suffix = suffix_of(path)
-    _check_size(path, suffix)
+    check_promises(path, suffix)
     notes: list[str] = []
     try:
         with _listening(notes):
             reader = getattr(mne.io, READERS[suffix])
             raw = reader(path, preload=True, verbose="warning")
+            raw.get_channel_types()  # may not be what MNE knows
+    except MemoryError:
+        raise
     except Exception as error:  # what MNE raises on a damaged file is of no fixed type
         raise InputError(f"input={path}: {_why_unreadable(path, suffix, error)}") from error
+    check_companions(path, raw.filenames)
     if notes:
         warnings.warn(f"{path.name}: {' '.join(notes)}", SourcesepWarning, stacklevel=3)
     return _recording(raw, path)
@@ -180,29 +185,6 @@ def _listening(notes: list[str]) -> Iterator[None]:
         about_file = issubclass(warning.category, RuntimeWarning)
         if about_file and "naming conventions" not in text and text not in notes:
             notes.append(text)
-
-
-def _check_size(path: Path, suffix: str) -> None:
-    """Refuse an EDF or BDF file that ends before the records its header counts."""
-    if suffix not in (".edf", ".bdf"):
-        return
-    with path.open("rb") as file:
-        head = file.read(256)
-        try:
-            n_header, n_records = int(head[184:192]), int(head[236:244])
-            n_channels = int(head[252:256])
-            file.seek(256 + 216 * n_channels)
-            widths = [int(file.read(8)) for _ in range(n_channels)]
-        except (ValueError, OSError):
-            return  # MNE says what is wrong with the header
-    record = sum(widths) * (2 if suffix == ".edf" else 3)
-    there = path.stat().st_size - n_header
-    # -1 records means that the recording was not stopped properly: all there is counts.
-    if n_records > 0 and there < n_records * record:
-        raise InputError(
-            f"input={path}: the file is truncated: its header promises {n_records} records "
-            f"of {record} bytes, {max(0, there)} bytes are there; copy it again"
-        )
 
 
 def _why_unreadable(path: Path, suffix: str, error: Exception) -> str:

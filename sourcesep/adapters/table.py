@@ -28,11 +28,14 @@ from sourcesep.exceptions import (
 )
 from sourcesep.output import component_name
 from sourcesep.recording import Recording
+from sourcesep.samples import map_npy
 
 __all__ = ["TableOrigin", "read", "write"]
 
 DELIMITERS = (",", ";", "\t")
 ROWS_AT_ONCE = 2**16
+MOST_AT_EASE, MOST_PACKED = 2**28, 2**10
+"""Bytes that any Parquet file may unpack to, and for each of its own where that is more."""
 
 Table = dict[str, Column]
 
@@ -234,17 +237,7 @@ def _delimiter(text: str) -> str:
 
 
 def _read_npy(path: Path) -> Table:
-    try:
-        # Mapped, a header that promises more than the file holds takes no memory.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, OverflowError) as error:
-        raise InputError(
-            f"not a readable .npy file of numbers ({' '.join(str(error).split())[:200]}); write "
-            "it with numpy.save, without Python objects"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InputError("is an .npz archive: save one array with numpy.save")
+    array = map_npy(path)
     if array.dtype.names and array.ndim == 1:
         return _table((name, from_array(name, array[name])) for name in array.dtype.names)
     if array.ndim != 2:
@@ -263,15 +256,24 @@ def _read_npy(path: Path) -> Table:
 def _read_parquet(path: Path) -> Table:
     try:
         import pandas
-        import pyarrow
+        import pyarrow.parquet
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
             f"input={path}: Parquet needs pandas and pyarrow ({error}): "
             "pip install 'sourcesep[tables]'"
         ) from error
     try:
+        about = pyarrow.parquet.read_metadata(path)
+        promised, size = 8 * about.num_rows * about.num_columns, path.stat().st_size
+        if promised > max(MOST_AT_EASE, MOST_PACKED * size):
+            raise InputError(
+                f"{about.num_rows} rows of {about.num_columns} columns in {size} bytes: far more "
+                "than such a file can tell; write it anew"
+            )
         frame = pandas.read_parquet(path, engine="pyarrow")
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # what pandas and pyarrow raise is of no fixed type
         raise InputError(
             f"not a readable Parquet file ({' '.join(str(error).split())[:200]}); write it anew"
         ) from error

@@ -176,6 +176,7 @@ def separate(
 
     from sourcesep import auxiliary
     from sourcesep.batch import Job, separate_files, share
+    from sourcesep.forecast import forecast
     from sourcesep.output import folders_for
 
     if save_model and len(inputs) > 1:
@@ -201,6 +202,9 @@ def separate(
         ]
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+    for task in () if quiet else tasks:
+        if (expected := forecast(task.path, settings["mixing"])) is not None:
+            talk(f"{task.path}: {expected}")
     failed = []
     bar = tqdm(total=len(tasks), disable=None if len(tasks) > 1 and not quiet else True)
     try:

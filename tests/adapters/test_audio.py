@@ -210,6 +210,18 @@ def test_a_flac_without_its_length_names_the_cure(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("at", [109, 200, 300])
+def test_an_mp3_of_two_that_do_not_belong_together(tmp_path, at):
+    """libsndfile then says that it stands behind its end."""
+    parts = []
+    for sfreq in (44100, 8000):
+        soundfile.write(tmp_path / "a.mp3", noise(shape=(2, 300)).T, sfreq)
+        parts.append((tmp_path / "a.mp3").read_bytes())
+    (tmp_path / "a.mp3").write_bytes(parts[0][:160] + parts[1][at:])
+    with pytest.raises(InputError, match=r"input=.*a\.mp3: .*truncated"):
+        read(tmp_path / "a.mp3")
+
+
 def test_a_recording_that_does_not_fit_in_memory(tmp_path, monkeypatch):
     path = tmp_path / "a.wav"
     save(path, integers(np.random.default_rng(0), 16, 2, 5000), "PCM_16", 16)

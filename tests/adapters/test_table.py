@@ -347,6 +347,26 @@ def test_npy_whose_header_lies(tmp_path, rows):
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (2**40, 2), }", "not a readable"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 2), }", "mmap length"),
+        ("{'descr': '<U0', 'fortran_order': False, 'shape': (1099511627776, 2), }", "no values"),
+        ("{'descr': '|V0', 'fortran_order': False, 'shape': (9, 2), }", "no values"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (9, ", "not a readable"),
+        ("{'descr': '<U4', 'fortran_order': False, 'shape': (9, 2), }", "holds text that is none"),
+    ],
+)
+def test_npy_headers_that_lie(tmp_path, head, message):
+    padded = head.encode().ljust(117) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
+    (tmp_path / "a.npy").write_bytes(content + b"\xff\xfe\x01\x7f" * 72)
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path / "a.npy")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_archive_named_npy(tmp_path):
     np.savez(tmp_path / "a.npz", np.zeros((5, 2)))
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
@@ -384,12 +404,23 @@ def test_parquet_is_read(tmp_path):
     ]
 
 
+def test_parquet_that_promises_more_than_it_can_hold(tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path = tmp_path / "a.parquet"
+    pandas.DataFrame({"a": np.zeros(2**21), "b": np.ones(2**21)}).to_parquet(path)
+    monkeypatch.setattr(table, "MOST_AT_EASE", 2**20)
+    monkeypatch.setattr(pandas, "read_parquet", lambda *_, **__: pytest.fail("memory was taken"))
+    with pytest.raises(InputError, match=r"2097152 rows of 2 columns in \d+ bytes: far more"):
+        read(path)
+
+
 @pytest.mark.parametrize("absent", ["pandas", "pyarrow"])
 def test_parquet_without_its_extra(tmp_path, monkeypatch, absent):
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
-        if name == absent:
+        if name.partition(".")[0] == absent:
             raise ImportError(f"No module named '{absent}'")
         return real(name, *args, **kwargs)
 

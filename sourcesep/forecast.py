@@ -1,0 +1,101 @@
+"""How much memory and time a long recording will take, told before any of it is taken.
+
+The constants were measured on whole processes (`docs/figures.md`, "Scale and reliability"), and
+are for orientation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sourcesep.recording import SUFFIXES, longest_in_memory, suffix_of
+
+__all__ = ["Forecast", "forecast"]
+
+SMALL = 10_000_000
+"""Bytes of a file below which nothing is said."""
+BYTES_A_VALUE = {".edf": 2, ".bdf": 3}
+"""Of EEG files; 4 in the others."""
+LONG, LARGE = 60, 2**30
+"""Seconds and bytes from which something is said."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What separating a recording takes at least, where a matrix will do, and at most.
+
+    Parameters
+    ----------
+    memory : tuple of float
+        Bytes.
+    seconds : tuple of float
+        Of CPU.
+    """
+
+    memory: tuple[float, float]
+    seconds: tuple[float, float]
+
+    def __str__(self) -> str:
+        memory = _span(*(round(m / 2**20, -1) for m in self.memory))
+        minutes = _span(*(max(0.1, round(s / 60, 1 if s < 600 else 0)) for s in self.seconds))
+        return f"expects about {memory} MB and {minutes} minutes"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if f"{low:g}" == f"{high:g}" else f"{low:g} to {high:g}"
+
+
+def forecast(path: Path, mixing: str = "auto") -> Forecast | None:
+    """Say what a long recording will take.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A file that `sourcesep.read` reads; nothing but its size and its header is looked at.
+    mixing : str
+        As for `sourcesep.separate`.
+
+    Returns
+    -------
+    Forecast or None
+        None where that is little, or not known: for families that are trained, for packed
+        tables, and for what cannot be read.
+    """
+    suffix = suffix_of(path)
+    kind = next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        return None
+    if kind is None or size < SMALL or mixing not in ("auto", "linear"):
+        return None
+    if kind == "audio":
+        found = _audio(path, mixing)
+    elif kind == "eeg":
+        values = size / BYTES_A_VALUE.get(suffix, 4)
+        found = _both(350e6 + 60 * values, 5 + 2e-6 * values)
+    else:
+        found = _both(200e6 + 13 * size, 3 + 0.3e-6 * size) if suffix == ".csv" else None
+    if found is None or (found.seconds[1] < LONG and found.memory[1] < LARGE):
+        return None
+    return found
+
+
+def _both(memory: float, seconds: float) -> Forecast:
+    return Forecast((memory, memory), (seconds, seconds))
+
+
+def _audio(path: Path, mixing: str) -> Forecast | None:
+    import soundfile
+
+    try:
+        header = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError):
+        return None
+    n, n_times = header.channels, header.frames
+    fitted = n * min(n_times, longest_in_memory(n))  # values
+    low = 3 + 0.3e-6 * fitted * n + 0.028e-6 * n_times * n * (n + 1)
+    high = low if mixing == "linear" else low + 6e-6 * fitted * n
+    most = 80 if mixing == "linear" else 185
+    return Forecast((180e6 + 80 * fitted, 180e6 + most * fitted), (low, high))
