@@ -121,7 +121,7 @@ def separate_file(job: Job) -> Outcome:
         try:
             recover(job.folder)
             done = _earlier(job) if job.resume else None
-            if done is not None and (job.save_model is None or job.save_model.exists()):
+            if done is not None and _has_its_model(job):
                 return replace(outcome, result=done, resumed=True)
             # a run that was killed before it wrote the model is done again
             saving = dict(job.saving) | ({} if done is None else {"overwrite": True})
@@ -135,8 +135,10 @@ def separate_file(job: Job) -> Outcome:
             outcome = replace(outcome, result=result)
         except SourcesepError as error:
             done = _earlier(job) if job.resume else None  # another process may have been faster
-            outcome = replace(outcome, result=done, resumed=done is not None)
-            outcome = outcome if outcome.resumed else replace(outcome, error=str(error))
+            if done is not None and _has_its_model(job):
+                outcome = replace(outcome, result=done, resumed=True)
+            else:
+                outcome = replace(outcome, error=str(error))
         except Exception as error:  # one that nobody thought of must not stop the others
             outcome = replace(outcome, error=_unforeseen(error))
     return replace(outcome, warnings=tuple(str(w.message) for w in caught))
@@ -171,6 +173,10 @@ def _earlier(job: Job) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, OSError):
         return None  # no result, or none of ours: it is made anew, and that says what is wrong
     return result if same else None
+
+
+def _has_its_model(job: Job) -> bool:
+    return job.save_model is None or job.save_model.exists()
 
 
 def _resolved(settings: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
