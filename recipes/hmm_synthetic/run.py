@@ -18,7 +18,7 @@ NAME = "hmm_synthetic"
 SEEDS = (31, 32, 33, 34)
 """None of them chose anything: development used seeds from 100."""
 GUESSED = "segments:160"
-"""Of four fifths of the samples: about a third of the time between two switches of a source."""
+"""Of four fifths of the samples: two fifths of the mean time between two switches of a source."""
 
 
 def download(root: Path) -> Path:
