@@ -559,7 +559,9 @@ class TestHelp:
         assert "for those use a supervised separator" in text
 
     def test_names_every_kind_of_file_and_every_term(self):
-        text = " ".join(run("separate", "--help").stdout.split())
+        shown = run("separate", "--help").stdout
+        assert "\n  Audio  .wav .flac" in shown  # a table, not a paragraph
+        text = " ".join(shown.split())
         for word in (".wav", ".fif", ".csv", "source00.wav", "sources_raw.fif", "loadings.csv"):
             assert word in text
         for term in ("segments[:SECONDS", "adaptive", "annotations[:REGEX]", "column:", "file:"):

@@ -161,7 +161,7 @@ def separate(
     verbose: bool,
     **settings: Any,
 ) -> None:
-    r"""Separate each INPUT into its sources.
+    """Separate each INPUT into its sources.
 
     \b
     Audio  .wav .flac .ogg .mp3 .aiff ...   -> source00.wav ..., residual.wav
@@ -171,7 +171,7 @@ def separate(
     Every result has a verdict (trusted, doubtful, not identifiable) in result.json. Audio
     sources and residual add up to the input. Not for vocals or drums by name from a song:
     for those use a supervised separator.
-    """
+    """  # noqa: D301, click wants the character itself
     from tqdm import tqdm
 
     from sourcesep import auxiliary
