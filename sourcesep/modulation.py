@@ -1,4 +1,4 @@
-"""Own modulation: what tells the components of a nonlinear mixture apart, or nothing does."""
+"""Whether u moves each component in its own way: the condition under which they are unique."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import block_folds
 from sourcesep.ivae.model import Array
 
-__all__ = ["own_modulation"]
+__all__ = ["own_modulation", "standard_errors", "variance_ratios"]
 
 SILENCE = 1e-12
 """Least power of a label, where a component's overall power is near 1."""
 NOISE_ALONE = 2.0
 """Singular values of profiles may be this many times what noise is expected to make of them,
 and still be noise: weights on such a direction would only amplify it."""
+LONGEST_BLOCK = 8
+"""Samples that may hang together; what varies from one such block to the next is noise."""
+BLOCKS_A_LABEL = 4
+"""At least, on average, however short they then are."""
 
 
 def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
@@ -98,3 +102,57 @@ def _profiles(
         return np.log(np.maximum(power, SILENCE))
     variance = np.maximum(power - mean**2, SILENCE)
     return np.concatenate([np.log(variance), mean], axis=1)
+
+
+def variance_ratios(z: Array, u: Auxiliary) -> tuple[Array, int]:
+    """Test for every two components whether the ratio of their variances changes with u.
+
+    A linear mixture of sources that are Gaussian given u is undone if and only if it does
+    for every two (Belouchrani et al. 1997; Pham & Cardoso 2001). How far the ratio's
+    logarithm scatters from label to label is compared with how far it would by noise alone,
+    which is read off blocks of neighbouring samples: heavy tails and samples that hang
+    together count as noise.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        Components, by a map that was fitted to other samples and does not know u.
+    u : Auxiliary
+        Every sample has a label.
+
+    Returns
+    -------
+    scatter : ndarray of shape (n_components, n_components)
+        About chi-squared where there is nothing to find.
+    freedom : int
+        Its degrees of freedom; 0 where fewer than two labels have samples enough.
+    """
+    with_mean = not u.is_time
+    counts = np.bincount(u.labels, minlength=u.n_labels)
+    chosen = np.flatnonzero(counts[u.labels] >= 2 + with_mean)
+    order = chosen[np.argsort(u.labels[chosen], kind="stable")]
+    labels, z = np.unique(u.labels[order], return_inverse=True)[1], z[:, order]
+    counts = np.bincount(labels)
+    if len(counts) < 2:
+        return np.zeros((len(z), len(z))), 0
+    if with_mean:
+        z = z - _profiles(z, labels, len(counts), with_mean=True)[:, len(z) :].T[:, labels]
+    power = np.exp(_profiles(z, labels, len(counts), with_mean=False))
+    ratio = np.log(power[:, :, None] / power[:, None])
+    weight = counts - with_mean
+    ratio -= np.tensordot(weight / weight.sum(), ratio, 1)
+    size = int(np.clip(len(labels) // (BLOCKS_A_LABEL * len(counts)), 1, LONGEST_BLOCK))
+    position = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]
+    begins = np.flatnonzero(position % size == 0)
+    influence = np.add.reduceat(z**2 / power[labels].T - 1, begins, axis=1)
+    lost = max(len(begins) - len(counts), 1) / len(begins)
+    noise = influence @ influence.T / (len(labels) * lost)
+    noise = np.diag(noise)[:, None] + np.diag(noise) - 2 * noise
+    return np.tensordot(weight, ratio**2, 1) / np.maximum(noise, SILENCE), len(counts) - 1
+
+
+def standard_errors(scatter: Array, freedom: int) -> Array:
+    """Chi-squared values as standard normal ones (Wilson & Hilferty 1931)."""
+    spread = 2 / (9 * freedom)
+    errors: Array = (np.cbrt(scatter / freedom) - 1 + spread) / np.sqrt(spread)
+    return errors

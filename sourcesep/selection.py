@@ -15,9 +15,10 @@ from sourcesep.exceptions import InputError, MissingDependencyError, SettingsErr
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
-from sourcesep.ivae.heldout import block_folds, excerpt
+from sourcesep.ivae.factor import FactorModel
+from sourcesep.ivae.heldout import EXCERPT, block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.missing import impute
+from sourcesep.ivae.missing import fill, impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
@@ -34,6 +35,7 @@ FAMILIES: dict[str, type[Model]] = {
         PostNonlinearModel,
         ConvolutiveModel,
         UnderdeterminedModel,
+        FactorModel,
         CouplingModel,
         AmortisedModel,
     )

@@ -73,6 +73,7 @@ class FactorModel(Model):
     is_linear: ClassVar[bool] = True
     is_invertible: ClassVar[bool] = False
     accepts_missing: ClassVar[bool] = True
+    only_variances: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("noise",)
 
     mean: Array

@@ -7,11 +7,20 @@ import numpy as np
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.model import Array
 
-__all__ = ["check_values", "impute"]
+__all__ = ["check_values", "fill", "impute"]
 
 N_ROUNDS = 20
 RIDGE = 1e-9
 """Added to the variances of channels from which others are filled in, as a share of them."""
+
+
+def fill(x: Array) -> Array:
+    """Fill entries that are NaN with their channel's mean: for what needs no more than that."""
+    lost = np.isnan(x)
+    if not lost.any():
+        return x
+    mean = np.where(lost, 0.0, x).sum(axis=1) / np.maximum((~lost).sum(axis=1), 1)
+    return np.where(lost, mean[:, None], x)
 
 
 def impute(x: Array) -> Array:
