@@ -93,11 +93,20 @@ def _power_changes(recording: Recording) -> NDArray[np.int64]:
     if n_frames < 2:
         return np.array([0, n_times])
     starts = np.arange(n_frames) * size
-    energy = np.array([np.add.reduceat((row - row.mean()) ** 2, starts) for row in data])
+    energy = np.array([np.add.reduceat(_squares(row), starts) for row in data])
     power = energy / np.diff(np.append(starts, n_times))
     # 60 dB below a channel's mean counts as silence.
     log_power = np.log(power + 1e-6 * power.mean(axis=1, keepdims=True))
     return np.concatenate([[0], windows.change_points(log_power.T) * size, [n_times]])
+
+
+def _squares(row: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distance from the mean; where a value is missing, what it is on average."""
+    squares: NDArray[np.float64] = (row - np.nanmean(row)) ** 2
+    missing = np.isnan(squares)
+    if missing.any():
+        squares[missing] = squares[~missing].mean()
+    return squares
 
 
 def _stretches(bounds: Sequence[NDArray[np.int64]], recordings: Sequence[Recording]) -> Scale:

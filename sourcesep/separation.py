@@ -28,11 +28,16 @@ __all__ = ["separate"]
 
 AUTO: dict[str, str | tuple[str, ...]] = {
     "eeg": "linear",
-    "table": "linear",
+    "table": ("linear", "factor"),
     "audio": ("linear", "post-nonlinear", "convolutive", "underdetermined"),
 }
 """What ``auto`` may choose among by the kind of recording: volume conduction is linear, columns
-of a table are no saturated sensors, and sound is bent by microphones and spread by rooms."""
+of a table are no saturated sensors but have noise of their own and gaps, and sound is bent by
+microphones and spread by rooms."""
+NO_GAPS = (
+    "needs every value; fill short gaps with interpolate=ROWS, leave those columns out, or take "
+    "mixing='factor', which allows for missing values"
+)
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
@@ -45,6 +50,7 @@ def separate(
     aux: str | ArrayLike | None = None,
     model: str | Path | IVAE | None = None,
     columns: str | Sequence[str] | None = None,
+    interpolate: int | None = None,
     kernel_size: int | None = None,
     quality: str = "normal",
     device: str = "auto",
@@ -61,9 +67,9 @@ def separate(
         best held-out ELBO.
     mixing : str
         Family of the decoder: ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
-        ``"underdetermined"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`). What ``"auto"``
-        chooses among depends on the kind of recording: linear for EEG and tables, the first
-        four for audio.
+        ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`).
+        What ``"auto"`` chooses among depends on the kind of recording: linear for EEG, linear
+        and factor for tables, the first four for audio.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
@@ -74,6 +80,9 @@ def separate(
         channels, units and rate.
     columns : str or sequence of str, optional
         Of a table, the columns to separate.
+    interpolate : int, optional
+        Of a table, fill gaps of up to this many rows by straight lines first. What is still
+        missing then needs a family that allows for it: factor, or amortised.
     kernel_size : int, optional
         Taps of the mixing, for families that have memory (see `IVAE`).
     quality : {"fast", "normal", "best"}
@@ -109,7 +118,7 @@ def separate(
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
     from sourcesep.persistence import contract_of
-    from sourcesep.selection import choose_n_components
+    from sourcesep.selection import FAMILIES, choose_n_components
 
     begin = time.perf_counter()
     if isinstance(random_state, bool) or not (
@@ -119,11 +128,13 @@ def separate(
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
-        recording = _recording(source, columns)
+        recording = _recording(source, columns, interpolate)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
+            if not ivae.model_.accepts_missing:
+                recording.check_missing(f"this model has {ivae.model_.family} mixing, {NO_GAPS}")
             if not ivae.model_.is_invertible:
                 ivae, u = ivae.adapted(x.T, u=u)
             keep = excerpt(u, ivae.model_.memory)
@@ -134,12 +145,18 @@ def separate(
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
+            family = AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing
+            among = (family,) if isinstance(family, str) else family
+            if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
+                recording.check_missing(f"mixing={mixing!r} {NO_GAPS}")
             if wanted is None and recording.kind == "table":
-                wanted, numbers = choose_n_components(x, u, np.random.default_rng(random_state))
+                rng = np.random.default_rng(random_state)
+                known = {"linear", "factor"} & set(among) or {"linear"}
+                wanted, numbers = choose_n_components(x, u, rng, families=sorted(known)[::-1])
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
-                mixing=AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing,
+                mixing=family,
                 sfreq=recording.sfreq,
                 standardise=table,
                 kernel_size=kernel_size,
@@ -158,6 +175,7 @@ def separate(
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
         "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
+        "interpolate": interpolate,
         "kernel_size": kernel_size,
         "quality": quality,
         "device": device,
@@ -167,13 +185,16 @@ def separate(
     return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds)
 
 
-def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
+def _recording(
+    source: Any, columns: str | Sequence[str] | None, interpolate: int | None
+) -> Recording:
     """Whatever was given, as a Recording."""
-    options = {} if columns is None else {"columns": columns}
+    given = {"columns": columns, "interpolate": interpolate}
+    options = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, str | Path):
         return read(source, **options)
-    if options:
-        raise SettingsError(f"columns={columns!r}: only files of tables have named columns")
+    for name, value in options.items():
+        raise SettingsError(f"{name}={value!r}: only files of tables take it; leave it out")
     if isinstance(source, Recording):
         return source
     if isinstance(source, tuple) and len(source) == 2:

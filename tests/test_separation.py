@@ -226,7 +226,7 @@ class TestSettings:
             ({"aux": "annotations"}, "aux='annotations': no such annotation lasts any time"),
             ({"aux": "column:c"}, "aux='column:c': no column 'c'"),
             ({"aux": "recording"}, "needs several recordings"),
-            ({"columns": "a"}, "columns='a': only files of tables have named columns"),
+            ({"columns": "a"}, "columns='a': only files of tables take it"),
             ({"random_state": None}, "random_state=None: must be a whole number, 0 or more"),
             ({"random_state": -1}, "random_state=-1: must be a whole number, 0 or more"),
             ({"random_state": 1.0}, "random_state=1.0: must be"),

@@ -52,6 +52,7 @@ def _exclude(text: str | None) -> tuple[int, ...]:
             "post-nonlinear",
             "convolutive",
             "underdetermined",
+            "factor",
             "nonlinear",
             "amortised",
         ]
@@ -78,6 +79,12 @@ def _exclude(text: str | None) -> tuple[int, ...]:
     "--exclude", metavar="LIST", help="EEG: components to remove, e.g. 0,3; adds cleaned_raw.fif."
 )
 @click.option("--columns", metavar="LIST", help="Tables: columns to separate, e.g. a,b,c.")
+@click.option(
+    "--interpolate",
+    metavar="ROWS",
+    type=click.IntRange(1),
+    help="Tables: fill gaps of up to so many rows by straight lines.",
+)
 @click.option(
     "--kernel-size",
     type=click.IntRange(1),
@@ -158,7 +165,7 @@ def separate(
     \b
     Audio  .wav .flac .ogg .mp3 .aiff ...   -> source00.wav ..., residual.wav
     EEG    .fif .edf .bdf .set .vhdr        -> sources_raw.fif, component_maps.png
-    Table  .csv .npy .parquet               -> sources.csv, loadings.csv
+    Table  .csv .npy .parquet               -> sources.csv, loadings.csv, prior.csv
 
     Every result has a verdict (trusted, doubtful, not identifiable) in result.json. Audio
     sources and residual add up to the input. Not for vocals or drums by name from a song:
