@@ -173,7 +173,7 @@ def richness_of_variances(u: Auxiliary, fits: list[CrossFit]) -> Array:
             variance_ratios(fit.outputs[which][:, fit.half != which], u.take(fit.half != which))
             for which in (0, 1)
         ]
-        scatter, freedom = sum(part[0] for part in found), sum(part[1] for part in found)
+        scatter, freedom = found[0][0] + found[1][0], found[0][1] + found[1][1]
         errors.append(standard_errors(scatter, freedom) if freedom else 0 * scatter)
     mean = np.mean(errors, axis=0)
     np.fill_diagonal(mean, np.inf)

@@ -99,9 +99,11 @@ def select(
     """Fit the family that was asked for, or the one that fits best.
 
     The linear family is always fitted, but where more sources than the rank of x may be
-    asked for, or values are missing that a linear family with noise allows for. Another one takes its place if its own verdict is not "not identifiable", and,
-    under ``auto``, if it also beats the one before by more than `MARGIN` on held-out blocks
-    of every label, and leaves less dependence.
+    asked for, or where values are missing and the factor family may be. Another one takes
+    its place if its own verdict is not "not identifiable", and, under ``auto``, if it also
+    beats the one before by more than `MARGIN` on held-out blocks of every label, and leaves
+    less dependence. The factor family, which leaves noise out of the components, only must
+    not be beaten.
 
     Parameters
     ----------
@@ -216,19 +218,23 @@ def _better(
     scores = simple.scores | rich.scores
     scores["gain"] = scores.get("gain", {}) | {name: gain}
     found = f"{gain:.3f} nats a sample, held out"
-    crowded = rich.model.may_exceed_rank
+    crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
     refused = rich.verdict.label == "not identifiable"
-    if refused and not (rich.model.is_linear and simple.verdict.label == rich.verdict.label):
+    least = max(MARGIN, 2 * deviation)
+    if refused and not (noisy and simple.verdict.label == rich.verdict.label):
         flaw = f"gains {found}, but nothing tells its components apart"
-    elif gain <= max(MARGIN, 2 * deviation):
+    # fewer components than channels leave something that is noise: saying so needs no gain
+    elif gain <= (-least if noisy else least):
         flaw = f"gains {found}: not enough"
     elif crowded and rich.model.n_components <= simple.model.n_components:
         flaw = "finds no more sources than there are channels"
-    # what too few channels or noise leave open, posterior means share: they do depend on each other
-    elif not (crowded or rich.model.is_linear) and max(rich.verdict.misfit) >= max(simple.verdict.misfit):
+    # what too few channels or noise leave open, posterior means share, and depend on each other
+    elif not (crowded or noisy) and max(rich.verdict.misfit) >= max(simple.verdict.misfit):
         flaw = f"gains {found}, but leaves as much dependence"
     else:
-        reason = f"{rich.reason}: better than {simple.model.family} by {found}"
+        worse = f"leaves noise out, and is not worse than {simple.model.family} beyond chance"
+        better = f"better than {simple.model.family} by {found}"
+        reason = f"{rich.reason}: {better if gain > 0 else worse}"
         return replace(rich, reason=reason, scores=scores)
     return replace(simple, reason=f"{simple.reason}; {name} {flaw}", scores=scores)
 

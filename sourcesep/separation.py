@@ -72,9 +72,9 @@ def separate(
         and factor for tables, the first four for audio.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
-        ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
-        or labels or covariates themselves. By default segments of a length that suits
-        the kind of recording.
+        ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``year:NAME[,YEARS]``,
+        ``file:PATH``, joined by ``+``; or labels or covariates themselves. By default
+        segments of a length that suits the kind of recording.
     model : str, pathlib.Path or IVAE, optional
         Use this fitted model instead of fitting one; the recording must have the same
         channels, units and rate.

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.adapters._columns import DECIMAL_COMMA, Column, filled, from_array, from_cells
+from sourcesep.adapters._columns import (
+    DECIMAL_COMMA,
+    Column,
+    filled,
+    from_array,
+    from_cells,
+    is_time_name,
+)
 from sourcesep.adapters._csv import NO_ROWS, read_csv
 from sourcesep.adapters._separated import Separated
 from sourcesep.exceptions import (
@@ -32,6 +40,13 @@ from sourcesep.recording import Recording
 __all__ = ["TableOrigin", "read", "write"]
 
 ROWS_AT_ONCE = 2**16
+UNITS = {
+    "fit": "columns count alike, each less its mean and divided by its standard deviation",
+    "sources.csv": "standard deviations: each source has variance 1 over the rows of the fit",
+    "loadings.csv": "units of the column for 1 of the source",
+    "prior.csv": "those of sources.csv",
+}
+"""What the numbers mean, for result.json."""
 
 Table = dict[str, Column]
 
@@ -86,8 +101,8 @@ def read(
     Warns
     -----
     SourcesepWarning
-        Once about columns kept as time, once about names made up for want of a header, once
-        about values filled in.
+        Once about columns kept as time, once about those that are only called so, once about
+        names made up for want of a header, once about values filled in.
     """
     if interpolate is not None and not (type(interpolate) is int and interpolate >= 1):
         raise SettingsError(f"interpolate={interpolate!r}: must be a number of rows, 1 or more")
@@ -100,6 +115,7 @@ def read(
             for i, (name, column) in enumerate(table.items())
             if name not in chosen and column.is_time(name, is_first=i == 0)
         ]
+        asked = bool(chosen)
         chosen = chosen or [name for name in table if name not in time]
         _check_numbers(table, chosen)
         _check_order(table, time)
@@ -115,6 +131,14 @@ def read(
         warnings.warn(
             f"{path.name}: {', '.join(time)} kept as time: not separated, written back beside "
             f"the sources; to separate it choose it with --columns{missing}",
+            SourcesepWarning,
+            stacklevel=3,
+        )
+    fallen = [name for name in chosen if not asked and is_time_name(name)]
+    if fallen:
+        warnings.warn(
+            f"{path.name}: {', '.join(fallen)} called like times, but they do not rise from row "
+            "to row: separated like any other column; leave them out with --columns",
             SourcesepWarning,
             stacklevel=3,
         )
@@ -205,9 +229,7 @@ def _gathered(table: Table, chosen: Sequence[str]) -> NDArray[np.float64]:
     return data
 
 
-def _interpolate(
-    path: Path, data: NDArray[np.float64], names: Sequence[str], most: int
-) -> None:
+def _interpolate(path: Path, data: NDArray[np.float64], names: Sequence[str], most: int) -> None:
     """Fill short gaps in place, and say how many values that were."""
     counts = {}
     for row, name in zip(data, names, strict=True):
@@ -306,9 +328,11 @@ def _from_series(name: str, series: Any) -> Column:
 
 
 def write(separation: Separated, folder: Path) -> dict[str, Any]:
-    """Write ``sources.csv`` and, where the mixing is linear, ``loadings.csv``.
+    """Write ``sources.csv``, ``prior.csv`` and, where the mixing is linear, ``loadings.csv``.
 
-    Numbers are written such that reading them gives the same floats.
+    Numbers are written such that reading them gives the same floats. Sources have no unit:
+    their variance is 1. Loadings are in units of their column per 1 of the source. The
+    prior has mean and variance of each source given each label of u.
 
     Parameters
     ----------
@@ -320,7 +344,8 @@ def write(separation: Separated, folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``files``, and ``time_columns``: those that stand before the sources.
+        ``files``; ``time_columns``: those that stand before the sources; and ``units``, in
+        words.
 
     Raises
     ------
@@ -331,24 +356,37 @@ def write(separation: Separated, folder: Path) -> dict[str, Any]:
     origin = recording.origin
     time = origin.time if isinstance(origin, TableOrigin) else {}
     components = [component_name(k) for k in range(separation.n_components)]
-    files = ["sources.csv"]
+    files = {"sources.csv": _source_rows(separation, time, components)}
+    if separation.mixing is not None:
+        loadings = zip(recording.names, separation.mixing.tolist(), strict=True)
+        files["loadings.csv"] = chain(
+            [["column", *components]], ([name, *row] for name, row in loadings)
+        )
+    files["prior.csv"] = _prior_rows(separation, components)
     try:
-        with (folder / "sources.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*time, *components])
-            for start in range(0, recording.n_times, ROWS_AT_ONCE):
-                part = slice(start, start + ROWS_AT_ONCE)
-                when = [cells[part] for cells in time.values()]
-                writer.writerows(zip(*when, *separation.sources[:, part].tolist(), strict=True))
-        if separation.mixing is not None:
-            files.append("loadings.csv")
-            with (folder / "loadings.csv").open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["column", *components])
-                for name, row in zip(recording.names, separation.mixing.tolist(), strict=True):
-                    writer.writerow([name, *row])
+        for name, rows in files.items():
+            with (folder / name).open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
     except OSError as error:
         raise OutputError(
             f"output={folder}: cannot write ({error}); check space and permissions"
         ) from error
-    return {"files": files, "time_columns": list(time)}
+    return {"files": list(files), "time_columns": list(time), "units": UNITS}
+
+
+def _source_rows(
+    separation: Separated, time: Mapping[str, Sequence[str]], components: Sequence[str]
+) -> Iterator[Sequence[Any]]:
+    yield [*time, *components]
+    for start in range(0, separation.recording.n_times, ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        when = [cells[part] for cells in time.values()]
+        yield from zip(*when, *separation.sources[:, part].tolist(), strict=True)
+
+
+def _prior_rows(separation: Separated, components: Sequence[str]) -> Iterator[Sequence[Any]]:
+    yield ["component", "label", "mean", "variance"]
+    labels, mean, variance = separation.prior_here
+    for k, component in enumerate(components):
+        for label, m, v in zip(labels, mean[:, k].tolist(), variance[:, k].tolist(), strict=True):
+            yield [component, label, m, v]

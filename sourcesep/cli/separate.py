@@ -65,7 +65,8 @@ def _exclude(text: str | None) -> tuple[int, ...]:
     "--aux",
     metavar="SPEC",
     help="Auxiliary variable u: segments[:SECONDS[,SECONDS...]],"
-    " adaptive, annotations[:REGEX], column:NAME[,NAME], file:PATH, joined by +.  "
+    " adaptive, annotations[:REGEX], column:NAME[,NAME], year:NAME[,YEARS], file:PATH,"
+    " joined by +.  "
     "[default: segments that suit the kind of input]",
 )
 @click.option("--model", metavar="FILE", help="Use this fitted model instead of fitting one.")

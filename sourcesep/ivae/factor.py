@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,29 +180,26 @@ class FactorModel(Model):
         self._show(x, u, width)
         return self
 
-    def _told_apart(
-        self, found: Factors, seen: Observed, x: Array, u: Auxiliary
-    ) -> Factors:
+    def _told_apart(self, found: Factors, seen: Observed, x: Array, u: Auxiliary) -> Factors:
         """Turn factors so that their covariances within the labels are as diagonal as can be."""
-        groups, moments = [], None
-        for scale in u.scales:
-            n = scale.n_labels
-            told = seen if scale is u.scales[0] else Observed.of(x, scale.labels, n)
-            flat = Factors(
-                found.mixing, found.offset, found.noise, *_repeated(found.mean, found.variance, n)
-            )
-            expected = expectation(flat, told)
-            counts = np.maximum(expected.counts, 1)[:, None]
-            mean = self.with_mean * expected.first / counts
-            square = expected.second / counts[:, :, None] - mean[:, :, None] * mean[:, None]
-            groups.append(square[expected.counts > 1])
-            moments = moments or (mean, square)
+        told = [seen, *(Observed.of(x, s.labels, s.n_labels) for s in u.scales[1:])]
+        moments = [self._moments(found, part) for part in told]
+        groups = [square[counts > 1] for counts, _, square in moments]
         turn = coarse_to_fine([group for group in groups if len(group)], tol=1e-7).matrix
-        mean, square = moments
+        _, mean, square = moments[0]
         variance = np.maximum(np.einsum("ij,ljk,ik->li", turn, square, turn), LEAST_NOISE)
         return Factors(
             found.mixing @ np.linalg.inv(turn), found.offset, found.noise, mean @ turn.T, variance
         )
+
+    def _moments(self, found: Factors, seen: Observed) -> tuple[Array, Array, Array]:
+        """Samples of each label, and mean and covariance that z is expected to have there."""
+        prior = _repeated(found.mean, found.variance, len(seen.counts))
+        expected = expectation(replace(found, mean=prior[0], variance=prior[1]), seen)
+        counts = np.maximum(expected.counts, 1)[:, None]
+        mean = self.with_mean * expected.first / counts
+        square = expected.second / counts[:, :, None] - mean[:, :, None] * mean[:, None]
+        return expected.counts, mean, square
 
     def _show(self, x: Array, u: Auxiliary, width: Array) -> None:
         """Give the factors unit variance, the order of their power and a positive peak."""
@@ -216,7 +214,7 @@ class FactorModel(Model):
         frame = Frame(order, offset[order], gain[order])
         self.mean = self.mean + self.mixing @ offset
         self.mixing = self.mixing[:, order] * gain[order]
-        self.prior = frame.show_prior(self.prior)
+        self.prior = frame.show_table(self.prior)
 
     @property
     def _varies(self) -> NDArray[np.bool_]:
@@ -239,9 +237,7 @@ class FactorModel(Model):
         mean, variance = pooled(self.prior.mean, self.prior.variance, ones)
         return gaussian_prior(mean[None], variance[None])
 
-    def _rows(
-        self, u: Auxiliary | None, n_times: int
-    ) -> tuple[LabelPrior, NDArray[np.int64]]:
+    def _rows(self, u: Auxiliary | None, n_times: int) -> tuple[LabelPrior, NDArray[np.int64]]:
         """The prior as a table, and the row of every sample in it."""
         if u is None:
             return self._overall(), np.zeros(n_times, np.int64)

@@ -72,8 +72,7 @@ class Factors:
         shapes = [part.shape for part in like]
         ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])[:-1]
         mixing, offset, noise, mean, variance = (
-            part.reshape(shape)
-            for part, shape in zip(np.split(vector, ends), shapes, strict=True)
+            part.reshape(shape) for part, shape in zip(np.split(vector, ends), shapes, strict=True)
         )
         return type(self)(mixing, offset, np.exp(noise), mean, np.exp(variance))
 
@@ -131,9 +130,7 @@ class Observed:
             if not len(which):
                 continue
             seen = there[:, which]
-            kinds, kind = np.unique(
-                np.vstack([labels[which], seen]), axis=1, return_inverse=True
-            )
+            kinds, kind = np.unique(np.vstack([labels[which], seen]), axis=1, return_inverse=True)
             filled = np.where(seen, x[:, which], 0.0)
             gappy.append(
                 Gappy(
@@ -221,7 +218,7 @@ def _complete(f: Factors, seen: Observed) -> Expected:
 def _gappy(f: Factors, part: Gappy) -> Expected:
     """Of samples with missing entries, one by one."""
     n_labels, d = f.mean.shape
-    covariance = f.gaussian.covariance(part.kinds_there, f.variance[part.kinds_label])
+    covariance = f.gaussian.covariance(part.kinds_there.astype(bool), f.variance[part.kinds_label])
     prior = f.mean[part.labels].T
     centre = f.offset[:, None] + f.mixing @ prior
     error = part.there * (part.x - centre)
@@ -343,9 +340,9 @@ def maximise(
         two, middle = step(one)
         first = one._vector() - now._vector()
         bend = two._vector() - one._vector() - first
-        length = float(np.linalg.norm(first) / max(np.linalg.norm(bend), 1e-300))
+        length = float(np.linalg.norm(first)) / max(float(np.linalg.norm(bend)), 1e-300)
         now = two
-        if 1 < length:
+        if length > 1:
             length = min(length, LONGEST)
             far = two._with_vector(one._vector() - first + 2 * length * first + length**2 * bend)
             far = replace(far, noise=np.maximum(far.noise, fitted.least_noise))

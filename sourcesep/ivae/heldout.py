@@ -98,9 +98,7 @@ def draw_halves(
     return None
 
 
-def excerpt(
-    u: Auxiliary, memory: int = 1, most: int = EXCERPT
-) -> slice | NDArray[np.int64]:
+def excerpt(u: Auxiliary, memory: int = 1, most: int = EXCERPT) -> slice | NDArray[np.int64]:
     """Return which samples to compare or judge fits on: all, or stretches of a long record.
 
     The stretches lie apart from its beginning to its end, so that few sources are missed.
