@@ -111,7 +111,7 @@ def variance_ratios(z: Array, u: Auxiliary) -> tuple[Array, int]:
     for every two (Belouchrani et al. 1997; Pham & Cardoso 2001). How far the ratio's
     logarithm scatters from label to label is compared with how far it would by noise alone,
     which is read off blocks of neighbouring samples: heavy tails and samples that hang
-    together count as noise.
+    together for less than a block count as noise.
 
     Parameters
     ----------
@@ -137,18 +137,43 @@ def variance_ratios(z: Array, u: Auxiliary) -> tuple[Array, int]:
         return np.zeros((len(z), len(z))), 0
     if with_mean:
         z = z - _profiles(z, labels, len(counts), with_mean=True)[:, len(z) :].T[:, labels]
-    power = np.exp(_profiles(z, labels, len(counts), with_mean=False))
-    ratio = np.log(power[:, :, None] / power[:, None])
-    weight = counts - with_mean
-    ratio -= np.tensordot(weight / weight.sum(), ratio, 1)
     size = int(np.clip(len(labels) // (BLOCKS_A_LABEL * len(counts)), 1, LONGEST_BLOCK))
     position = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]
     begins = np.flatnonzero(position % size == 0)
-    influence = np.add.reduceat(z**2 / power[labels].T - 1, begins, axis=1)
-    lost = max(len(begins) - len(counts), 1) / len(begins)
-    noise = influence @ influence.T / (len(labels) * lost)
+    blocks, owner = np.add.reduceat(z**2, begins, axis=1) + SILENCE, labels[begins]
+    power = _label_sums(blocks, owner)
+    freedom = counts - with_mean
+    log_variance = np.log(power / freedom)
+    ratio = log_variance[:, None] - log_variance
+    ratio -= (ratio @ freedom / freedom.sum())[:, :, None]
+    noise = _jackknife(blocks, power, owner, freedom)
     noise = np.diag(noise)[:, None] + np.diag(noise) - 2 * noise
-    return np.tensordot(weight, ratio**2, 1) / np.maximum(noise, SILENCE), len(counts) - 1
+    return ratio**2 @ freedom / np.maximum(noise, SILENCE), len(counts) - 1
+
+
+def _jackknife(
+    blocks: Array, power: Array, owner: NDArray[np.int64], freedom: NDArray[np.int64]
+) -> Array:
+    """Covariance of log-variances, were a label a single sample, (n_components, n_components).
+
+    By how much leaving out a block of a label changes it (Miller 1974): this counts one
+    large value in full, as its share of the variance that it makes itself does not.
+    """
+    number = np.bincount(owner)
+    several = number[owner] > 1
+    blocks, owner = blocks[:, several], owner[several]
+    if not len(owner):
+        return np.zeros((len(blocks), len(blocks)))
+    left = np.log(power[:, owner] - blocks)
+    left -= (_label_sums(left, owner, len(number)) / np.maximum(number, 1))[:, owner]
+    weight = freedom[owner] * (1 - 1 / number[owner])
+    covariance: Array = (weight * left) @ left.T / np.count_nonzero(number > 1)
+    return covariance
+
+
+def _label_sums(rows: Array, labels: NDArray[np.int64], n_labels: int = 0) -> Array:
+    """Sums within each label, (n_rows, n_labels)."""
+    return np.stack([np.bincount(labels, row, n_labels) for row in rows])
 
 
 def standard_errors(scatter: Array, freedom: int) -> Array:

@@ -24,7 +24,7 @@ from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
-from sourcesep.verdict import MISFITS, Verdict, judge
+from sourcesep.verdict import LABELS, MISFITS, Verdict, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
 
@@ -103,7 +103,7 @@ def select(
     its place if its own verdict is not "not identifiable", and, under ``auto``, if it also
     beats the one before by more than `MARGIN` on held-out blocks of every label, and leaves
     less dependence. The factor family, which leaves noise out of the components, only must
-    not be beaten.
+    not be beaten, in likelihood or by a better verdict.
 
     Parameters
     ----------
@@ -219,9 +219,10 @@ def _better(
     scores["gain"] = scores.get("gain", {}) | {name: gain}
     found = f"{gain:.3f} nats a sample, held out"
     crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
-    refused = rich.verdict.label == "not identifiable"
     least = max(MARGIN, 2 * deviation)
-    if refused and not (noisy and simple.verdict.label == rich.verdict.label):
+    if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
+        flaw = f"gains {found}, but its verdict is {rich.verdict.label}"
+    elif rich.verdict.label == "not identifiable" and not noisy:
         flaw = f"gains {found}, but nothing tells its components apart"
     # fewer components than channels leave something that is noise: saying so needs no gain
     elif gain <= (-least if noisy else least):
@@ -232,10 +233,9 @@ def _better(
     elif not (crowded or noisy) and max(rich.verdict.misfit) >= max(simple.verdict.misfit):
         flaw = f"gains {found}, but leaves as much dependence"
     else:
-        worse = f"leaves noise out, and is not worse than {simple.model.family} beyond chance"
-        better = f"better than {simple.model.family} by {found}"
-        reason = f"{rich.reason}: {better if gain > 0 else worse}"
-        return replace(rich, reason=reason, scores=scores)
+        how = "better than" if gain > 0 else "leaves noise out, and by chance worse than"
+        reason = f"{rich.reason}: {how} {simple.model.family} by {abs(gain):.3f} nats a sample, "
+        return replace(rich, reason=f"{reason}held out", scores=scores)
     return replace(simple, reason=f"{simple.reason}; {name} {flaw}", scores=scores)
 
 
@@ -373,7 +373,7 @@ def choose_n_components(
                     break
     if not values:
         raise InputError(
-            f"{rank} channel that varies: a number of components is chosen of two or more"
+            f"{rank} column that varies: a number of factors is chosen where there are two or more"
         )
     likeliest = max(values.values(), key=np.mean)
     chosen = min(k for k, value in values.items() if not _beats(likeliest, value))

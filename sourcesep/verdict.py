@@ -17,7 +17,7 @@ the truth:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,11 @@ from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
 
-__all__ = ["MISFITS", "Bounds", "Label", "Verdict", "judge"]
+__all__ = ["LABELS", "MISFITS", "Bounds", "Label", "Verdict", "judge"]
 
 Label = Literal["trusted", "doubtful", "not identifiable"]
+LABELS: tuple[Label, ...] = get_args(Label)
+"""From the best verdict to the worst."""
 
 RICH = 3.0
 """Least evidence, in standard errors, that tells a component from every other."""

@@ -118,7 +118,8 @@ class FactorModel(Model):
     @property
     def choice(self) -> str:  # type: ignore[override]
         """How it was fitted, in plain words."""
-        return f"maximum likelihood, {len(self.log_likelihood)} cycles from joint diagonalisation"
+        n = len(self.log_likelihood)
+        return f"maximum likelihood, {n} cycle{'s' * (n > 1)} from joint diagonalisation"
 
     @property
     def matrices(self) -> tuple[Array, Array]:
