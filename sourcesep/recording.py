@@ -21,6 +21,7 @@ from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.samples import Samples, Stamp, Summary, check_unchanged, pieces, summarise
 
 __all__ = [
+    "SUFFIXES",
     "Event",
     "Kind",
     "Recording",
@@ -29,6 +30,7 @@ __all__ = [
     "from_array",
     "longest_in_memory",
     "read",
+    "suffix_of",
 ]
 
 Kind = Literal["audio", "eeg", "table", "array"]

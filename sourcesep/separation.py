@@ -18,7 +18,7 @@ from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
 from sourcesep.output import sha256
-from sourcesep.recording import Recording, adapter_for, from_array, read
+from sourcesep.recording import SUFFIXES, Recording, adapter_for, from_array, read, suffix_of
 from sourcesep.result import Separation
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def separate(
         Use this fitted model instead of fitting one; the recording must have the same
         channels, units and rate.
     columns : str or sequence of str, optional
-        Of a table, the columns to separate.
+        Of a table, the columns to separate; by default all that are neither times nor named
+        in `aux`.
     interpolate : int, optional
         Of a table, fill gaps of up to this many rows by straight lines first. What is still
         missing then needs a family that allows for it: factor, or amortised.
@@ -128,7 +129,7 @@ def separate(
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
-        recording = _recording(source, columns, interpolate)
+        recording = _recording(source, columns, interpolate, aux)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         if model is not None:
@@ -186,12 +187,14 @@ def separate(
 
 
 def _recording(
-    source: Any, columns: str | Sequence[str] | None, interpolate: int | None
+    source: Any, columns: str | Sequence[str] | None, interpolate: int | None, aux: Any
 ) -> Recording:
     """Whatever was given, as a Recording."""
     given = {"columns": columns, "interpolate": interpolate}
-    options = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
+        if isinstance(aux, str) and suffix_of(Path(source)) in SUFFIXES["table"]:
+            options["beside"] = [name for term in auxiliary.parse(aux) for name in term.columns]
         return read(source, **options)
     for name, value in options.items():
         raise SettingsError(f"{name}={value!r}: only files of tables take it; leave it out")

@@ -55,6 +55,12 @@ class Term:
         return ":".join([self.name, ",".join(self.arguments)]) if self.arguments else self.name
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a table that it names."""
+        named = {"column": self.arguments, "year": self.arguments[:1]}
+        return named.get(self.name, ())
+
+    @property
     def seconds(self) -> tuple[float, ...]:
         """The arguments as numbers."""
         return tuple(float(a) for a in self.arguments)

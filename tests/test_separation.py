@@ -523,6 +523,15 @@ class TestTables:
         assert len(prior) == 1 + 3 * 8
         assert prior[1].startswith("IVAE000,regime=r0,")
 
+    def test_what_is_u_is_not_separated(self, path, tmp_path):
+        lines = path.read_text().splitlines()
+        bare = tmp_path / "bare.csv"
+        bare.write_text("\n".join(line.partition(",")[2] for line in lines) + "\n")
+        found = separate(bare, n_components=3, aux="column:regime")
+        assert found.recording.names == tuple("abcdefgh")
+        with pytest.raises(InputError, match="column=regime holds text"):
+            separate(bare, n_components=3)
+
     def test_power_is_a_share_of_every_columns_own(self, path):
         found = separate(path, **self.settings)
         assert 0.75 < sum(found.explained_power) < 1

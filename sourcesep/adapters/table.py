@@ -65,7 +65,10 @@ class TableOrigin:
 
 
 def read(
-    path: Path, columns: str | Sequence[str] | None = None, interpolate: int | None = None
+    path: Path,
+    columns: str | Sequence[str] | None = None,
+    interpolate: int | None = None,
+    beside: Sequence[str] = (),
 ) -> Recording:
     """Read a table whose rows are samples and whose columns are channels.
 
@@ -75,10 +78,13 @@ def read(
         A .csv (comma, semicolon or tab; UTF-8), .npy or .parquet file.
     columns : str or sequence of str, optional
         Names of the columns to separate, as a list or joined by commas. By default
-        all but those of times and dates.
+        all but those of times and dates, and those in `beside`.
     interpolate : int, optional
         Gaps of up to this many rows are filled by straight lines, column by column. Longer
         ones, and those at the ends, stay missing.
+    beside : sequence of str
+        Names of columns that are known beside the signal, such as u: they are not separated
+        unless `columns` says so.
 
     Returns
     -------
@@ -116,7 +122,7 @@ def read(
             if name not in chosen and column.is_time(name, is_first=i == 0)
         ]
         asked = bool(chosen)
-        chosen = chosen or [name for name in table if name not in time]
+        chosen = chosen or [name for name in table if name not in {*time, *beside}]
         _check_numbers(table, chosen)
         _check_order(table, time)
     except InputError as error:

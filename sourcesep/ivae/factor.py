@@ -186,7 +186,7 @@ class FactorModel(Model):
         told = [seen, *(Observed.of(x, s.labels, s.n_labels) for s in u.scales[1:])]
         moments = [self._moments(found, part) for part in told]
         groups = [square[counts > 1] for counts, _, square in moments if (counts > 1).any()]
-        turn = coarse_to_fine(groups, tol=1e-7).matrix if groups else np.eye(self.requested)
+        turn = coarse_to_fine(groups, tol=1e-7).matrix if groups else np.eye(found.mixing.shape[1])
         _, mean, square = moments[0]
         variance = np.maximum(np.einsum("ij,ljk,ik->li", turn, square, turn), LEAST_NOISE)
         return Factors(
