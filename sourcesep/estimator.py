@@ -15,7 +15,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.missing import impute
+from sourcesep.ivae.missing import check_values, impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
@@ -194,6 +194,7 @@ class IVAE(
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
         x = X.T
+        check_values(x)
         chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason

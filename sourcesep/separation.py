@@ -34,6 +34,8 @@ AUTO: dict[str, str | tuple[str, ...]] = {
 """What ``auto`` may choose among by the kind of recording: volume conduction is linear, columns
 of a table are no saturated sensors but have noise of their own and gaps, and sound is bent by
 microphones and spread by rooms."""
+FAR_BEHIND = 1.0
+"""Nats a value: as if each lay e times as far from what is expected."""
 NO_GAPS = (
     "needs every value; fill short gaps with interpolate=ROWS, leave those columns out, or take "
     "mixing='factor', which allows for missing values"
@@ -143,6 +145,8 @@ def separate(
                 elbo = ivae.elbo(x.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():
                 raise InputError("the model makes infinite values of this recording: rescale it")
+            if recording.kind == "table":
+                _compare(ivae, elbo, recording)
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
@@ -226,6 +230,19 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
             "out, or fit anew without a model"
         )
     return ivae
+
+
+def _compare(ivae: IVAE, elbo: tuple[float, float], recording: Recording) -> None:
+    """Warn if rows of a table are much less likely than those that the model was fitted on."""
+    own = ivae.history_["reconstruction"][-1] - ivae.history_["kl"][-1]
+    behind = (own - (elbo[0] - elbo[1])) / recording.n_channels
+    if behind > FAR_BEHIND:
+        warnings.warn(
+            f"the model explains these rows worse than its own, by {behind:.1f} nats a value, as if "
+            "they were of another kind or in other units: fit anew, or convert them first",
+            SourcesepWarning,
+            stacklevel=3,
+        )
 
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:

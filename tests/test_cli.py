@@ -170,7 +170,7 @@ REFUSALS = {
     "noext": "input=noext: cannot read a file without suffix; known are .wav",
     "text.csv": "input=text.csv: column=b holds text (row 1: 'x'): only numbers can be separated",
     "booleans.csv": "input=booleans.csv: column=a holds text (row 1: 'True'): only numbers can",
-    "gap.csv": "input=gap.csv: column=b has a gap in row 2: missing values are not supported yet",
+    "gap.csv": "gap.csv: n_times=3: too few samples to find sources in, at least 8 are needed",
     "one column.csv": "input=one column.csv: 1 column of numbers (a): at least two are needed",
     "header only.csv": "input=header only.csv: no rows: a table needs a row for each sample",
     "ragged.csv": "input=ragged.csv: line 3 has 1 values, the first row has 2: every row needs",

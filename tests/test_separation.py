@@ -574,6 +574,19 @@ class TestTables:
         )
         assert metrics.mcc(in_time.sources.T, found.sources.T) > 0.95
 
+    def test_a_model_of_other_units_is_warned_of(self, path, tmp_path):
+        found = separate(path, **self.settings)
+        lines = path.read_text().splitlines()
+        other = tmp_path / "other.csv"
+        rows = [line.split(",") for line in lines[1:]]
+        scaled = [row[:2] + [v and repr(1000 * float(v)) for v in row[2:]] for row in rows]
+        other.write_text("\n".join([lines[0], *map(",".join, scaled)]) + "\n")
+        with pytest.warns(SourcesepWarning, match="explains these rows worse than its own, by"):
+            separate(other, model=found.ivae, **self.settings)
+        part = tmp_path / "part.csv"
+        part.write_text("\n".join([lines[0], *lines[300:500]]) + "\n")
+        separate(part, model=found.ivae, **self.settings)
+
     def test_two_rows_and_a_label_with_one(self, path, tmp_path):
         lines = path.read_text().splitlines()
         short = tmp_path / "short.csv"

@@ -126,7 +126,7 @@ def from_cells(cells: Sequence[str]) -> Column:
 
 
 def numbers(
-    cells: Sequence[str], *, careful: bool
+    cells: Sequence[str], *, careful: bool, whole: bool = True
 ) -> NDArray[np.int64] | NDArray[np.float64] | None:
     """Read cells as int64, or as float64 with NaN where there is a gap; None where one is text.
 
@@ -136,15 +136,18 @@ def numbers(
         As they are written.
     careful : bool
         Whether there may be an underscore, which Python takes within a number.
+    whole : bool
+        Whether all of them may be whole numbers.
     """
     if careful and not all(is_number(c) or _empty(c) for c in cells):
         return None
     try:
-        return np.array(list(map(int, cells)), dtype=np.int64)
+        if whole:
+            return np.fromiter(map(int, cells), np.int64, len(cells))
     except (ValueError, OverflowError):
         pass  # not all are integers of 64 bits: floats hold them
     try:
-        return np.array(list(map(float, cells)))
+        return np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         pass  # there are gaps, or text
     try:

@@ -34,7 +34,8 @@ class _Growing:
 
     def extend(self, cells: Sequence[str], *, careful: bool) -> None:
         """Append a chunk."""
-        values = None if self.is_text else numbers(cells, careful=careful)
+        whole = not self.parts or self.parts[0].dtype == np.int64
+        values = None if self.is_text else numbers(cells, careful=careful, whole=whole)
         if values is None:
             self.is_text = True
             self.parts.clear()

@@ -15,7 +15,7 @@ from sourcesep.ivae.factor_em import Factors, Fitted, Observed, expectation, max
 from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.jointdiag import coarse_to_fine
 from sourcesep.ivae.linear_gaussian import LinearGaussian
-from sourcesep.ivae.missing import check_values
+from sourcesep.ivae.missing import check_infinite
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
 from sourcesep.ivae.prior_tables import gaussian_prior, pooled, table_for
 from sourcesep.ivae.priors import LabelPrior
@@ -140,7 +140,8 @@ class FactorModel(Model):
         Parameters
         ----------
         x : ndarray of shape (n_channels, n_times)
-            Observations; NaN where missing.
+            Observations; NaN where missing. A channel that is constant, or has no value,
+            tells nothing.
         u : Auxiliary
             Labels of the samples; those left out are not fitted on.
         rng : numpy.random.Generator
@@ -149,14 +150,18 @@ class FactorModel(Model):
         Raises
         ------
         InputError
-            If x is infinite somewhere, or a channel has no value at all.
+            If x is infinite somewhere.
         SettingsError
             If the number of factors is not one below the number of channels that vary.
         """
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
-        check_values(x)
-        centre, width = np.nanmean(x, axis=1), np.nanstd(x, axis=1)
+        check_infinite(x)
+        there = np.isfinite(x)
+        number = np.maximum(there.sum(axis=1), 1)
+        centre = np.where(there, x, 0.0).sum(axis=1) / number
+        square = np.where(there, x - centre[:, None], 0.0) ** 2
+        width = np.sqrt(square.sum(axis=1) / number)
         width[width <= 1e-12 * np.abs(centre)] = 0
         varies = width > 0
         d, n = self.requested, int(varies.sum())

@@ -228,11 +228,23 @@ class TestModel:
 
     def test_infinite_values_and_empty_columns_are_refused(self):
         table = small(9)
-        for value, message in ((np.inf, "infinite values"), (np.nan, "has no value at all")):
-            x = table.observations.T.copy()
-            x[2] = value
-            with pytest.raises(InputError, match=message):
-                FactorModel(2).fit(x, labelled(table.u), rng())
+        x = table.observations.T.copy()
+        x[2] = np.inf
+        with pytest.raises(InputError, match="infinite values"):
+            FactorModel(2).fit(x, labelled(table.u), rng())
+        x[2] = np.nan
+        with pytest.raises(InputError, match="channel 2 has no value at all"):
+            IVAE(2, mixing="factor").fit(x.T, u=table.u)
+
+    def test_a_column_that_begins_late_is_allowed_for(self):
+        """In a part of the rows it has no value, and there it tells nothing."""
+        table = simulate.factors(800, 8, 3, missing=0, random_state=21)
+        x = table.observations.copy()
+        x[40:, 5] = np.nan
+        ivae = IVAE(3, mixing="factor", random_state=0).fit(x, u=table.u)
+        assert metrics.mcc(table.sources, ivae.transform(x, u=table.u)) > 0.93
+        model = FactorModel(3).fit(x[40:].T, labelled(table.u[40:]), rng())
+        assert not model.mixing[5].any()
 
     def test_labels_of_a_single_row_do_no_harm(self):
         table = simulate.factors(random_state=7)
