@@ -281,7 +281,7 @@ def real(n_splits: int = 20) -> None:
 # A large table
 
 
-def large(n_rows: int = 10**6, n_columns: int = 50, k: int = 10) -> None:
+def large(families: list[str], n_rows: int = 10**6, n_columns: int = 50, k: int = 10) -> None:
     """Time and peak memory of the command line on a large CSV."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -295,7 +295,7 @@ def large(n_rows: int = 10**6, n_columns: int = 50, k: int = 10) -> None:
                 x = z @ loadings + 0.5 * draw.standard_normal((len(z), n_columns))
                 file.writelines(",".join(map(repr, row)) + "\n" for row in x.tolist())
         print(f"{(folder / 'large.csv').stat().st_size / 1e6:.0f} MB")
-        for mixing in ("linear", "auto"):
+        for mixing in families:
             command = [sys.executable, "-c", "from sourcesep.cli import main; main()", "separate"]
             command += ["large.csv", "-o", mixing, "-k", str(k), "--mixing", mixing]
             begin = time.perf_counter()
@@ -321,10 +321,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["recovery", "number", "verdict", "real", "large"])
     parser.add_argument("--seeds", type=seeds_of, default=range(2000, 2020))
+    parser.add_argument("--mixing", nargs="+", default=["linear", "auto"], help="of large")
     arguments = parser.parse_args()
     with threadpool_limits(limits=1):
-        if arguments.what in ("real", "large"):
-            {"real": real, "large": large}[arguments.what]()
+        if arguments.what == "real":
+            real()
+        elif arguments.what == "large":
+            large(arguments.mixing)
         else:
             {"recovery": recovery, "number": number, "verdict": verdict}[arguments.what](
                 arguments.seeds

@@ -238,8 +238,8 @@ def _compare(ivae: IVAE, elbo: tuple[float, float], recording: Recording) -> Non
     behind = (own - (elbo[0] - elbo[1])) / recording.n_channels
     if behind > FAR_BEHIND:
         warnings.warn(
-            f"the model explains these rows worse than its own, by {behind:.1f} nats a value, as if "
-            "they were of another kind or in other units: fit anew, or convert them first",
+            f"the model explains these rows worse than its own, by {behind:.1f} nats a value, as "
+            "if they were of another kind or in other units: fit anew, or convert them first",
             SourcesepWarning,
             stacklevel=3,
         )

@@ -157,11 +157,7 @@ class FactorModel(Model):
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
         check_infinite(x)
-        there = np.isfinite(x)
-        number = np.maximum(there.sum(axis=1), 1)
-        centre = np.where(there, x, 0.0).sum(axis=1) / number
-        square = np.where(there, x - centre[:, None], 0.0) ** 2
-        width = np.sqrt(square.sum(axis=1) / number)
+        centre, width = _moments(x)
         width[width <= 1e-12 * np.abs(centre)] = 0
         varies = width > 0
         d, n = self.requested, int(varies.sum())
@@ -172,10 +168,12 @@ class FactorModel(Model):
                 "mixing='linear'"
             )
         self.with_mean = not u.is_time
-        standard = (x[varies] - centre[varies, None]) / width[varies, None]
+        standard = x[varies]  # a copy
+        standard -= centre[varies, None]
+        standard /= width[varies, None]
         seen = Observed.of(standard, u.labels, u.n_labels)
         everything = Fitted(True, True, self.with_mean, LEAST_NOISE)
-        found = self._told_apart(_subspace(standard, u, d), seen, standard, u)
+        found = self._told_apart(_subspace(seen, d), seen, standard, u)
         found, self.log_likelihood = maximise(found, seen, everything)
         self.mean, self.noise = centre.copy(), np.zeros(len(x))
         self.mixing = np.zeros((len(x), d))
@@ -189,7 +187,7 @@ class FactorModel(Model):
     def _told_apart(self, found: Factors, seen: Observed, x: Array, u: Auxiliary) -> Factors:
         """Turn factors so that their covariances within the labels are as diagonal as can be."""
         told = [seen, *(Observed.of(x, s.labels, s.n_labels) for s in u.scales[1:])]
-        moments = [self._moments(found, part) for part in told]
+        moments = [self._within_labels(found, part) for part in told]
         groups = [square[counts > 1] for counts, _, square in moments if (counts > 1).any()]
         turn = coarse_to_fine(groups, tol=1e-7).matrix if groups else np.eye(found.mixing.shape[1])
         _, mean, square = moments[0]
@@ -198,7 +196,7 @@ class FactorModel(Model):
             found.mixing @ np.linalg.inv(turn), found.offset, found.noise, mean @ turn.T, variance
         )
 
-    def _moments(self, found: Factors, seen: Observed) -> tuple[Array, Array, Array]:
+    def _within_labels(self, found: Factors, seen: Observed) -> tuple[Array, Array, Array]:
         """Samples of each label, and mean and covariance that z is expected to have there."""
         prior = _repeated(found.mean, found.variance, len(seen.counts))
         expected = expectation(replace(found, mean=prior[0], variance=prior[1]), seen)
@@ -234,7 +232,9 @@ class FactorModel(Model):
 
     def _centred(self, x: Array) -> Array:
         varies = self._varies
-        centred: Array = x[varies] - self.mean[varies, None]
+        if not varies.all():
+            x = x[varies]
+        centred: Array = x - self.mean[varies, None]
         return centred
 
     def _overall(self) -> LabelPrior:
@@ -354,18 +354,28 @@ def _repeated(mean: Array, variance: Array, n_labels: int) -> tuple[Array, Array
     return np.repeat(mean[:1], n_labels, axis=0), np.repeat(variance[:1], n_labels, axis=0)
 
 
-def _subspace(x: Array, u: Auxiliary, d: int) -> Factors:
-    """Factor analysis of standardised x that knows nothing of labels."""
-    there = np.isfinite(x)
-    filled = np.where(there, x, 0.0)
-    both = there.astype(float) @ there.T
-    correlation = filled @ filled.T / np.maximum(both, 1)
-    values, vectors = np.linalg.eigh(correlation)
+def _moments(x: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of what is there of each channel; 0 where nothing is."""
+    found = []
+    for row in x:
+        there = row[np.isfinite(row)]
+        found.append((there.mean(), there.std()) if there.size else (0.0, 0.0))
+    centre, width = np.array(found).T
+    return centre, width
+
+
+def _subspace(seen: Observed, d: int) -> Factors:
+    """Factor analysis of standardised samples that knows nothing of labels."""
+    seen = seen.without_labels()
+    products, both = seen.second[0].copy(), seen.counts[0]
+    for part in seen.gappy:
+        products += part.x @ part.x.T
+        both = both + part.there @ part.there.T
+    values, vectors = np.linalg.eigh(products / np.maximum(both, 1))
     floor = max(float(values[:-d].mean()), LEAST_NOISE)
     mixing = vectors[:, -d:] * np.sqrt(np.maximum(values[-d:] - floor, LEAST_NOISE))
     noise = np.maximum(1 - np.square(mixing).sum(axis=1), LEAST_NOISE)
-    start = Factors(mixing, np.zeros(len(x)), noise, np.zeros((1, d)), np.ones((1, d)))
-    seen = Observed.of(x, np.zeros(x.shape[1], np.int64), 1)
+    start = Factors(mixing, np.zeros(len(noise)), noise, np.zeros((1, d)), np.ones((1, d)))
     return maximise(
         start,
         seen,

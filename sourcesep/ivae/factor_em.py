@@ -144,6 +144,19 @@ class Observed:
             )
         return cls(counts.astype(float), first, second, gappy)
 
+    def without_labels(self) -> Self:
+        """The same samples, all of one label."""
+        gappy = [
+            part._replace(labels=0 * part.labels, kinds_label=0 * part.kinds_label)
+            for part in self.gappy
+        ]
+        return type(self)(
+            self.counts.sum(keepdims=True),
+            self.first.sum(axis=0, keepdims=True),
+            self.second.sum(axis=0, keepdims=True),
+            gappy,
+        )
+
     @property
     def n_times(self) -> float:
         """Number of samples."""

@@ -91,9 +91,10 @@ class LinearGaussian:
     ) -> tuple[Array, Array, Array, Array]:
         there = np.isfinite(x)
         # samples of one label with the same entries missing share their covariance
-        kinds, kind = np.unique(np.vstack([rows, there]), axis=1, return_inverse=True)
-        kind, kinds_there, kinds_row = kind.ravel(), kinds[1:].astype(bool), kinds[0]
-        covariance = self.covariance(kinds_there, variance[kinds_row])
+        marks = np.vstack([rows, np.packbits(there, axis=0)])
+        _, first, kind = np.unique(marks, axis=1, return_index=True, return_inverse=True)
+        kind = kind.ravel()
+        covariance = self.covariance(there[:, first], variance[rows[first]])
         centre, spread = mean[rows].T, variance[rows].T
         error = np.where(there, np.where(there, x, 0.0) - self.mixing @ centre, 0.0)
         pulled = self.mixing.T @ (error / self.noise[:, None])
