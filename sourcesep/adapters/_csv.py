@@ -95,7 +95,7 @@ def _columns(
                     stacklevel=6,
                 )
         columns = [
-            _Growing(is_time_name(name) or i == 0, is_text=i in texts)
+            _Growing(is_time_name(name.strip() or "index"), is_text=i in texts)
             for i, name in enumerate(names)
         ]
         n_rows, underscores[0] = 0, False
