@@ -148,6 +148,20 @@ class TestSelect:
         whole = select(x[:6], u, rng(), mixing=both, settings=settings(standardise=True))
         assert whole.model.family == "linear"
 
+    def test_a_better_verdict_is_kept(self):
+        """Likelier with noise, but as a matrix three components come out of either half again."""
+        from sklearn.datasets import load_breast_cancer
+
+        data = load_breast_cancer()
+        x = np.log(data.data + 1e-3 * data.data.mean(axis=0)).T
+        u = from_array(data.target, len(data.target))
+        asked = settings(n_components=3, standardise=True)
+        chosen = select(x, u, rng(), mixing=("linear", "factor"), settings=asked)
+        assert chosen.model.family == "linear"
+        assert chosen.verdict.label == "trusted"
+        assert chosen.scores["gain"]["factor"] > 5
+        assert "held out, but its verdict is" in chosen.reason
+
     def test_what_is_not_gaussian_stays_linear(self):
         """Stationary Laplace sources: nothing that a factor model could tell them apart by."""
         x = mixed("laplace", 0, n_channels=5, noise=0.02)
