@@ -15,7 +15,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.missing import impute
+from sourcesep.ivae.missing import check_values, impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
@@ -43,13 +43,15 @@ class IVAE(
         Number of sources; the numerical rank of X by default.
     mixing : str or tuple of str
         Family of the decoder p(x|z): ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
-        ``"underdetermined"``, ``"nonlinear"`` or ``"amortised"``. ``"auto"`` is linear; where
+        ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"``. ``"auto"`` is
+        linear; where
         the linear components still depend on each other, post-nonlinear or nonlinear if one
         of them fits better and its components can be told apart. A tuple is what ``"auto"``
         chooses among instead. ``"convolutive"`` is for rooms, rows are then samples in time
         and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need torch
-        (``pip install sourcesep[nonlinear]``). ``"amortised"`` has noise in every channel,
-        takes NaN in X for missing, and needs u wherever it is given X.
+        (``pip install sourcesep[nonlinear]``). ``"factor"`` and ``"amortised"`` have noise in
+        every column, are for fewer sources than columns, and take NaN in X for missing;
+        ``"amortised"`` needs u wherever it is given X.
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.
@@ -192,6 +194,7 @@ class IVAE(
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
         x = X.T
+        check_values(x)
         chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
@@ -307,9 +310,10 @@ class IVAE(
 
     def _accepts_missing(self, is_fit: bool) -> bool:
         """Whether NaN may be in X: a fit may have ended in another family than asked for."""
-        asked = self.mixing if isinstance(self.mixing, str) else ""
-        family = FAMILIES.get(asked) if is_fit else self.model_
-        return family is not None and family.accepts_missing
+        if not is_fit:
+            return self.model_.accepts_missing
+        asked = (self.mixing,) if isinstance(self.mixing, str) else self.mixing
+        return any(name in FAMILIES and FAMILIES[name].accepts_missing for name in asked)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -332,7 +336,7 @@ class IVAE(
             ensure_min_samples=2 if reset else 1,
         )
         checked: Array = X
-        check_magnitude(checked.min(), checked.max())
+        check_magnitude(np.fmin.reduce(checked, axis=None), np.fmax.reduce(checked, axis=None))
         return checked
 
     def _auxiliary(self, X: Array, u: Any, lengths: list[int] | None = None) -> Auxiliary:

@@ -14,8 +14,16 @@ from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.starts import band_signals
+from sourcesep.modulation import standard_errors, variance_ratios
 
-__all__ = ["CrossFit", "agreement", "cross_fit", "replica_agreement", "richness"]
+__all__ = [
+    "CrossFit",
+    "agreement",
+    "cross_fit",
+    "replica_agreement",
+    "richness",
+    "richness_of_variances",
+]
 
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
@@ -56,7 +64,7 @@ def cross_fit(
             fit = model.blank().fit(x[:, chosen], u.take(chosen), rng)
         except SettingsError:  # the number that all of the data have does not suit their half
             return None
-        if fit.is_invertible:
+        if not fit.needs_u:
             other = fit.posterior(x).mean
         else:  # its prior knows this half's labels only
             other = fit.refit_prior(x, u).posterior(x, u).mean
@@ -152,6 +160,31 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
             turned = likelihood(part, turn).sum(axis=0)
             gain[part[1]] += (value[[i, j]].sum(axis=0) - turned) / len(fits)
         weakest[[i, j]] = np.minimum(weakest[[i, j]], _standard_errors(gain))
+    return weakest
+
+
+def richness_of_variances(u: Auxiliary, fits: list[CrossFit]) -> Array:
+    """Evidence that the variances of every two components change with u in different ways.
+
+    For models in which nothing else tells components apart; on samples that the map has
+    not seen. See `sourcesep.modulation.variance_ratios`.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+        In standard errors, against the component that it is most easily confused with.
+    """
+    errors = []
+    for fit in fits:
+        found = [
+            variance_ratios(fit.outputs[which][:, fit.half != which], u.take(fit.half != which))
+            for which in (0, 1)
+        ]
+        scatter, freedom = found[0][0] + found[1][0], found[0][1] + found[1][1]
+        errors.append(standard_errors(scatter, freedom) if freedom else 0 * scatter)
+    mean = np.mean(errors, axis=0)
+    np.fill_diagonal(mean, np.inf)
+    weakest: Array = mean.min(axis=1)
     return weakest
 
 

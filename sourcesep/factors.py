@@ -96,11 +96,20 @@ def _power_changes(recording: Recording) -> NDArray[np.int64]:
     if n_frames < 2:
         return np.array([0, n_times])
     starts = np.arange(n_frames) * size
-    energy = np.array([np.add.reduceat((row - row.mean()) ** 2, starts) for row in data])
+    energy = np.array([np.add.reduceat(_squares(row), starts) for row in data])
     power = energy / np.diff(np.append(starts, n_times))
     # 60 dB below a channel's mean counts as silence.
     log_power = np.log(power + 1e-6 * power.mean(axis=1, keepdims=True))
     return np.concatenate([[0], windows.change_points(log_power.T) * size, [n_times]])
+
+
+def _squares(row: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distance from the mean; where a value is missing, what it is on average."""
+    squares: NDArray[np.float64] = (row - np.nanmean(row)) ** 2
+    missing = np.isnan(squares)
+    if missing.any():
+        squares[missing] = squares[~missing].mean()
+    return squares
 
 
 def _stretches(bounds: Sequence[NDArray[np.int64]], recordings: Sequence[Recording]) -> Scale:
@@ -152,32 +161,58 @@ def _titles(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _column(term: Term, recordings: Sequence[Recording]) -> Factor:
-    columns = {}
-    for name in term.arguments:
-        parts: list[NDArray[Any]] = []
-        for recording in recordings:
-            if name not in recording.columns:
-                close = difflib.get_close_matches(name, recording.columns, n=1)
-                known = ", ".join(recording.columns) or "none"
-                raise SettingsError(
-                    f"aux={str(term)!r}: no column {name!r}; "
-                    f"{f'did you mean {close[0]!r}? There' if close else 'there'} are: {known}"
-                )
-            if name in recording.names and not parts:
-                warnings.warn(
-                    f"aux={str(term)!r}: column {name!r} is also a channel that is separated, "
-                    "and u should be known beside the signal; leave it out of columns",
-                    SourcesepWarning,
-                    stacklevel=2,
-                )
-            parts.append(np.asarray(recording.columns[name]))
-            if parts[-1].shape != (recording.n_times,):
-                raise InputError(
-                    f"column {name!r} has shape {parts[-1].shape}: must have a value for each of "
-                    f"the {recording.n_times} samples"
-                )
-        columns[name] = np.concatenate(parts)
+    columns = {name: _named(term, name, recordings) for name in term.arguments}
     return from_values(columns, are_labels=False)
+
+
+def _named(term: Term, name: str, recordings: Sequence[Recording]) -> NDArray[Any]:
+    """One column of all recordings."""
+    parts: list[NDArray[Any]] = []
+    for recording in recordings:
+        if name not in recording.columns:
+            close = difflib.get_close_matches(name, recording.columns, n=1)
+            known = ", ".join(recording.columns) or "none"
+            raise SettingsError(
+                f"aux={str(term)!r}: no column {name!r}; "
+                f"{f'did you mean {close[0]!r}? There' if close else 'there'} are: {known}"
+            )
+        if name in recording.names and not parts:
+            warnings.warn(
+                f"aux={str(term)!r}: column {name!r} is also a channel that is separated, "
+                "and u should be known beside the signal; leave it out of columns",
+                SourcesepWarning,
+                stacklevel=2,
+            )
+        parts.append(np.asarray(recording.columns[name]))
+        if parts[-1].shape != (recording.n_times,):
+            raise InputError(
+                f"column {name!r} has shape {parts[-1].shape}: must have a value for each of "
+                f"the {recording.n_times} samples"
+            )
+    return np.concatenate(parts)
+
+
+def _year(term: Term, recordings: Sequence[Recording]) -> Factor:
+    name, span = (*term.arguments, "1")[:2]
+    years = [
+        _year_of(cell, name, row)
+        for row, cell in enumerate(_named(term, name, recordings).tolist(), 1)
+    ]
+    first = np.array(years, dtype=np.int64) // int(span) * int(span)
+    begins, labels = np.unique(first, return_inverse=True)
+    names = (f"{a}" if int(span) == 1 else f"{a}-{a + int(span) - 1}" for a in begins.tolist())
+    return Factor((Scale(labels.astype(np.int64), tuple(names)),))
+
+
+def _year_of(cell: object, name: str, row: int) -> int:
+    """The year of a date: 1990-03-01, 1990-03, 1990."""
+    found = re.match(r"\s*(\d{4})(?=-\d\d|(\.0)?\s*$)", str(cell))
+    if found is None:
+        raise InputError(
+            f"column {name!r}, row {row} ({cell!r}): no year is read from it; write dates as "
+            "1990-03-31, or years as 1990"
+        )
+    return int(found[1])
 
 
 # Events: annotations and files
@@ -309,6 +344,7 @@ FACTORS: dict[str, Callable[[Term, Sequence[Recording]], Factor]] = {
     "adaptive": _adaptive,
     "annotations": _annotations,
     "column": _column,
+    "year": _year,
     "folder": _folder,
     "file": _file,
     "recording": _recording,

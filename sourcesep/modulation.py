@@ -1,4 +1,4 @@
-"""Own modulation: what tells the components of a nonlinear mixture apart, or nothing does."""
+"""Whether u moves each component in its own way: the condition under which they are unique."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import block_folds
 from sourcesep.ivae.model import Array
 
-__all__ = ["own_modulation"]
+__all__ = ["own_modulation", "standard_errors", "variance_ratios"]
 
 SILENCE = 1e-12
 """Least power of a label, where a component's overall power is near 1."""
 NOISE_ALONE = 2.0
 """Singular values of profiles may be this many times what noise is expected to make of them,
 and still be noise: weights on such a direction would only amplify it."""
+LONGEST_BLOCK = 8
+"""Samples that may hang together; what varies from one such block to the next is noise."""
+BLOCKS_A_LABEL = 4
+"""At least, on average, however short they then are."""
 
 
 def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
@@ -98,3 +102,82 @@ def _profiles(
         return np.log(np.maximum(power, SILENCE))
     variance = np.maximum(power - mean**2, SILENCE)
     return np.concatenate([np.log(variance), mean], axis=1)
+
+
+def variance_ratios(z: Array, u: Auxiliary) -> tuple[Array, int]:
+    """Test for every two components whether the ratio of their variances changes with u.
+
+    A linear mixture of sources that are Gaussian given u is undone if and only if it does
+    for every two (Belouchrani et al. 1997; Pham & Cardoso 2001). How far the ratio's
+    logarithm scatters from label to label is compared with how far it would by noise alone,
+    which is read off blocks of neighbouring samples: heavy tails and samples that hang
+    together for less than a block count as noise.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        Components, by a map that was fitted to other samples and does not know u.
+    u : Auxiliary
+        Every sample has a label.
+
+    Returns
+    -------
+    scatter : ndarray of shape (n_components, n_components)
+        About chi-squared where there is nothing to find.
+    freedom : int
+        Its degrees of freedom; 0 where fewer than two labels have samples enough.
+    """
+    with_mean = not u.is_time
+    counts = np.bincount(u.labels, minlength=u.n_labels)
+    chosen = np.flatnonzero(counts[u.labels] >= 2 + with_mean)
+    order = chosen[np.argsort(u.labels[chosen], kind="stable")]
+    labels, z = np.unique(u.labels[order], return_inverse=True)[1], z[:, order]
+    counts = np.bincount(labels)
+    if len(counts) < 2:
+        return np.zeros((len(z), len(z))), 0
+    if with_mean:
+        z = z - _profiles(z, labels, len(counts), with_mean=True)[:, len(z) :].T[:, labels]
+    size = int(np.clip(len(labels) // (BLOCKS_A_LABEL * len(counts)), 1, LONGEST_BLOCK))
+    position = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]
+    begins = np.flatnonzero(position % size == 0)
+    blocks, owner = np.add.reduceat(z**2, begins, axis=1) + SILENCE, labels[begins]
+    power = _label_sums(blocks, owner)
+    freedom = counts - with_mean
+    log_variance = np.log(power / freedom)
+    ratio = log_variance[:, None] - log_variance
+    ratio -= (ratio @ freedom / freedom.sum())[:, :, None]
+    noise = _jackknife(blocks, power, owner, freedom)
+    noise = np.diag(noise)[:, None] + np.diag(noise) - 2 * noise
+    return ratio**2 @ freedom / np.maximum(noise, SILENCE), len(counts) - 1
+
+
+def _jackknife(
+    blocks: Array, power: Array, owner: NDArray[np.int64], freedom: NDArray[np.int64]
+) -> Array:
+    """Covariance of log-variances, were a label a single sample, (n_components, n_components).
+
+    By how much leaving out a block of a label changes it (Miller 1974): this counts one
+    large value in full, as its share of the variance that it makes itself does not.
+    """
+    number = np.bincount(owner)
+    several = number[owner] > 1
+    blocks, owner = blocks[:, several], owner[several]
+    if not len(owner):
+        return np.zeros((len(blocks), len(blocks)))
+    left = np.log(power[:, owner] - blocks)
+    left -= (_label_sums(left, owner, len(number)) / np.maximum(number, 1))[:, owner]
+    weight = freedom[owner] * (1 - 1 / number[owner])
+    covariance: Array = (weight * left) @ left.T / np.count_nonzero(number > 1)
+    return covariance
+
+
+def _label_sums(rows: Array, labels: NDArray[np.int64], n_labels: int = 0) -> Array:
+    """Sums within each label, (n_rows, n_labels)."""
+    return np.stack([np.bincount(labels, row, n_labels) for row in rows])
+
+
+def standard_errors(scatter: Array, freedom: int) -> Array:
+    """Chi-squared values as standard normal ones (Wilson & Hilferty 1931)."""
+    spread = 2 / (9 * freedom)
+    errors: Array = (np.cbrt(scatter / freedom) - 1 + spread) / np.sqrt(spread)
+    return errors

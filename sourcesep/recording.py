@@ -21,6 +21,7 @@ from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.samples import Samples, Stamp, Summary, check_unchanged, pieces, summarise
 
 __all__ = [
+    "SUFFIXES",
     "Event",
     "Kind",
     "Recording",
@@ -29,6 +30,7 @@ __all__ = [
     "from_array",
     "longest_in_memory",
     "read",
+    "suffix_of",
 ]
 
 Kind = Literal["audio", "eeg", "table", "array"]
@@ -105,8 +107,9 @@ class Recording:
     Parameters
     ----------
     data : ndarray, or Samples, of shape (n_channels, n_times)
-        Samples as float64; audio in [-1, 1], EEG in volts, tables as given. A long audio
-        file's are read when they are sliced; ``data[:]`` reads them all.
+        Samples as float64; audio in [-1, 1], EEG in volts, tables as given, NaN where a table
+        or an array has no value. A long audio file's are read when they are sliced;
+        ``data[:]`` reads them all.
     sfreq : float
         Samples a second (1 for tables: a row is a step).
     names : tuple of str
@@ -164,6 +167,8 @@ class Recording:
             )
         low, high = self.summary.low, self.summary.high
         good = np.isfinite(low) & np.isfinite(high)
+        if self.kind in ("audio", "eeg"):
+            good &= self.summary.missing == 0
         bad = [n for n, is_good in zip(self.names, good, strict=True) if not is_good]
         if bad:
             raise InputError(
@@ -228,6 +233,21 @@ class Recording:
         moved = tuple(replace(e, onset=e.onset - span.start / self.sfreq) for e in self.events)
         columns = {name: values[span] for name, values in self.columns.items()}
         return replace(self, data=self.data[:, span], events=moved, columns=columns)
+
+    def check_missing(self, cure: str) -> None:
+        """Refuse missing values, naming the channels that have some."""
+        missing = self.summary.missing
+        if missing.any():
+            where = f"{self.path.name}: " if self.path is not None else ""
+            named = [
+                f"{name} ({count})"
+                for name, count in zip(self.names, missing.tolist(), strict=True)
+                if count
+            ]
+            raise InputError(
+                f"{where}NaN or missing values in channel {', '.join(named[:5])}"
+                f"{' ...' if len(named) > 5 else ''}: {cure}"
+            )
 
     def check_unchanged(self) -> None:
         """Refuse to go on with a file that is not any more what was read."""

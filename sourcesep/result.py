@@ -107,10 +107,10 @@ class Separation:
             Every source as the channels hear it.
         """
         model = self.ivae.model_
-        energy = np.zeros(self.n_components)
+        energy = np.zeros((self.n_components, self.recording.n_channels))
         for x, u, _, core in self._pieces():
             mixture, images = model.mixture(x), model.images(x, u)[:, :, core]
-            energy += [np.vdot(image, image) for image in images]
+            energy += np.einsum("kct,kct->kc", images, images)
             yield mixture[:, core], images
         self._energy = energy  # whoever has gone through all blocks need not do it again
 
@@ -175,13 +175,19 @@ class Separation:
 
     @property
     def explained_power(self) -> list[float | None]:
-        """Mean power of each image, as a share of the channels' mean variance."""
+        """Mean power of each image, as a share of the channels' mean variance.
+
+        Columns of tables, which have units of their own, count alike.
+        """
         if self._energy is None:
             deque(self.blocks(), maxlen=0)
-        recording = self.recording
-        total = float(recording.summary.variance.mean())
-        power = np.asarray(self._energy) / (recording.n_channels * recording.n_times)
-        return [round(float(p) / total, 6) if total else None for p in power]
+        variance = self.recording.summary.variance
+        power = np.asarray(self._energy) / self.recording.n_times
+        if self.recording.kind == "table":
+            power = power[:, variance > 0] / variance[variance > 0]
+            variance = np.ones(1)
+        total = float(variance.mean())
+        return [round(float(p) / total, 6) if total else None for p in power.mean(axis=1)]
 
     def result(self) -> dict[str, Any]:
         """Everything that result.json says, but for what writing adds."""
@@ -214,6 +220,16 @@ class Separation:
             "judged_on": self._judged_on,
             "warnings": self.warnings,
         }
+
+    @cached_property
+    def prior_here(self) -> tuple[tuple[str, ...], Array, Array]:
+        """p(z|u) of this recording: labels, and mean and variance, (n_labels, n_components)."""
+        model, u = self.ivae.model_, self.u
+        if not u.is_time:
+            return self.ivae.u_names_ or (), *model.prior_moments()
+        if self.settings["model"] is not None:  # its stretches were those of another recording
+            model = model.refit_prior(self.recording.excerpt(), u)
+        return u.scales[0].names, *model.prior_moments()
 
     @property
     def _judged_on(self) -> str:

@@ -127,9 +127,11 @@ class Summary:
     Parameters
     ----------
     low, high : ndarray of shape (n_channels,)
-        Least and largest sample; NaN or infinite if any is.
+        Least and largest sample; infinite if any is, NaN if all are.
     mean, variance : ndarray of shape (n_channels,)
-        Of all samples.
+        Of all samples that are not NaN.
+    missing : ndarray of int, shape (n_channels,)
+        How many are NaN.
     spans : list of slice
         The pieces it was summed up from.
     power : ndarray of shape (n_spans,)
@@ -140,6 +142,7 @@ class Summary:
     high: Array
     mean: Array
     variance: Array
+    missing: NDArray[np.int64]
     spans: list[slice]
     power: Array
 
@@ -156,13 +159,23 @@ def summarise(data: Samples, size: int) -> Summary:
     with np.errstate(invalid="ignore", over="ignore"):  # whoever reads it looks at low and high
         for x, span, _ in pieces(data, size):
             spans.append(span)
+            count = np.full(len(x), x.shape[1])
             mean = x.mean(axis=1)
             rest = x - mean[:, None]
-            variance = np.einsum("ct,ct->c", rest, rest) / x.shape[1]
-            facts.append([x.min(axis=1), x.max(axis=1), mean, variance])
-        low, high, means, variances = np.array(facts).transpose(1, 0, 2)
-        weights = np.array([span.stop - span.start for span in spans]) / data.shape[1]
-        mean = weights @ means
-        variance = weights @ (variances + (means - mean) ** 2)
-    power = variances.sum(axis=1)
-    return Summary(low.min(axis=0), high.max(axis=0), mean, variance, spans, power)
+            gaps = np.isnan(mean)
+            if gaps.any():  # missing, or both infinities
+                there = ~np.isnan(x[gaps])
+                count[gaps] = there.sum(axis=1)
+                total = np.where(there, x[gaps], 0.0).sum(axis=1)
+                mean[gaps] = total / np.maximum(count[gaps], 1)
+                rest[gaps] = np.where(there, x[gaps] - mean[gaps, None], 0.0)
+            variance = np.einsum("ct,ct->c", rest, rest) / np.maximum(count, 1)
+            low, high = np.fmin.reduce(x, axis=1), np.fmax.reduce(x, axis=1)
+            facts.append([low, high, mean, variance, count])
+        low, high, means, variances, counts = np.array(facts).transpose(1, 0, 2)
+        shares = counts / np.maximum(counts.sum(axis=0), 1)
+        mean = (shares * means).sum(axis=0)
+        variance = (shares * (variances + (means - mean) ** 2)).sum(axis=0)
+    missing = data.shape[1] - counts.sum(axis=0).astype(np.int64)
+    low, high = np.fmin.reduce(low, axis=0), np.fmax.reduce(high, axis=0)
+    return Summary(low, high, mean, variance, missing, spans, variances.sum(axis=1))

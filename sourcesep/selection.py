@@ -15,15 +15,16 @@ from sourcesep.exceptions import InputError, MissingDependencyError, SettingsErr
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
-from sourcesep.ivae.heldout import block_folds, excerpt
+from sourcesep.ivae.factor import FactorModel
+from sourcesep.ivae.heldout import EXCERPT, block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.missing import impute
+from sourcesep.ivae.missing import fill, impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
-from sourcesep.verdict import MISFITS, Verdict, judge
+from sourcesep.verdict import LABELS, MISFITS, Verdict, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
 
@@ -34,6 +35,7 @@ FAMILIES: dict[str, type[Model]] = {
         PostNonlinearModel,
         ConvolutiveModel,
         UnderdeterminedModel,
+        FactorModel,
         CouplingModel,
         AmortisedModel,
     )
@@ -53,6 +55,10 @@ PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 N_FOLDS = 5
 MOST_NUMBERS = 12
 """Numbers of components that are tried when none is given."""
+PATIENCE = 3
+"""Numbers one after another that are worse than one before: more factors would be, too."""
+FEWER = 8_000
+"""Samples on which a number is chosen where values are missing: each has a pattern of its own."""
 FEWEST_SAMPLES = 8
 """A quarter of a recording must still say something of its variances."""
 SAMPLES_PER_COMPONENT = 2
@@ -93,9 +99,11 @@ def select(
     """Fit the family that was asked for, or the one that fits best.
 
     The linear family is always fitted, but where more sources than the rank of x may be
-    asked for. Another one takes its place if its own verdict is not "not identifiable", and,
-    under ``auto``, if it also beats the one before by more than `MARGIN` on held-out blocks
-    of every label, and leaves less dependence.
+    asked for, or where values are missing and the factor family may be. Another one takes
+    its place if its own verdict is not "not identifiable", and, under ``auto``, if it also
+    beats the one before by more than `MARGIN` on held-out blocks of every label, and leaves
+    less dependence. The factor family, which leaves noise out of the components, only must
+    not be beaten, in likelihood or by a better verdict.
 
     Parameters
     ----------
@@ -116,20 +124,29 @@ def select(
         If a setting is unknown, or cannot be for this x.
     """
     families = _families(mixing)
-    filled = impute(x)
-    check(filled, u, settings.n_components)
+    check(fill(x), u, settings.n_components)
 
     def fitted(name: str) -> Selection:
-        family = FAMILIES[name]
-        given = x if family.accepts_missing else filled
-        model = family.configured(settings).fit(given, u, rng)
-        verdict = judge(model, given, u, settings.sfreq, rng)
-        return Selection(model, verdict, f"{name} mixing, {model.choice}", {name: model.scores})
+        family, asked, scores = FAMILIES[name], settings, {}
+        if asked.n_components is None and "noise" in family.mends:
+            number, scores["n_components"] = choose_n_components(
+                x, u, rng, standardise=asked.standardise, families=(name,)
+            )
+            asked = replace(asked, n_components=number)
+        given = x if family.accepts_missing else impute(x)
+        model = family.configured(asked).fit(given, u, rng)
+        verdict = judge(model, given, u, asked.sfreq, rng)
+        reason = f"{name} mixing, {model.choice}"
+        return Selection(model, verdict, reason, scores | {name: model.scores})
 
     candidates = (mixing,) if isinstance(mixing, str) and mixing != "auto" else families
     crowded = [name for name in candidates if FAMILIES[name].may_exceed_rank]
     if crowded and _exceeds_rank(settings.n_components, x, u):
         return fitted(crowded[0])  # there is no linear fit of so many sources to give instead
+    noisy = [name for name in candidates if "noise" in FAMILIES[name].mends]
+    if noisy and np.isnan(x).any():
+        chosen = fitted(noisy[0])
+        return replace(chosen, reason=f"{chosen.reason}: it needs no value that is missing")
     linear = fitted(LinearModel.family)
     if isinstance(mixing, str) and mixing not in ("auto", LinearModel.family):
         asked = fitted(mixing)
@@ -145,7 +162,7 @@ def select(
         return replace(linear, reason=reason, scores=linear.scores | asked.scores)
     best = linear
     for name in families:
-        if _calls_for(FAMILIES[name], best):
+        if _calls_for(FAMILIES[name], best, x):
             best = _better(best, fitted, name, x, u, rng)
     return best
 
@@ -167,8 +184,10 @@ def _exceeds_rank(n_components: int | None, x: Array, u: Auxiliary) -> bool:
     return n_components > numerical_rank(x if u.used.all() else x[:, u.used])
 
 
-def _calls_for(family: type[Model], found: Selection) -> bool:
+def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
     """Whether what a fit leaves behind is what the family mends."""
+    if "noise" in family.mends:
+        return found.model.n_components < numerical_rank(x)
     if found.model.n_components == 1:
         return family.may_exceed_rank
     wrong = found.verdict.misfit
@@ -191,7 +210,7 @@ def _better(
         rich = fitted(name)
     except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
-    if rich.model.matrices is not None:
+    if rich.model.matrices is not None and not rich.model.is_linear:
         return replace(simple, reason=f"{simple.reason}; {name} found no curve")
     if simple.model.n_components == 1:
         return rich
@@ -199,19 +218,24 @@ def _better(
     scores = simple.scores | rich.scores
     scores["gain"] = scores.get("gain", {}) | {name: gain}
     found = f"{gain:.3f} nats a sample, held out"
-    crowded = rich.model.may_exceed_rank
-    if rich.verdict.label == "not identifiable":
+    crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
+    least = max(MARGIN, 2 * deviation)
+    if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
+        flaw = f"gains {found}, but its verdict is {rich.verdict.label}"
+    elif rich.verdict.label == "not identifiable" and not noisy:
         flaw = f"gains {found}, but nothing tells its components apart"
-    elif gain <= max(MARGIN, 2 * deviation):
+    # fewer components than channels leave something that is noise: saying so needs no gain
+    elif gain <= (-least if noisy else least):
         flaw = f"gains {found}: not enough"
     elif crowded and rich.model.n_components <= simple.model.n_components:
         flaw = "finds no more sources than there are channels"
-    # what too few channels leave open, posterior means share: they do depend on each other
-    elif not crowded and max(rich.verdict.misfit) >= max(simple.verdict.misfit):
+    # what too few channels or noise leave open, posterior means share, and depend on each other
+    elif not (crowded or noisy) and max(rich.verdict.misfit) >= max(simple.verdict.misfit):
         flaw = f"gains {found}, but leaves as much dependence"
     else:
-        reason = f"{rich.reason}: better than {simple.model.family} by {found}"
-        return replace(rich, reason=reason, scores=scores)
+        how = "better than" if gain > 0 else "leaves noise out, and by chance worse than"
+        reason = f"{rich.reason}: {how} {simple.model.family} by {abs(gain):.3f} nats a sample, "
+        return replace(rich, reason=f"{reason}held out", scores=scores)
     return replace(simple, reason=f"{simple.reason}; {name} {flaw}", scores=scores)
 
 
@@ -283,14 +307,29 @@ def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:
 
 
 def choose_n_components(
-    x: Array, u: Auxiliary, rng: np.random.Generator, *, standardise: bool = True
+    x: Array,
+    u: Auxiliary,
+    rng: np.random.Generator,
+    *,
+    standardise: bool = True,
+    families: Sequence[str] = (LinearModel.family,),
 ) -> tuple[int, dict[str, float]]:
     """Choose the number of components by held-out ELBO.
 
-    What is left of x counts as an isotropic Gaussian within its rank, so that the ELBO
-    of any number is a likelihood of the same data. Fewer win unless they are beaten by
-    `MARGIN` and by two standard errors: numbers that describe x equally well differ in
-    nothing but chance.
+    What the linear family leaves of x counts as an isotropic Gaussian within its rank, and
+    what the factor family leaves is noise, so that the ELBO of any number is a likelihood
+    of the same data. Fewer win unless they are beaten by `MARGIN` and by two standard
+    errors: numbers that describe x equally well differ in nothing but chance.
+
+    Parameters
+    ----------
+    x, u, rng
+        As for `select`.
+    standardise : bool
+        Whether channels of different units count alike.
+    families : sequence of str
+        Of these the likeliest counts, for every number; of x with missing values only
+        those that accept them.
 
     Returns
     -------
@@ -304,27 +343,48 @@ def choose_n_components(
     InputError, SettingsError
         If x is constant, or too short for even one component (see `check`).
     """
-    check(x, u, n_components=1)
+    check(fill(x), u, n_components=1)
     if not u.used.all():
         x, u = x[:, u.used], u.take(u.used)
-    x, u = x[:, excerpt(u)], u.take(excerpt(u))
+    missing = bool(np.isnan(x).any())
+    keep = excerpt(u, most=FEWER if missing else EXCERPT)
+    x, u = x[:, keep], u.take(keep)
     held = block_folds(u.labels, u.n_labels, N_FOLDS) == 0
-    train = u.take(~held)
-    most = min(numerical_rank(x[:, ~held]), u.n_times // SAMPLES_PER_COMPONENT)
-    if most == 0:
+    train, seen = u.take(~held), x[:, ~held]
+    rank = numerical_rank(fill(seen))
+    if rank == 0:
         raise InputError("every channel is constant (silent): there is nothing to separate")
-    numbers = np.arange(1, most + 1)
-    if most > MOST_NUMBERS:
-        numbers = np.unique(np.geomspace(1, most, MOST_NUMBERS).round().astype(int))
-    values = {}
+    configured = Settings(shapes=SHAPES, standardise=standardise)
+    values: dict[int, Array] = {}
     with threadpool_limits(limits=1, user_api="blas"):
-        for k in map(int, numbers):
-            model = LinearModel(k, starts=("segments",), standardise_channels=standardise)
-            model.fit(x[:, ~held], train, rng)
-            values[k] = model.log_density(x[:, held], u.take(held))
-    best = max(values.values(), key=np.mean)
-    chosen = min(k for k, value in values.items() if not _beats(best, value))
-    return chosen, {str(k): float(value.mean()) for k, value in values.items()}
+        for name in families:
+            family = FAMILIES[name]
+            if missing and not family.accepts_missing:
+                continue
+            noisy, best, behind = "noise" in family.mends, -np.inf, 0
+            for k in _numbers(min(rank - noisy, u.n_times // SAMPLES_PER_COMPONENT)):
+                model = family.configured(replace(configured, n_components=k))
+                density = model.fit(seen, train, rng).log_density(x[:, held], u.take(held))
+                if k not in values or density.mean() > values[k].mean():
+                    values[k] = density
+                behind = behind + 1 if density.mean() < best else 0
+                best = max(best, float(density.mean()))
+                if noisy and behind == PATIENCE:
+                    break
+    if not values:
+        raise InputError(
+            f"{rank} column that varies: a number of factors is chosen where there are two or more"
+        )
+    likeliest = max(values.values(), key=np.mean)
+    chosen = min(k for k, value in values.items() if not _beats(likeliest, value))
+    return chosen, {str(k): float(values[k].mean()) for k in sorted(values)}
+
+
+def _numbers(most: int) -> list[int]:
+    """Numbers of components to try, up to the largest."""
+    if most > MOST_NUMBERS:
+        return [*map(int, np.unique(np.geomspace(1, most, MOST_NUMBERS).round().astype(int)))]
+    return list(range(1, most + 1))
 
 
 def _beats(one: Array, other: Array) -> bool:

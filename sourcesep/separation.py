@@ -18,7 +18,7 @@ from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
 from sourcesep.output import sha256
-from sourcesep.recording import Recording, adapter_for, from_array, read
+from sourcesep.recording import SUFFIXES, Recording, adapter_for, from_array, read, suffix_of
 from sourcesep.result import Separation
 
 if TYPE_CHECKING:
@@ -28,11 +28,18 @@ __all__ = ["separate"]
 
 AUTO: dict[str, str | tuple[str, ...]] = {
     "eeg": "linear",
-    "table": "linear",
+    "table": ("linear", "factor"),
     "audio": ("linear", "post-nonlinear", "convolutive", "underdetermined"),
 }
 """What ``auto`` may choose among by the kind of recording: volume conduction is linear, columns
-of a table are no saturated sensors, and sound is bent by microphones and spread by rooms."""
+of a table are no saturated sensors but have noise of their own and gaps, and sound is bent by
+microphones and spread by rooms."""
+FAR_BEHIND = 1.0
+"""Nats a value: as if each lay e times as far from what is expected."""
+NO_GAPS = (
+    "needs every value; fill short gaps with interpolate=ROWS, leave those columns out, or take "
+    "mixing='factor', which allows for missing values"
+)
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
@@ -45,6 +52,7 @@ def separate(
     aux: str | ArrayLike | None = None,
     model: str | Path | IVAE | None = None,
     columns: str | Sequence[str] | None = None,
+    interpolate: int | None = None,
     kernel_size: int | None = None,
     quality: str = "normal",
     device: str = "auto",
@@ -61,19 +69,23 @@ def separate(
         best held-out ELBO.
     mixing : str
         Family of the decoder: ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
-        ``"underdetermined"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`). What ``"auto"``
-        chooses among depends on the kind of recording: linear for EEG and tables, the first
-        four for audio.
+        ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`).
+        What ``"auto"`` chooses among depends on the kind of recording: linear for EEG, linear
+        and factor for tables, the first four for audio.
     aux : str or array-like, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
-        ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
-        or labels or covariates themselves. By default segments of a length that suits
-        the kind of recording.
+        ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``year:NAME[,YEARS]``,
+        ``file:PATH``, joined by ``+``; or labels or covariates themselves. By default
+        segments of a length that suits the kind of recording.
     model : str, pathlib.Path or IVAE, optional
         Use this fitted model instead of fitting one; the recording must have the same
         channels, units and rate.
     columns : str or sequence of str, optional
-        Of a table, the columns to separate.
+        Of a table, the columns to separate; by default all that are neither times nor named
+        in `aux`.
+    interpolate : int, optional
+        Of a table, fill gaps of up to this many rows by straight lines first. What is still
+        missing then needs a family that allows for it: factor, or amortised.
     kernel_size : int, optional
         Taps of the mixing, for families that have memory (see `IVAE`).
     quality : {"fast", "normal", "best"}
@@ -109,7 +121,7 @@ def separate(
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
     from sourcesep.persistence import contract_of
-    from sourcesep.selection import choose_n_components
+    from sourcesep.selection import FAMILIES, choose_n_components
 
     begin = time.perf_counter()
     if isinstance(random_state, bool) or not (
@@ -119,11 +131,13 @@ def separate(
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
-        recording = _recording(source, columns)
+        recording = _recording(source, columns, interpolate, aux)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         if model is not None:
             ivae = _given(model, recording, n_components)
+            if not ivae.model_.accepts_missing:
+                recording.check_missing(f"this model has {ivae.model_.family} mixing, {NO_GAPS}")
             if not ivae.model_.is_invertible:
                 ivae, u = ivae.adapted(x.T, u=u)
             keep = excerpt(u, ivae.model_.memory)
@@ -131,15 +145,23 @@ def separate(
                 elbo = ivae.elbo(x.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():
                 raise InputError("the model makes infinite values of this recording: rescale it")
+            if recording.kind == "table":
+                _compare(ivae, elbo, recording)
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
+            family = AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing
+            among = (family,) if isinstance(family, str) else family
+            if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
+                recording.check_missing(f"mixing={mixing!r} {NO_GAPS}")
             if wanted is None and recording.kind == "table":
-                wanted, numbers = choose_n_components(x, u, np.random.default_rng(random_state))
+                rng = np.random.default_rng(random_state)
+                known = {"linear", "factor"} & set(among) or {"linear"}
+                wanted, numbers = choose_n_components(x, u, rng, families=sorted(known)[::-1])
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
-                mixing=AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing,
+                mixing=family,
                 sfreq=recording.sfreq,
                 standardise=table,
                 kernel_size=kernel_size,
@@ -158,6 +180,7 @@ def separate(
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
         "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
+        "interpolate": interpolate,
         "kernel_size": kernel_size,
         "quality": quality,
         "device": device,
@@ -167,13 +190,18 @@ def separate(
     return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds)
 
 
-def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
+def _recording(
+    source: Any, columns: str | Sequence[str] | None, interpolate: int | None, aux: Any
+) -> Recording:
     """Whatever was given, as a Recording."""
-    options = {} if columns is None else {"columns": columns}
+    given = {"columns": columns, "interpolate": interpolate}
+    options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
+        if isinstance(aux, str) and suffix_of(Path(source)) in SUFFIXES["table"]:
+            options["beside"] = [name for term in auxiliary.parse(aux) for name in term.columns]
         return read(source, **options)
-    if options:
-        raise SettingsError(f"columns={columns!r}: only files of tables have named columns")
+    for name, value in options.items():
+        raise SettingsError(f"{name}={value!r}: only files of tables take it; leave it out")
     if isinstance(source, Recording):
         return source
     if isinstance(source, tuple) and len(source) == 2:
@@ -202,6 +230,19 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
             "out, or fit anew without a model"
         )
     return ivae
+
+
+def _compare(ivae: IVAE, elbo: tuple[float, float], recording: Recording) -> None:
+    """Warn if rows of a table are much less likely than those that the model was fitted on."""
+    own = ivae.history_["reconstruction"][-1] - ivae.history_["kl"][-1]
+    behind = (own - (elbo[0] - elbo[1])) / recording.n_channels
+    if behind > FAR_BEHIND:
+        warnings.warn(
+            f"the model explains these rows worse than its own, by {behind:.1f} nats a value, as "
+            "if they were of another kind or in other units: fit anew, or convert them first",
+            SourcesepWarning,
+            stacklevel=3,
+        )
 
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:

@@ -16,6 +16,9 @@ labels (only combinations that occur get one):
 ``column:NAME[,NAME...]``
     Columns of a table. Text, truth values and whole numbers of few values give a label
     each value; other numbers are covariates, and quantile bins of them are the labels.
+``year:NAME[,YEARS]``
+    The calendar year of a column of dates (ISO 8601, or years as numbers); with YEARS,
+    stretches of so many, as in ``year:date,10`` for decades.
 ``file:PATH``
     A .npy array, or a .csv with a row a sample (with or without a header), or a .csv with
     the columns onset, duration (both in seconds) and label. Whole numbers are labels,
@@ -50,6 +53,12 @@ class Term:
 
     def __str__(self) -> str:
         return ":".join([self.name, ",".join(self.arguments)]) if self.arguments else self.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a table that it names."""
+        named = {"column": self.arguments, "year": self.arguments[:1]}
+        return named.get(self.name, ())
 
     @property
     def seconds(self) -> tuple[float, ...]:
@@ -144,7 +153,7 @@ def number(value: float) -> str:
 def _split(spec: str) -> Iterator[str]:
     """Split at each ``+``; in free text (a regex, a path) only at one before a term."""
     for text in _JOINT.split(spec.strip()):
-        if text.partition(":")[0].strip() in ("annotations", "column", "file"):
+        if text.partition(":")[0].strip() in ("annotations", "column", "file", "year"):
             yield text
         else:
             yield from text.split("+")
@@ -190,6 +199,17 @@ def _names(rest: str) -> tuple[str, ...]:
     return names
 
 
+def _year(rest: str) -> tuple[str, ...]:
+    name, comma, span = (part.strip() for part in rest.rpartition(","))
+    if not comma:
+        name, span = span, "1"
+    if not name:
+        raise ValueError("the column of dates is missing")
+    if not (span.isascii() and span.isdigit() and int(span) > 0):
+        raise ValueError(f"years={span} must be a whole number above 0")
+    return (name, str(int(span))) if int(span) > 1 else (name,)
+
+
 def _path(rest: str) -> tuple[str, ...]:
     if not rest:
         raise ValueError("the file's path is missing")
@@ -201,6 +221,7 @@ TERMS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "adaptive": _nothing,
     "annotations": _regex,
     "column": _names,
+    "year": _year,
     "folder": _nothing,
     "file": _path,
     "recording": _nothing,
@@ -212,6 +233,7 @@ _USAGE = {
     "adaptive": "write adaptive",
     "annotations": "write annotations or annotations:REGEX",
     "column": "write column:NAME or column:NAME,NAME",
+    "year": "write year:NAME or year:NAME,YEARS, as in year:date,10",
     "folder": "write folder",
     "file": "write file:PATH",
     "recording": "write recording",

@@ -17,23 +17,31 @@ the truth:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.evidence import agreement, cross_fit, replica_agreement, richness
+from sourcesep.evidence import (
+    agreement,
+    cross_fit,
+    replica_agreement,
+    richness,
+    richness_of_variances,
+)
 from sourcesep.ivae.heldout import draw_halves, excerpt
-from sourcesep.ivae.missing import impute
+from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
 
-__all__ = ["MISFITS", "Bounds", "Label", "Verdict", "judge"]
+__all__ = ["LABELS", "MISFITS", "Bounds", "Label", "Verdict", "judge"]
 
 Label = Literal["trusted", "doubtful", "not identifiable"]
+LABELS: tuple[Label, ...] = get_args(Label)
+"""From the best verdict to the worst."""
 
 RICH = 3.0
 """Least evidence, in standard errors, that tells a component from every other."""
@@ -157,7 +165,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     held = model.held_out(u)
     if held is not None:
         return _judge_restarts(model, x, u, held, sfreq)
-    filled = impute(x)
+    filled = fill(x)
     rank = min(model.n_components, numerical_rank(filled))
     keep = excerpt(u, model.memory)
     if model.memory > 1:
@@ -183,7 +191,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             nothing,
             Misfit(0.0, 0.0),
         )
-    rich = richness(z, u, fits, rng)
+    rich = richness_of_variances(u, fits) if model.only_variances else richness(z, u, fits, rng)
     agree = agreement(fits)
     wrong = misfit(z, sfreq)
     bounds = USUAL

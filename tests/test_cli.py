@@ -132,7 +132,7 @@ def make(kind):
         "objects.npy": np.array([[1, None]] * 9, object),
         "cube.npy": np.zeros((9, 2, 2)),
         "wide.npy": np.zeros((2, 9)),
-        "nan.npy": np.where(np.abs(x) > 0.05, np.nan, x).T,
+        "nan.npy": np.stack([np.full_like(x[0], np.nan), x[1]], axis=1),
         "constant.npy": 1 + 1e-15 * x.T,
     }
     if kind in text:
@@ -173,7 +173,7 @@ REFUSALS = {
     "noext": "input=noext: cannot read a file without suffix; known are .wav",
     "text.csv": "input=text.csv: column=b holds text (row 1: 'x'): only numbers can be separated",
     "booleans.csv": "input=booleans.csv: column=a holds text (row 1: 'True'): only numbers can",
-    "gap.csv": "input=gap.csv: column=b has a gap in row 2: missing values are not supported yet",
+    "gap.csv": "gap.csv: n_times=3: too few samples to find sources in, at least 8 are needed",
     "one column.csv": "input=one column.csv: 1 column of numbers (a): at least two are needed",
     "header only.csv": "input=header only.csv: no rows: a table needs a row for each sample",
     "ragged.csv": "input=ragged.csv: line 3 has 1 values, the first row has 2: every row needs",
@@ -185,7 +185,7 @@ REFUSALS = {
     "objects.npy": "input=objects.npy: not a readable .npy file of numbers (",
     "cube.npy": "input=cube.npy: shape=(9, 2, 2): a table has two axes, (rows, columns), and at",
     "wide.npy": "input=wide.npy: shape=(2, 9): more columns than rows; rows are samples and colu",
-    "nan.npy": "input=nan.npy: column=col0 has a gap in row",
+    "nan.npy": "input=nan.npy: column=col0 has no value at all: choose the other columns wit",
     "constant.npy": "constant.npy: every channel is constant (silent): there is nothing to separa",
     "junk.npy": "input=junk.npy: not a readable .npy file of numbers (",
     "junk.edf": "input=junk.edf: cannot be read (",

@@ -1,6 +1,7 @@
 """Each term of a SPEC says of the samples what it should, and refuses what it cannot use."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,18 @@ def test_adaptive_ignores_a_silent_channel_and_survives_digital_silence():
     data[0] = np.concatenate([half, -half[::-1]])  # of mean 0, so that silence stays 0
     u = build("adaptive", Recording(data, 8000.0, ("a", "b"), ("", ""), "audio"))
     assert (np.flatnonzero(np.diff(u.labels)) + 1).tolist() == [6400, 9600]
+
+
+def test_adaptive_sees_through_gaps():
+    whole = recording(4000, seed=3, kind="table")
+    loud = whole.data.copy()
+    loud[:, 2000:] *= 5
+    holed = loud.copy()
+    holed[0, 500:900] = holed[1, 1700:1760] = np.nan
+    for data in (loud, holed):
+        ends = np.flatnonzero(np.diff(build("adaptive", replace(whole, data=data)).labels))
+        assert np.abs(ends - 2000).min() <= 20
+        assert len(ends) <= 3
 
 
 def test_adaptive_never_crosses_recordings_and_needs_change_to_pass_the_check():
@@ -173,6 +186,32 @@ def test_numbers_of_few_values_are_not_cut():
     assert np.bincount(u.labels).tolist() == [25, 25, 50]
     assert u.scales[0].names == ("dose=0", "dose=.5", "dose=2")
     assert u.covariates.shape == (100, 1)
+
+
+@pytest.mark.parametrize(
+    ("dates", "years"),
+    [
+        (["1989-12-31", "1990-01-01", "1999-06-01T12:00", "2000-01"], [1989, 1990, 1999, 2000]),
+        ([1989, 1990, 1999, 2000], [1989, 1990, 1999, 2000]),
+        ([1989.0, 1990.0, 1999.0, 2000.0], [1989, 1990, 1999, 2000]),
+    ],
+)
+def test_years_and_decades_of_dates(dates, years):
+    r = recording(4, columns={"date": np.array(dates, dtype=object)})
+    assert named(build("year:date", r)) == [str(year) for year in years]
+    assert named(build("year:date,10", r)) == [
+        *("1980-1989", "1990-1999", "1990-1999", "2000-2009")
+    ]
+    assert not build("year:date", r).is_time
+
+
+@pytest.mark.parametrize("cell", ["1/2/1990", "90-01-01", "", "1990.5", "199012", np.nan])
+def test_what_is_no_date_has_no_year(cell):
+    r = recording(3, columns={"date": np.array(["1990", cell, "1991"], dtype=object)})
+    with pytest.raises(InputError, match=r"^column 'date', row 2 \(.*\): no year is read from it"):
+        build("year:date", r)
+    with pytest.raises(SettingsError, match="no column 'dat'; did you mean 'date'"):
+        build("year:dat", r)
 
 
 def test_a_column_that_is_also_a_channel_brings_a_warning():

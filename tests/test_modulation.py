@@ -1,10 +1,13 @@
 """Own modulation: found where each component has one, and nowhere else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.modulation import own_modulation
+from sourcesep.modulation import own_modulation, standard_errors, variance_ratios
 
 SEEDS = pytest.mark.parametrize("seed", range(5))
 
@@ -101,3 +104,52 @@ def test_labels_of_any_size(seed):
     held = rng.random(len(labels)) < 0.1
     assert own_modulation(noise(u, 2, seed), u, held).max() < 4
     assert own_modulation(profiles(u, 2, seed) * noise(u, 2, seed), u, held).min() > 4
+
+
+class TestVarianceRatios:
+    """Whether the variances of two components change in different ways."""
+
+    def errors(self, z, u):
+        found = standard_errors(*variance_ratios(z, u))
+        return found[np.triu_indices(len(z), 1)]
+
+    @SEEDS
+    @pytest.mark.parametrize("is_time", [True, False])
+    @pytest.mark.parametrize("d", [2, 4])
+    def test_of_modulated_components(self, d, is_time, seed):
+        u = labelled(8, 100, is_time)
+        assert self.errors(profiles(u, d, seed) * noise(u, d, seed), u).min() > 3
+
+    @pytest.mark.parametrize("what", ["white", "one for all", "hangs together", "heavy tails"])
+    @pytest.mark.parametrize("n_labels", [2, 8, 40])
+    def test_of_nothing_is_about_standard_normal(self, what, n_labels):
+        u = labelled(n_labels, 2400 // n_labels, is_time=False)
+        draws = []
+        for seed in range(60):
+            z = noise(u, 3, seed)
+            if what == "one for all":
+                z = 2 * profiles(u, 1, seed) * z
+            elif what == "hangs together":
+                z = lfilter([1.0], [1.0, -0.5], z, axis=1)
+            elif what == "heavy tails":
+                z = np.random.default_rng(seed).standard_t(6, z.shape)
+            draws.append(self.errors(z, u))
+        assert np.mean(draws) < 1
+        assert np.mean(np.array(draws) > 3) < 0.08
+        if what in ("white", "one for all"):
+            assert np.mean(draws) > -0.5
+            assert 0.7 < np.std(draws) < 1.3
+
+    def test_means_count_where_u_is_time_only(self):
+        """A mean of a label's own is no variance; in time it is signal."""
+        u = labelled(8, 200, is_time=False)
+        z = noise(u, 2, 0) + np.array([[3.0], [0.0]]) * profiles(u, 1, 1)
+        assert self.errors(z, u).max() < 3
+        assert self.errors(z, replace(u, is_time=True)).min() > 3
+
+    def test_two_labels_are_needed(self):
+        u = labelled(1, 500)
+        assert variance_ratios(noise(u, 2, 0), u)[1] == 0
+        labels = np.arange(500)
+        alone = Auxiliary((Scale(labels, tuple(map(str, labels))),), None, False, "u")
+        assert variance_ratios(noise(u, 2, 0), alone)[1] == 0

@@ -59,7 +59,26 @@ def test_a_summary_tells_what_is_not_finite():
     data[0, 7], data[2, 499] = np.nan, -np.inf
     summary = summarise(data, 100)
     good = np.isfinite(summary.low) & np.isfinite(summary.high)
-    assert good.tolist() == [False, True, False]
+    assert good.tolist() == [True, True, False]
+    assert summary.missing.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("size", [7, 100, 500])
+def test_what_is_missing_does_not_count(size):
+    data = noise(4, 500) + 5
+    data[0, 3:20], data[1, ::3], data[2] = np.nan, np.nan, np.nan
+    summary = summarise(data, size)
+    assert summary.missing.tolist() == [17, 167, 500, 0]
+    some = [0, 1, 3]
+    for found, expected in (
+        (summary.mean, np.nanmean),
+        (summary.variance, np.nanvar),
+        (summary.low, np.nanmin),
+        (summary.high, np.nanmax),
+    ):
+        np.testing.assert_allclose(found[some], expected(data[some], axis=1), rtol=1e-12)
+    assert np.isnan(summary.low[2])
+    assert not summary.constant.any()
 
 
 def test_a_stamp_tells_whether_a_file_changed(tmp_path):

@@ -133,6 +133,43 @@ class TestSelect:
         assert chosen.model.family == "post-nonlinear"
         assert chosen.reason == "post-nonlinear mixing, no curve"
 
+    def test_noise_is_left_out_where_there_is_room_for_it(self):
+        """Fewer components than channels, and no likelier as a matrix: a factor model."""
+        table = simulate.factors(missing=0, random_state=1)
+        x, u = table.observations.T, from_array(table.u, len(table.u))
+        both = ("linear", "factor")
+        asked = settings(n_components=6, standardise=True)
+        chosen = select(x, u, rng(), mixing=both, settings=asked)
+        linear = select(x, u, rng(), mixing="linear", settings=asked)
+        assert chosen.model.family == "factor"
+        assert chosen.scores["gain"]["factor"] > -0.02
+        a, b = (c.model.posterior(x, u).mean.T for c in (chosen, linear))
+        assert mcc(table.sources, a) > mcc(table.sources, b) + 0.002
+        whole = select(x[:6], u, rng(), mixing=both, settings=settings(standardise=True))
+        assert whole.model.family == "linear"
+
+    def test_a_better_verdict_is_kept(self):
+        """Likelier with noise, but as a matrix three components come out of either half again."""
+        from sklearn.datasets import load_breast_cancer
+
+        data = load_breast_cancer()
+        x = np.log(data.data + 1e-3 * data.data.mean(axis=0)).T
+        u = from_array(data.target, len(data.target))
+        asked = settings(n_components=3, standardise=True)
+        chosen = select(x, u, rng(), mixing=("linear", "factor"), settings=asked)
+        assert chosen.model.family == "linear"
+        assert chosen.verdict.label == "trusted"
+        assert chosen.scores["gain"]["factor"] > 5
+        assert "held out, but its verdict is" in chosen.reason
+
+    def test_what_is_not_gaussian_stays_linear(self):
+        """Stationary Laplace sources: nothing that a factor model could tell them apart by."""
+        x = mixed("laplace", 0, n_channels=5, noise=0.02)
+        both = ("linear", "factor")
+        chosen = select(x, in_time(x), rng(), mixing=both, settings=settings(n_components=3))
+        assert chosen.model.family == "linear"
+        assert chosen.verdict.label == "trusted"
+
     def test_what_cannot_be_tried_is_said(self):
         """Three channels of rank 2: no curves, a linear fit and the reason."""
         voices = [simulate.speech(4, random_state=80 + k) for k in range(2)]
@@ -244,6 +281,23 @@ class TestNumberOfComponents:
         number, scores = choose_n_components(x, in_time(x), rng())
         assert 1 <= number <= 25
         assert max(map(int, scores)) <= 25
+
+    @pytest.mark.parametrize("missing", [0.0, 0.2])
+    @pytest.mark.parametrize("seed", [5, 6])
+    def test_of_factors_with_noise_and_gaps(self, seed, missing):
+        table = simulate.factors(900, 9, 4, missing=missing, random_state=seed)
+        u = from_array(table.u, 900)
+        both = ("linear", "factor")
+        number, scores = choose_n_components(table.observations.T, u, rng(), families=both)
+        assert number == 4
+        assert scores["4"] == max(scores.values())
+
+    def test_a_single_column_that_varies_has_no_number_of_factors(self):
+        x = np.stack([rng().standard_normal(100), np.ones(100)])
+        with pytest.raises(InputError, match=r"^1 column that varies: a number of factors is"):
+            choose_n_components(
+                x, from_array(np.arange(100) // 10, 100), rng(), families=["factor"]
+            )
 
     def test_samples_left_out_do_not_count(self):
         x = mixed("modulated", 0, n=2, n_channels=4, noise=0.05)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sourcesep
-from sourcesep import IVAE, Recording, Separation, metrics, read, separate
+from sourcesep import IVAE, Recording, Separation, metrics, read, separate, simulate
 from sourcesep.auxiliary import Auxiliary, from_array
 from sourcesep.exceptions import (
     InputError,
@@ -162,7 +163,7 @@ class TestInput:
         x = x + 0.01 * x.std(axis=1, keepdims=True) * rng.standard_normal(x.shape)
         found = separate(table(tmp_path / "t.csv", x, "a,b,c"))
         assert found.n_components == 2
-        assert set(found.candidates) == {"n_components", "linear"}
+        assert set(found.candidates) == {"n_components", "linear", "factor", "gain"}
         assert set(found.candidates["n_components"]) == {"1", "2", "3"}
 
     @pytest.mark.parametrize(
@@ -226,7 +227,8 @@ class TestSettings:
             ({"aux": "annotations"}, "aux='annotations': no such annotation lasts any time"),
             ({"aux": "column:c"}, "aux='column:c': no column 'c'"),
             ({"aux": "recording"}, "needs several recordings"),
-            ({"columns": "a"}, "columns='a': only files of tables have named columns"),
+            ({"columns": "a"}, "columns='a': only files of tables take it"),
+            ({"interpolate": 3}, "interpolate=3: only files of tables take it"),
             ({"random_state": None}, "random_state=None: must be a whole number, 0 or more"),
             ({"random_state": -1}, "random_state=-1: must be a whole number, 0 or more"),
             ({"random_state": 1.0}, "random_state=1.0: must be"),
@@ -386,6 +388,7 @@ class TestResult:
             "model": None,
             "model_sha256": None,
             "columns": None,
+            "interpolate": None,
             "kernel_size": None,
             "quality": "normal",
             "device": "auto",
@@ -462,7 +465,7 @@ class TestResult:
         with pytest.warns(SourcesepWarning, match=r"^t\.csv: date kept as time"):
             found = separate(path, n_components=2)
         result = found.save(tmp_path / "r")
-        assert result["output"]["files"] == ["sources.csv", "loadings.csv"]
+        assert result["output"]["files"] == ["sources.csv", "loadings.csv", "prior.csv"]
         lines = (tmp_path / "r" / "sources.csv").read_text().splitlines()
         assert lines[0] == "date,IVAE000,IVAE001"
         written = np.array([line.split(",")[1:] for line in lines[1:]], float).T
@@ -474,7 +477,125 @@ class TestResult:
         result = found.save(tmp_path / "r")
         assert result["input"]["name"] is None
         assert result["input"]["sha256"] is None
-        assert result["output"]["files"] == ["sources.csv", "loadings.csv"]
+        assert result["output"]["files"] == ["sources.csv", "loadings.csv", "prior.csv"]
+
+
+class TestTables:
+    """Gaps, noise, regimes; and that numbers are in the units they are said to be in."""
+
+    @pytest.fixture
+    def simulated(self):
+        return simulate.factors(800, 8, 3, missing=0.1, random_state=30)
+
+    @pytest.fixture
+    def path(self, simulated, tmp_path):
+        unit = 10.0 ** np.arange(-4, 4)
+        rows = [
+            f"x{i},r{label}," + ",".join("" if np.isnan(v) else repr(v) for v in row)
+            for i, (label, row) in enumerate(
+                zip(simulated.u, (unit * simulated.observations).tolist(), strict=True)
+            )
+        ]
+        path = tmp_path / "t.csv"
+        path.write_text("\n".join(["code,regime," + ",".join("abcdefgh"), *rows]) + "\n")
+        return path
+
+    settings: ClassVar = {"columns": list("abcdefgh"), "aux": "column:regime"}
+
+    def test_gaps_make_it_a_factor_model(self, path, simulated, tmp_path):
+        found = separate(path, **self.settings)
+        assert found.verdict.label == "trusted"
+        assert found.n_components == 3
+        assert found.ivae.model_.family == "factor"
+        assert metrics.mcc(simulated.sources, found.sources.T) > 0.93
+        result = found.save(tmp_path / "r", report=True)
+        assert result["output"]["files"] == [
+            *("sources.csv", "loadings.csv", "prior.csv", "report.html")
+        ]
+        assert result["output"]["units"]["loadings.csv"].startswith("units of the column")
+        pairs = metrics.match_sources(simulated.sources, found.sources.T)
+        rows = (tmp_path / "r" / "loadings.csv").read_text().splitlines()[1:]
+        loadings = np.array([row.split(",")[1:] for row in rows], float)[:, pairs.components]
+        truth = simulated.loadings[:, pairs.sources] * 10.0 ** np.arange(-4, 4)[:, None]
+        spread = np.abs(truth).max(axis=1)[:, None]
+        np.testing.assert_allclose(loadings * pairs.signs / spread, truth / spread, atol=0.15)
+        prior = (tmp_path / "r" / "prior.csv").read_text().splitlines()
+        assert len(prior) == 1 + 3 * 8
+        assert prior[1].startswith("IVAE000,regime=r0,")
+
+    def test_what_is_u_is_not_separated(self, path, tmp_path):
+        lines = path.read_text().splitlines()
+        bare = tmp_path / "bare.csv"
+        bare.write_text("\n".join(line.partition(",")[2] for line in lines) + "\n")
+        found = separate(bare, n_components=3, aux="column:regime")
+        assert found.recording.names == tuple("abcdefgh")
+        with pytest.raises(InputError, match="column=regime holds text"):
+            separate(bare, n_components=3)
+
+    def test_power_is_a_share_of_every_columns_own(self, path):
+        found = separate(path, **self.settings)
+        assert 0.75 < sum(found.explained_power) < 1
+
+    @pytest.mark.parametrize("mixing", ["linear", "nonlinear"])
+    def test_other_families_need_every_value(self, path, mixing):
+        message = (
+            rf"^t\.csv: NaN or missing values in channel a \(\d+\), .*: mixing='{mixing}' "
+            r"needs every value; fill short gaps with interpolate=ROWS, leave those columns out, "
+            r"or take mixing='factor', which allows for missing values$"
+        )
+        with pytest.raises(InputError, match=message):
+            separate(path, mixing=mixing, **self.settings)
+
+    def test_so_does_a_model_of_theirs(self, path, tmp_path):
+        whole = separate((mixture(n=8, n_times=800), 1.0), n_components=2)
+        whole.ivae.contract_ = {}
+        with pytest.raises(InputError, match="this model has linear mixing, needs every value"):
+            separate(path, model=whole.ivae, columns=list("abcdefgh"))
+
+    def test_of_arrays_too(self, simulated):
+        with pytest.raises(InputError, match="missing values in channel ch0"):
+            separate((simulated.observations.T, 1.0))
+        found = separate((simulated.observations.T, 1.0), mixing="factor", n_components=3)
+        assert metrics.mcc(simulated.sources, found.sources.T) > 0.9
+
+    def test_filled_gaps_are_counted(self, path):
+        with pytest.warns(SourcesepWarning, match="values in gaps of up to 9 rows filled by"):
+            found = separate(path, interpolate=9, **self.settings)
+        assert found.settings["interpolate"] == 9
+        assert any("filled by straight lines" in line for line in found.warnings)
+
+    def test_a_saved_model_allows_for_gaps(self, path, tmp_path):
+        found = separate(path, **self.settings)
+        found.save_model(tmp_path / "m.safetensors")
+        again = separate(path, model=tmp_path / "m.safetensors", **self.settings)
+        np.testing.assert_allclose(again.sources, found.sources)
+        in_time = separate(
+            path, model=tmp_path / "m.safetensors", columns=self.settings["columns"]
+        )
+        assert metrics.mcc(in_time.sources.T, found.sources.T) > 0.95
+
+    def test_a_model_of_other_units_is_warned_of(self, path, tmp_path):
+        found = separate(path, **self.settings)
+        lines = path.read_text().splitlines()
+        other = tmp_path / "other.csv"
+        rows = [line.split(",") for line in lines[1:]]
+        scaled = [row[:2] + [v and repr(1000 * float(v)) for v in row[2:]] for row in rows]
+        other.write_text("\n".join([lines[0], *map(",".join, scaled)]) + "\n")
+        with pytest.warns(SourcesepWarning, match="explains these rows worse than its own, by"):
+            separate(other, model=found.ivae, **self.settings)
+        part = tmp_path / "part.csv"
+        part.write_text("\n".join([lines[0], *lines[300:500]]) + "\n")
+        separate(part, model=found.ivae, **self.settings)
+
+    def test_two_rows_and_a_label_with_one(self, path, tmp_path):
+        lines = path.read_text().splitlines()
+        short = tmp_path / "short.csv"
+        short.write_text("\n".join(lines[:3]) + "\n")
+        with pytest.raises(InputError, match=r"n_times=2: too few samples to find sources in"):
+            separate(short, **self.settings)
+        lines[1] = lines[1].replace(",r0,", ",alone,")
+        path.write_text("\n".join(lines) + "\n")
+        assert separate(path, **self.settings).verdict.label == "trusted"
 
 
 class TestSave:
@@ -584,7 +705,7 @@ def test_signatures_are_those_of_the_documentation():
     names = list(inspect.signature(separate).parameters)
     assert names == [
         *("source", "n_components", "mixing", "aux", "model", "columns"),
-        *("kernel_size", "quality", "device", "random_state"),
+        *("interpolate", "kernel_size", "quality", "device", "random_state"),
     ]
     assert isinstance(separate((mixture(n_times=1600), 10.0)), Separation)
     assert isinstance(separate((mixture(n_times=1600), 10.0)).recording, Recording)

@@ -18,6 +18,7 @@ argument = {
     "adaptive": st.just(""),
     "annotations": st.sampled_from(["", "stim", "a+", "sleep|wake", r"\d+:x", "x +y", "[+]z"]),
     "column": st.lists(word, min_size=1, max_size=3, unique=True).map(",".join),
+    "year": word.flatmap(lambda name: st.sampled_from([name, f"{name},10"])),
     "file": st.sampled_from(["u.csv", "some dir/u+v.npy", "C:\\x.npy"]),
     "folder": st.just(""),
     "recording": st.just(""),
@@ -66,6 +67,12 @@ def test_every_term_of_the_grammar_has_its_meaning():
             (Term("annotations", ("a.+b|c+",)), Term("segments", ("1",))),
             "annotations:a.+b|c++segments:1",
         ),
+        (
+            "year: my date , 010+segments:1",
+            (Term("year", ("my date", "10")), Term("segments", ("1",))),
+            "year:my date,10+segments:1",
+        ),
+        ("year:a+b,1", (Term("year", ("a+b",)),), "year:a+b"),
         ("annotations:x+foldered", (Term("annotations", ("x+foldered",)),), None),
         (
             "file:a+b,c:d.csv+adaptive",
@@ -79,7 +86,7 @@ def test_specs_are_read_as_meant(spec, terms, written):
     assert canonical(terms) == (written or spec)
 
 
-KNOWN = "segments, adaptive, annotations, column, folder, file, recording"
+KNOWN = "segments, adaptive, annotations, column, year, folder, file, recording"
 USAGE = "write segments:SECONDS or segments:SECONDS,SECONDS, as in segments:.5,2,8"
 
 
@@ -130,6 +137,16 @@ USAGE = "write segments:SECONDS or segments:SECONDS,SECONDS, as in segments:.5,2
             "column:a,a",
             "aux='column:a,a': a column is given twice in 'a,a'; "
             "write column:NAME or column:NAME,NAME",
+        ),
+        (
+            "year",
+            "aux='year': the column of dates is missing; write year:NAME or year:NAME,YEARS, "
+            "as in year:date,10",
+        ),
+        (
+            "year:a,b",
+            "aux='year:a,b': years=b must be a whole number above 0; write year:NAME or "
+            "year:NAME,YEARS, as in year:date,10",
         ),
         ("file", "aux='file': the file's path is missing; write file:PATH"),
     ],

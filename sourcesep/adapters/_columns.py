@@ -6,13 +6,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import InputError
 
-__all__ = ["Column", "from_array", "from_cells", "is_number"]
+__all__ = [
+    "DECIMAL_COMMA",
+    "Column",
+    "filled",
+    "from_array",
+    "from_cells",
+    "is_number",
+    "is_time_name",
+    "numbers",
+]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "nat", "null", "none", "<na>", "?", "-", "."})
 """How tables write that a value is missing, in lower case."""
@@ -22,6 +32,10 @@ SECONDS = frozenset({"time", "t", "seconds", "second", "secs", "sec", "s"})
 TIMES = CLOCKS | SECONDS | {"dates", "times", "timestamps", "index", "day", "year", "unnamed: 0"}
 """Names of time columns in lower case; `SECONDS` may hold seconds, `CLOCKS` any text."""
 
+DECIMAL_COMMA = re.compile(r"\s*[+-]?[\d.\s]*,\d+\s*")
+"""A number as many languages write it, and no table that is separated by commas can."""
+
+MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 UNIT = re.compile(r"(?P<base>.*?)[ _]*(?:[\[(](?P<a>.*)[\])]|_(?P<b>s|sec|seconds|ms|us|ns))?")
 
 ROUNDING = 0.05
@@ -31,7 +45,7 @@ EVEN = 0.99
 """Share of the steps that must be equal for the rows to have a rate."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """The values of a column.
 
@@ -39,12 +53,19 @@ class Column:
     ----------
     values : ndarray of shape (n_rows,)
         int64; or float64, NaN where there is a gap; or, for text, objects of type str.
-    cells : sequence of str
-        The values as they were written.
+    written : sequence of str, optional
+        The values as they were written, where that is not how Python writes them.
     """
 
     values: NDArray[np.int64] | NDArray[np.float64] | NDArray[np.object_]
-    cells: Sequence[str]
+    written: Sequence[str] | None = None
+
+    @property
+    def cells(self) -> Sequence[str]:
+        """The values as they were written."""
+        if self.written is not None:
+            return self.written
+        return [v if isinstance(v, str) else repr(v) for v in self.values.tolist()]
 
     @property
     def is_text(self) -> bool:
@@ -55,10 +76,17 @@ class Column:
         """Return row (from 1) and content of the first cell that is no number."""
         return next((i, c) for i, c in enumerate(self.cells, 1) if not (_empty(c) or is_number(c)))
 
-    def first_gap(self) -> int | None:
-        """Return the row (from 1) of the first gap among numbers, or None."""
-        gaps = np.flatnonzero(np.isnan(self.values.astype(np.float64)))
-        return int(gaps[0]) + 1 if len(gaps) else None
+    def first_fall(self) -> int | None:
+        """Return the first row (from 1) whose date is not after that of the row before, or None.
+
+        None also where the cells are no ISO 8601 dates, or compare with and without a zone.
+        """
+        try:
+            dates = [_date(cell) for cell in self.cells]
+            falls = (i for i, (a, b) in enumerate(pairwise(dates), 2) if not a < b)
+            return next(falls, None)
+        except (ValueError, TypeError):
+            return None
 
     def is_time(self, name: str, *, is_first: bool) -> bool:
         """Whether this is when the rows were measured, rather than what was.
@@ -93,16 +121,58 @@ class Column:
 
 def from_cells(cells: Sequence[str]) -> Column:
     """Return the column that was written as `cells`: integers, floats or text."""
-    gaps = [_empty(c) for c in cells]
-    if not all(gap or is_number(c) for gap, c in zip(gaps, cells, strict=True)):
-        return Column(np.array(cells, dtype=object), cells)
-    if not any(gaps):
-        try:
-            return Column(np.array([int(c) for c in cells], dtype=np.int64), cells)
-        except (ValueError, OverflowError):
-            pass  # not all are integers of 64 bits: floats hold them
-    numbers = [np.nan if gap else float(c) for gap, c in zip(gaps, cells, strict=True)]
-    return Column(np.array(numbers), cells)
+    values = numbers(cells, careful=True)
+    return Column(np.array(cells, dtype=object) if values is None else values, cells)
+
+
+def numbers(
+    cells: Sequence[str], *, careful: bool, whole: bool = True
+) -> NDArray[np.int64] | NDArray[np.float64] | None:
+    """Read cells as int64, or as float64 with NaN where there is a gap; None where one is text.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        As they are written.
+    careful : bool
+        Whether there may be an underscore, which Python takes within a number.
+    whole : bool
+        Whether all of them may be whole numbers.
+    """
+    if careful and not all(is_number(c) or _empty(c) for c in cells):
+        return None
+    try:
+        if whole:
+            return np.fromiter(map(int, cells), np.int64, len(cells))
+    except (ValueError, OverflowError):
+        pass  # not all are integers of 64 bits: floats hold them
+    try:
+        return np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        pass  # there are gaps, or text
+    try:
+        return np.array([np.nan if _empty(c) else float(c) for c in cells])
+    except ValueError:
+        return None
+
+
+def filled(values: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64], int]:
+    """Fill gaps of up to `most` rows by straight lines, and count the values filled.
+
+    A gap at an end has no other side, and stays.
+    """
+    lost = np.isnan(values)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], lost, [False]]).astype(np.int8)))
+    begins, ends = edges[::2], edges[1::2]
+    inside = (begins > 0) & (ends < len(values)) & (ends - begins <= most)
+    rows = np.concatenate(
+        [np.arange(a, b) for a, b in zip(begins[inside], ends[inside], strict=True)]
+        or [np.zeros(0, np.int64)]
+    )
+    known = np.flatnonzero(~lost)
+    out = values.copy()
+    out[rows] = np.interp(rows, known, values[known]) if len(rows) else 0.0
+    return out, len(rows)
 
 
 def from_array(name: str, array: NDArray[np.generic]) -> Column:
@@ -125,7 +195,7 @@ def from_array(name: str, array: NDArray[np.generic]) -> Column:
             f"column={name}: type {array.dtype} cannot be separated; real numbers, text and "
             "dates are read"
         )
-    return Column(values, list(map(repr, values.tolist())))
+    return Column(values)
 
 
 def is_number(cell: str) -> bool:
@@ -137,15 +207,26 @@ def is_number(cell: str) -> bool:
     return "_" not in cell
 
 
+def is_time_name(name: str) -> bool:
+    """Whether a column of numbers of this name may be one of times."""
+    return _name_and_unit(name)[0] in TIMES
+
+
 def _empty(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
+def _date(cell: str) -> datetime:
+    """Read an ISO 8601 date, or a year and a month; raise ValueError if it is neither."""
+    text = cell.strip()
+    return datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text)
+
+
 def _is_date(cell: str) -> bool:
     try:
-        datetime.fromisoformat(cell.strip())
+        _date(cell)
     except ValueError:
-        return re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", cell.strip()) is not None
+        return False
     return True
 
 

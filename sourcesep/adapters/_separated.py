@@ -37,6 +37,10 @@ class Separated(Protocol):
         """Input units per unit of source, (n_channels, n_components); None if not linear."""
 
     @property
+    def prior_here(self) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
+        """Labels of u; mean and variance of each source given each, (n_labels, n_components)."""
+
+    @property
     def warnings(self) -> list[str]:
         """Lines for the user, to which a writer may append."""
 

@@ -7,17 +7,25 @@ they are kept as they were and written back beside the sources.
 from __future__ import annotations
 
 import csv
-import io
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sourcesep.adapters._columns import Column, from_array, from_cells, is_number
+from sourcesep.adapters._columns import (
+    DECIMAL_COMMA,
+    Column,
+    filled,
+    from_array,
+    from_cells,
+    is_time_name,
+)
+from sourcesep.adapters._csv import NO_ROWS, read_csv
 from sourcesep.adapters._separated import Separated
 from sourcesep.exceptions import (
     InputError,
@@ -32,10 +40,16 @@ from sourcesep.samples import map_npy
 
 __all__ = ["TableOrigin", "read", "write"]
 
-DELIMITERS = (",", ";", "\t")
 ROWS_AT_ONCE = 2**16
 MOST_AT_EASE, MOST_PACKED = 2**28, 2**10
 """Bytes that any Parquet file may unpack to, and for each of its own where that is more."""
+UNITS = {
+    "fit": "columns count alike, each less its mean and divided by its standard deviation",
+    "sources.csv": "standard deviations: each source has variance 1 over the rows of the fit",
+    "loadings.csv": "units of the column for 1 of the source",
+    "prior.csv": "those of sources.csv",
+}
+"""What the numbers mean, for result.json."""
 
 Table = dict[str, Column]
 
@@ -53,7 +67,12 @@ class TableOrigin:
     time: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
+def read(
+    path: Path,
+    columns: str | Sequence[str] | None = None,
+    interpolate: int | None = None,
+    beside: Sequence[str] = (),
+) -> Recording:
     """Read a table whose rows are samples and whose columns are channels.
 
     Parameters
@@ -62,30 +81,40 @@ def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
         A .csv (comma, semicolon or tab; UTF-8), .npy or .parquet file.
     columns : str or sequence of str, optional
         Names of the columns to separate, as a list or joined by commas. By default
-        all but those of times and dates.
+        all but those of times and dates, and those in `beside`.
+    interpolate : int, optional
+        Gaps of up to this many rows are filled by straight lines, column by column. Longer
+        ones, and those at the ends, stay missing.
+    beside : sequence of str
+        Names of columns that are known beside the signal, such as u: they are not separated
+        unless `columns` says so.
 
     Returns
     -------
     Recording
-        The chosen columns as channels, and all columns as ``columns``. The rate is 1
+        The chosen columns as channels, NaN where a value is missing, and all columns as
+        ``columns``. The rate is 1
         unless a column of seconds in equal steps says otherwise. ``origin`` is a
         `TableOrigin`.
 
     Raises
     ------
     InputError
-        If the file is damaged or not a table, or if a column to separate holds text
-        or gaps.
+        If the file is damaged or not a table, if a column to separate holds text or no
+        value at all, or if dates do not rise from row to row.
     SettingsError
-        If `columns` names what is not there.
+        If `columns` names what is not there, or `interpolate` is no number of rows.
     MissingDependencyError
         For Parquet without pandas and pyarrow.
 
     Warns
     -----
     SourcesepWarning
-        Once about columns kept as time, once about names made up for want of a header.
+        Once about columns kept as time, once about those that are only called so, once about
+        names made up for want of a header, once about values filled in.
     """
+    if interpolate is not None and not (type(interpolate) is int and interpolate >= 1):
+        raise SettingsError(f"interpolate={interpolate!r}: must be a number of rows, 1 or more")
     readers = {".csv": _read_csv, ".npy": _read_npy, ".parquet": _read_parquet}
     try:
         table = readers[path.suffix.lower()](path)
@@ -95,8 +124,10 @@ def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
             for i, (name, column) in enumerate(table.items())
             if name not in chosen and column.is_time(name, is_first=i == 0)
         ]
-        chosen = chosen or [name for name in table if name not in time]
+        asked = bool(chosen)
+        chosen = chosen or [name for name in table if name not in {*time, *beside}]
         _check_numbers(table, chosen)
+        _check_order(table, time)
     except InputError as error:
         raise InputError(f"input={path}: {error}") from error
     sfreq, jumps = next((r for name in time if (r := table[name].rate(name))), (1.0, 0))
@@ -112,8 +143,19 @@ def read(path: Path, columns: str | Sequence[str] | None = None) -> Recording:
             SourcesepWarning,
             stacklevel=3,
         )
+    fallen = [name for name in chosen if not asked and is_time_name(name)]
+    if fallen:
+        warnings.warn(
+            f"{path.name}: {', '.join(fallen)} called like times, but they do not rise from row "
+            "to row: separated like any other column; leave them out with --columns",
+            SourcesepWarning,
+            stacklevel=3,
+        )
+    data = _gathered(table, chosen)
+    if interpolate is not None:
+        _interpolate(path, data, chosen, interpolate)
     return Recording(
-        data=np.array([table[name].values for name in chosen], dtype=np.float64),
+        data=data,
         sfreq=sfreq,
         names=tuple(chosen),
         units=("",) * len(chosen),
@@ -146,26 +188,71 @@ def _chosen(table: Table, columns: str | Sequence[str] | None) -> list[str]:
 
 
 def _check_numbers(table: Table, chosen: Sequence[str]) -> None:
-    """Refuse text, gaps, and fewer than two columns."""
+    """Refuse text, columns without a value, and fewer than two columns."""
     for name in chosen:
         column = table[name]
         if column.is_text:
             row, cell = column.first_text()
+            found = f"column={name} holds text (row {row}: {cell[:40]!r})"
+            if DECIMAL_COMMA.fullmatch(cell):
+                raise InputError(
+                    f"{found}: a decimal comma is not read as a number; write numbers with a "
+                    "point, as in 1.5"
+                )
             raise InputError(
-                f"column={name} holds text (row {row}: {cell[:40]!r}): only numbers can be "
-                "separated; choose the columns of numbers with --columns"
+                f"{found}: only numbers can be separated; choose the columns of numbers with "
+                "--columns"
             )
-        gap = column.first_gap()
-        if gap is not None:
+        if column.values.dtype == np.float64 and np.isnan(column.values).all():
             raise InputError(
-                f"column={name} has a gap in row {gap}: missing values are not supported yet; "
-                "fill them, drop those rows, or choose other columns with --columns"
+                f"column={name} has no value at all: choose the other columns with --columns"
             )
     if len(chosen) < 2:
         raise InputError(
             f"{len(chosen)} column of numbers ({', '.join(chosen) or 'none'}): at least two "
             "are needed to find sources; are the columns separated by comma, semicolon or tab?"
         )
+
+
+def _check_order(table: Table, time: Sequence[str]) -> None:
+    """Refuse dates that repeat or fall, where a single column says when a row was measured."""
+    if len(time) != 1 or not table[time[0]].is_text:
+        return
+    cells, row = table[time[0]].cells, table[time[0]].first_fall()
+    if row is not None:
+        raise InputError(
+            f"column={time[0]}: row {row} ({cells[row - 1]}) does not come after row {row - 1} "
+            f"({cells[row - 2]}): sort the rows by time, one row a time; or take the column out "
+            "of the file if the order of the rows means nothing"
+        )
+
+
+def _gathered(table: Table, chosen: Sequence[str]) -> NDArray[np.float64]:
+    """The chosen columns as one array, whose rows the floats of the table then share."""
+    data = np.empty((len(chosen), len(table[chosen[0]].values)))
+    for row, name in zip(data, chosen, strict=True):
+        column = table[name]
+        row[:] = column.values
+        if column.values.dtype == np.float64:
+            table[name] = Column(row, column.written)
+    return data
+
+
+def _interpolate(path: Path, data: NDArray[np.float64], names: Sequence[str], most: int) -> None:
+    """Fill short gaps in place, and say how many values that were."""
+    counts = {}
+    for row, name in zip(data, names, strict=True):
+        row[:], count = filled(row, most)
+        counts[name] = count
+    total = sum(counts.values())
+    left = int(np.isnan(data).sum())
+    which = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+    warnings.warn(
+        f"{path.name}: {total} values in gaps of up to {most} rows filled by straight lines"
+        f"{': ' * bool(which)}{which}; {left} values are still missing",
+        SourcesepWarning,
+        stacklevel=4,
+    )
 
 
 def _table(columns: Iterable[tuple[str, Column]]) -> Table:
@@ -177,63 +264,13 @@ def _table(columns: Iterable[tuple[str, Column]]) -> Table:
         if name in table:
             raise InputError(f"column={name} is there twice: give each column a name of its own")
         table[name] = column
-    if not table or not len(next(iter(table.values())).cells):
-        raise InputError("no rows: a table needs a row for each sample")
+    if not table or not len(next(iter(table.values())).values):
+        raise InputError(NO_ROWS)
     return table
 
 
 def _read_csv(path: Path) -> Table:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"not UTF-8 text (byte {error.start}); save the table as CSV in UTF-8"
-        ) from error
-    if "\0" in text:
-        raise InputError("holds binary data, not text; save the table as CSV in UTF-8")
-    rows: list[list[str]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    try:
-        for row in reader:
-            if not any(map(str.strip, row[:1])) and len(row) < 2:
-                continue  # a blank line
-            if rows and len(row) != len(rows[0]):
-                raise InputError(
-                    f"line {reader.line_num} has {len(row)} values, the first row has "
-                    f"{len(rows[0])}: every row needs the same number"
-                )
-            rows.append(row)
-    except csv.Error as error:
-        raise InputError(f"line {reader.line_num}: {error}; save the table as CSV anew") from error
-    if not rows:
-        raise InputError("no rows: a table needs a row for each sample")
-    names = rows[0]
-    if all(map(is_number, names)):
-        names = [f"col{i}" for i in range(len(names))]
-        warnings.warn(
-            f"{path.name}: the first row holds numbers, no names: it is data, and the columns "
-            f"are called col0 to col{len(names) - 1}",
-            SourcesepWarning,
-            stacklevel=4,
-        )
-    else:
-        del rows[0]
-    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
-    return _table((n, from_cells(cells)) for n, cells in zip(names, columns, strict=True))
-
-
-def _delimiter(text: str) -> str:
-    """Return the delimiter that gives the first rows the same and the largest width."""
-
-    def score(delimiter: str) -> tuple[bool, int]:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        try:
-            widths = [len(row) for row in islice(filter(None, reader), 50)]
-        except csv.Error:
-            return False, 0
-        return len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
-
-    return max(DELIMITERS, key=score)
+    return _table(read_csv(path))
 
 
 def _read_npy(path: Path) -> Table:
@@ -299,9 +336,11 @@ def _from_series(name: str, series: Any) -> Column:
 
 
 def write(separation: Separated, folder: Path) -> dict[str, Any]:
-    """Write ``sources.csv`` and, where the mixing is linear, ``loadings.csv``.
+    """Write ``sources.csv``, ``prior.csv`` and, where the mixing is linear, ``loadings.csv``.
 
-    Numbers are written such that reading them gives the same floats.
+    Numbers are written such that reading them gives the same floats. Sources have no unit:
+    their variance is 1. Loadings are in units of their column per 1 of the source. The
+    prior has mean and variance of each source given each label of u.
 
     Parameters
     ----------
@@ -313,7 +352,8 @@ def write(separation: Separated, folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``files``, and ``time_columns``: those that stand before the sources.
+        ``files``; ``time_columns``: those that stand before the sources; and ``units``, in
+        words.
 
     Raises
     ------
@@ -324,24 +364,37 @@ def write(separation: Separated, folder: Path) -> dict[str, Any]:
     origin = recording.origin
     time = origin.time if isinstance(origin, TableOrigin) else {}
     components = [component_name(k) for k in range(separation.n_components)]
-    files = ["sources.csv"]
+    files = {"sources.csv": _source_rows(separation, time, components)}
+    if separation.mixing is not None:
+        loadings = zip(recording.names, separation.mixing.tolist(), strict=True)
+        files["loadings.csv"] = chain(
+            [["column", *components]], ([name, *row] for name, row in loadings)
+        )
+    files["prior.csv"] = _prior_rows(separation, components)
     try:
-        with (folder / "sources.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*time, *components])
-            for start in range(0, recording.n_times, ROWS_AT_ONCE):
-                part = slice(start, start + ROWS_AT_ONCE)
-                when = [cells[part] for cells in time.values()]
-                writer.writerows(zip(*when, *separation.sources[:, part].tolist(), strict=True))
-        if separation.mixing is not None:
-            files.append("loadings.csv")
-            with (folder / "loadings.csv").open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["column", *components])
-                for name, row in zip(recording.names, separation.mixing.tolist(), strict=True):
-                    writer.writerow([name, *row])
+        for name, rows in files.items():
+            with (folder / name).open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
     except OSError as error:
         raise OutputError(
             f"output={folder}: cannot write ({error}); check space and permissions"
         ) from error
-    return {"files": files, "time_columns": list(time)}
+    return {"files": list(files), "time_columns": list(time), "units": UNITS}
+
+
+def _source_rows(
+    separation: Separated, time: Mapping[str, Sequence[str]], components: Sequence[str]
+) -> Iterator[Sequence[Any]]:
+    yield [*time, *components]
+    for start in range(0, separation.recording.n_times, ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        when = [cells[part] for cells in time.values()]
+        yield from zip(*when, *separation.sources[:, part].tolist(), strict=True)
+
+
+def _prior_rows(separation: Separated, components: Sequence[str]) -> Iterator[Sequence[Any]]:
+    yield ["component", "label", "mean", "variance"]
+    labels, mean, variance = separation.prior_here
+    for k, component in enumerate(components):
+        for label, m, v in zip(labels, mean[:, k].tolist(), variance[:, k].tolist(), strict=True):
+            yield [component, label, m, v]

@@ -57,6 +57,7 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
             "post-nonlinear",
             "convolutive",
             "underdetermined",
+            "factor",
             "nonlinear",
             "amortised",
         ]
@@ -69,7 +70,8 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "--aux",
     metavar="SPEC",
     help="Auxiliary variable u: segments[:SECONDS[,SECONDS...]],"
-    " adaptive, annotations[:REGEX], column:NAME[,NAME], file:PATH, joined by +.  "
+    " adaptive, annotations[:REGEX], column:NAME[,NAME], year:NAME[,YEARS], file:PATH,"
+    " joined by +.  "
     "[default: segments that suit the kind of input]",
 )
 @click.option("--model", metavar="FILE", help="Use this fitted model instead of fitting one.")
@@ -86,6 +88,12 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     " cleaned_raw.fif.",
 )
 @click.option("--columns", metavar="LIST", help="Tables: columns to separate, e.g. a,b,c.")
+@click.option(
+    "--interpolate",
+    metavar="ROWS",
+    type=click.IntRange(1),
+    help="Tables: fill gaps of up to so many rows by straight lines.",
+)
 @click.option(
     "--kernel-size",
     type=click.IntRange(1),
@@ -166,7 +174,7 @@ def separate(
     \b
     Audio  .wav .flac .ogg .mp3 .aiff ...   -> source00.wav ..., residual.wav
     EEG    .fif .edf .bdf .set .vhdr        -> sources_raw.fif, component_maps.png
-    Table  .csv .npy .parquet               -> sources.csv, loadings.csv
+    Table  .csv .npy .parquet               -> sources.csv, loadings.csv, prior.csv
 
     Every result has a verdict (trusted, doubtful, not identifiable) in result.json. Audio
     sources and residual add up to the input. Not for vocals or drums by name from a song:

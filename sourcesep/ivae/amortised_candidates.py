@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.amortised_maps import MatrixMap, NetworkMap
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
+from sourcesep.ivae.factor_em import LEAST_NOISE, Factors, Fitted, Observed, maximise
 from sourcesep.ivae.latent_start import LatentStart
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
@@ -62,17 +62,28 @@ def fit_matrix(
     starts : tuple of str
         Of `LinearModel`.
     """
-    filled, part, with_mean = impute(x)[:, free], u.take(free), not u.is_time
-    linear = LinearModel(n_components, starts=starts).fit(filled, part, rng)
-    gaussian, mean, variance = LinearGaussian.fit(
-        filled, linear.mixing, part.labels, u.n_labels, with_mean=with_mean
+    part, with_mean = u.take(free), not u.is_time
+    linear = LinearModel(n_components, starts=starts).fit(impute(x)[:, free], part, rng)
+    found, _ = maximise(
+        _with_noise(linear.mixing, u.n_labels),
+        Observed.of(x[:, free], part.labels, u.n_labels),
+        # with as many sources as channels noise and sources can hardly be told apart
+        Fitted(mixing=False, noise=linear.n_components < len(x), mean=with_mean),
     )
     counts = np.bincount(part.labels, minlength=u.n_labels)
-    start = LatentStart(gaussian, pooled(mean, variance, counts))
-    prior: Prior = gaussian_prior(mean, variance)
+    start = LatentStart(found.gaussian, pooled(found.mean, found.variance, counts))
+    prior: Prior = gaussian_prior(found.mean, found.variance)
     if u.covariates is not None:
         prior = NetworkPrior.fit(start(x[:, free]), part, rng, shapes=GAUSSIAN)
     return Candidate(MatrixMap(start), prior, NO_HISTORY)
+
+
+def _with_noise(mixing: Array, n_labels: int) -> Factors:
+    """A matrix for x of variance 1, with the noise that it leaves room for."""
+    n, d = mixing.shape
+    left = np.maximum(1 - np.square(mixing).sum(axis=1), LEAST_NOISE)
+    noise = left if d < n else np.full(n, LEAST_NOISE)
+    return Factors(mixing, np.zeros(n), noise, np.zeros((n_labels, d)), np.ones((n_labels, d)))
 
 
 def score(

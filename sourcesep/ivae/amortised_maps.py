@@ -95,27 +95,17 @@ class MatrixMap(NoisyMap):
 
     def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Mean and standard deviation of the exact posterior."""
-        mean, covariance, _ = self._exact(x, prior, rows)
-        return mean, np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
+        return self.start.linear.infer(x, prior, rows)[:2]
 
     infer = encode
 
     def elbo(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> ELBO:
         """Both terms; their difference is the log density."""
-        mean, covariance, density = self._exact(x, prior, rows)
-        entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
-        scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
-        kl = -entropy - prior.expected_log_prob(mean, scale, rows).sum(axis=0)
-        return ELBO(density + kl, kl)
+        return self.start.linear.elbo(x, prior, rows)
 
     def log_density(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
         """log p(x|u) of the entries that are there, (n_times,)."""
-        return self._exact(x, prior, rows)[2]
-
-    def _exact(
-        self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]
-    ) -> tuple[Array, Array, Array]:
-        return self.start.linear.posterior(x, prior.mean[rows].T, prior.variance[rows].T)
+        return self.start.linear.infer(x, prior, rows).log_density
 
     def state(self) -> State:
         """Everything needed to rebuild the map."""

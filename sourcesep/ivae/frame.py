@@ -75,7 +75,7 @@ class Frame:
     def show_prior(self, prior: Prior) -> Prior:
         """The prior of the sources that are shown."""
         if isinstance(prior, LabelPrior):
-            return self._show_table(prior)
+            return self.show_table(prior)
         d = len(self.order)
         *hidden, matrix, bias = prior.weights
         rows = np.concatenate([self.order, d + self.order])
@@ -84,10 +84,11 @@ class Frame:
         bias[d:, 0] -= self.offset
         matrix[d:] /= self.gain[:, None]
         bias[d:] /= self.gain[:, None]
-        table = self._show_table(prior.table)
+        table = self.show_table(prior.table)
         return NetworkPrior((*hidden, matrix, bias), prior.centre, prior.width, table)
 
-    def _show_table(self, table: LabelPrior) -> LabelPrior:
+    def show_table(self, table: LabelPrior) -> LabelPrior:
+        """A prior with a row a label, of the sources that are shown."""
         return LabelPrior(
             (table.mean[:, self.order] - self.offset) / self.gain,
             table.scale[:, self.order] / np.abs(self.gain),

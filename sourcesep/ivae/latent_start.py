@@ -12,6 +12,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.model import Array, State
+from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import numerical_rank
 
@@ -52,8 +53,8 @@ class LatentStart:
 
     def by_matrix(self, x: Array) -> Array:
         """z by the matrix, (n_components, n_times); missing entries of x say nothing."""
-        mean, variance = (np.broadcast_to(m[:, None], (len(m), x.shape[1])) for m in self.moments)
-        return self.linear.posterior(x, mean, variance)[0]
+        prior = gaussian_prior(*(moment[None] for moment in self.moments))
+        return self.linear.infer(x, prior, np.zeros(x.shape[1], np.int64)).mean
 
     def __call__(self, x: Array) -> Array:
         """First guess of z, (n_components, n_times)."""

@@ -7,11 +7,20 @@ import numpy as np
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.model import Array
 
-__all__ = ["check_values", "impute"]
+__all__ = ["check_infinite", "check_values", "fill", "impute"]
 
 N_ROUNDS = 20
 RIDGE = 1e-9
 """Added to the variances of channels from which others are filled in, as a share of them."""
+
+
+def fill(x: Array) -> Array:
+    """Fill entries that are NaN with their channel's mean: for what needs no more than that."""
+    lost = np.isnan(x)
+    if not lost.any():
+        return x
+    mean = np.where(lost, 0.0, x).sum(axis=1) / np.maximum((~lost).sum(axis=1), 1)
+    return np.where(lost, mean[:, None], x)
 
 
 def impute(x: Array) -> Array:
@@ -45,13 +54,18 @@ def impute(x: Array) -> Array:
     return filled
 
 
-def check_values(x: Array) -> None:
-    """Refuse what is neither a number nor NaN, and channels without a value (InputError)."""
+def check_infinite(x: Array) -> None:
+    """Refuse what is neither a number nor NaN (InputError)."""
     if np.isinf(x).any():
         raise InputError(
             f"x holds {np.count_nonzero(np.isinf(x))} infinite values; make them NaN, which "
             "counts as missing, or remove them"
         )
+
+
+def check_values(x: Array) -> None:
+    """Refuse what is neither a number nor NaN, and channels without a value (InputError)."""
+    check_infinite(x)
     empty = np.flatnonzero(np.isnan(x).all(axis=1))
     if empty.size:
         raise InputError(f"channel {empty[0]} has no value at all; leave it out")

@@ -152,6 +152,9 @@ class Model(ABC):
     """Whether `posterior` raises InputError without u."""
     accepts_missing: ClassVar[bool] = False
     """Whether entries of x may be NaN, in the fit and after."""
+    only_variances: ClassVar[bool] = False
+    """Whether nothing tells components apart but variances that change with u: p(z|u) is Gaussian,
+    and samples with one label are exchangeable."""
     n_splits: ClassVar[int] = 2
     """Random halvings of the data on which a verdict can afford to refit it."""
     mends: ClassVar[tuple[str, ...]] = ()

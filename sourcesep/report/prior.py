@@ -69,11 +69,8 @@ class LabelPrior:
 
 def time_prior(separation: Separation, called: Sequence[str]) -> TimePrior:
     """Summarise p(z|u) where u is time, on this recording."""
-    model, u = separation.ivae.model_, separation.u
-    recording = separation.recording
-    if separation.settings["model"] is not None:  # its stretches were those of another recording
-        model = model.refit_prior(recording.excerpt(), u)
-    variance = model.prior_moments()[1]
+    recording, u = separation.recording, separation.u
+    variance = separation.prior_here[2]
     seen = u.labels != LEFT_OUT
     course = np.where(seen, variance[u.labels].T, 0.0)
     share = panels.binned(seen.astype(np.float64))
@@ -102,8 +99,7 @@ def time_prior(separation: Separation, called: Sequence[str]) -> TimePrior:
 
 def label_prior(separation: Separation) -> LabelPrior:
     """Read off p(z|u) where u has labels that mean something."""
-    mean, variance = separation.ivae.model_.prior_moments()
-    names = separation.ivae.u_names_ or ()
+    names, mean, variance = separation.prior_here
     counts = separation.ivae.label_counts_
     rows = [
         (str(name), int(count), list(zip(m.tolist(), np.sqrt(v).tolist(), strict=True)))

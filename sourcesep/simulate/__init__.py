@@ -23,16 +23,19 @@ from sourcesep.simulate.protocols import (
     shuffled_labels,
 )
 from sourcesep.simulate.rooms import absorption, impulse_responses, reverberation_time
+from sourcesep.simulate.tables import FactorTable, factors
 from sourcesep.simulate.voices import speech
 
 __all__ = [
     "EEGSimulation",
+    "FactorTable",
     "Mixture",
     "MixtureKind",
     "Protocol",
     "absorption",
     "dipole_potentials",
     "eeg",
+    "factors",
     "from_recordings",
     "hidden_markov",
     "icebeem",

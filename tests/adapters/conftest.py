@@ -22,6 +22,11 @@ class FakeSeparation:
     keeps_input: bool = True
 
     @property
+    def prior_here(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        mean = np.arange(2.0 * self.n_components).reshape(2, -1)
+        return ("a", "b"), mean, mean + 0.5
+
+    @property
     def n_components(self) -> int:
         return len(self.sources)
 

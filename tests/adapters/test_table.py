@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcesep.adapters import table
+from sourcesep.adapters import _csv, table
 from sourcesep.exceptions import (
     InputError,
     MissingDependencyError,
@@ -73,6 +73,7 @@ def test_floats_come_back_exactly(data):
         def __init__(self):
             self.recording, self.sources, self.mixing = recording, values, values[:, :n_sources]
             self.n_components, self.warnings = n_sources, []
+            self.prior_here = ((), np.zeros((0, n_sources)), np.zeros((0, n_sources)))
 
         def image(self, k):
             raise AssertionError(k)
@@ -80,7 +81,8 @@ def test_floats_come_back_exactly(data):
     with TemporaryDirectory() as name:
         facts = table.write(Separation(), Path(name))
         again = table.read(Path(name) / "sources.csv")
-    assert facts == {"files": ["sources.csv", "loadings.csv"], "time_columns": []}
+    assert facts["files"] == ["sources.csv", "loadings.csv", "prior.csv"]
+    assert facts["time_columns"] == []
     assert np.array_equal(again.data, values)
     assert np.array_equal(np.signbit(again.data), np.signbit(values))
 
@@ -189,8 +191,13 @@ def test_uneven_seconds_give_no_rate(tmp_path, times):
 
 
 def test_numbers_that_do_not_rise_are_no_time(tmp_path):
-    recording = read(write_csv(tmp_path, "t,index,b\n1,5,3\n2,4,2\n1,9,7\n"))
+    with pytest.warns(SourcesepWarning) as caught:
+        recording = read(write_csv(tmp_path, "t,index,b\n1,5,3\n2,4,2\n1,9,7\n"))
     assert recording.names == ("t", "index", "b")
+    assert [str(w.message) for w in caught] == [
+        "a.csv: t, index called like times, but they do not rise from row to row: separated "
+        "like any other column; leave them out with --columns"
+    ]
 
 
 def test_time_that_is_chosen_is_separated(tmp_path):
@@ -207,6 +214,77 @@ def test_date_and_time_are_both_kept(tmp_path):
     assert recording.origin.time == {"date": ("1.2.20", "1.2.20"), "time": ("08:00", "09:00")}
 
 
+# Missing values
+
+
+@pytest.mark.parametrize("gap", ["", "NA", "nan", "?", " - ", "null"])
+def test_missing_values_are_nan(tmp_path, gap):
+    recording = read(write_csv(tmp_path, f"a,b\n1,2\n{gap},4\n5,{gap}\n7,9\n"))
+    expected = [[1, np.nan, 5, 7], [2, 4, np.nan, 9]]
+    np.testing.assert_array_equal(recording.data, expected)
+    assert recording.summary.missing.tolist() == [1, 1]
+
+
+def test_short_gaps_are_filled_by_straight_lines(tmp_path):
+    cells = ["", "1", "", "", "4", "", "", "", "8", "9", ""]
+    path = write_csv(tmp_path, "a,b\n" + "".join(f"{c},{i * i}\n" for i, c in enumerate(cells)))
+    with pytest.warns(SourcesepWarning) as caught:
+        recording = read(path, interpolate=2)
+    assert [str(w.message) for w in caught] == [
+        "a.csv: 2 values in gaps of up to 2 rows filled by straight lines: a (2); 5 values are "
+        "still missing"
+    ]
+    nan = np.nan
+    np.testing.assert_allclose(recording.data[0], [nan, 1, 2, 3, 4, nan, nan, nan, 8, 9, nan])
+    with pytest.warns(SourcesepWarning, match=r"5 values .* up to 3 rows .*: a \(5\); 2 values"):
+        recording = read(path, interpolate=3)
+    np.testing.assert_allclose(recording.data[0], [nan, *range(1, 10), nan])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npy", "parquet"])
+def test_gaps_of_all_kinds_of_table(tmp_path, suffix):
+    pandas = pytest.importorskip("pandas")
+    array = np.arange(12.0).reshape(6, 2) ** 2
+    array[2, 0] = np.nan
+    path = tmp_path / f"a.{suffix}"
+    frame = pandas.DataFrame(array, columns=["col0", "col1"])
+    if suffix == "npy":
+        np.save(path, array)
+    else:
+        getattr(frame, f"to_{suffix}")(path, index=False)
+    np.testing.assert_array_equal(read(path).data, array.T)
+    with pytest.warns(SourcesepWarning, match="1 values in gaps of up to 1 rows"):
+        assert read(path, interpolate=1).data[0, 2] == (array[1, 0] + array[3, 0]) / 2
+
+
+@pytest.mark.parametrize("interpolate", [0, -1, 1.5, "3", True])
+def test_interpolate_is_a_number_of_rows(tmp_path, interpolate):
+    with pytest.raises(SettingsError, match=r"interpolate=.*: must be a number of rows, 1 or"):
+        read(write_csv(tmp_path, "a,b\n1,2\n3,5\n"), interpolate=interpolate)
+
+
+def test_numbers_that_turn_out_to_be_text(tmp_path, monkeypatch):
+    """Codes look like numbers until a later chunk; the first ones are kept as written."""
+    monkeypatch.setattr(_csv, "ROWS_AT_ONCE", 4)
+    codes = [*(f"00{i}" for i in range(9)), "x9", "7_0"]
+    text = "a,b,code\n" + "".join(f"{i},{i * i},{code}\n" for i, code in enumerate(codes))
+    path = write_csv(tmp_path, text)
+    recording = read(path, columns="a,b")
+    assert list(recording.columns["code"]) == codes
+    assert recording.columns["a"].dtype == np.int64
+    assert np.array_equal(recording.data, [np.arange(11), np.arange(11) ** 2])
+    with pytest.raises(InputError, match=r"column=code holds text \(row 10: 'x9'\)"):
+        read(path)
+
+
+def test_a_column_of_whole_numbers_and_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(_csv, "ROWS_AT_ONCE", 2)
+    recording = read(write_csv(tmp_path, "a,b\n1,9007199254740993\n2,5\n3,.5\n,1\n"))
+    np.testing.assert_array_equal(recording.data[0], [1, 2, 3, np.nan])
+    assert recording.data[1, 0] == float(9007199254740993)
+    assert recording.columns["b"].dtype == np.float64
+
+
 # Refusals
 
 
@@ -219,14 +297,22 @@ def test_date_and_time_are_both_kept(tmp_path):
             r"columns of numbers with --columns",
         ),
         ("a,b\n1,2\n3,1_000\n", r"column=b holds text \(row 2: '1_000'\)"),
-        ("a;b\n1,5;2\n2,5;3\n", r"column=a holds text \(row 1: '1,5'\)"),
         (
-            "a,b\n1,2\n3,\n5,6\n",
-            r"column=b has a gap in row 2: missing values are not supported yet; fill them, drop "
-            r"those rows, or choose",
+            "a;b\n1,5;2\n2,5;3\n",
+            r"column=a holds text \(row 1: '1,5'\): a decimal comma is not read as a number; "
+            "write numbers with a point, as in 1.5",
         ),
-        ("a,b\nNA,2\n3,4\n", "column=a has a gap in row 1"),
-        ("a,b\n1,nan\n3,4\n", "column=b has a gap in row 1"),
+        ("a;b\n1;-1.000,25\n2;3\n", "decimal comma"),
+        ("a,b\n1,\n3,NA\n5,?\n", r"column=b has no value at all: choose the other columns"),
+        (
+            "date,a,b\n2020-01-01,1,2\n2020-01-03,2,5\n2020-01-02,3,4\n",
+            r"column=date: row 3 \(2020-01-02\) does not come after row 2 \(2020-01-03\): sort "
+            "the rows by time, one row a time",
+        ),
+        (
+            "when,a,b\n2020-01,1,2\n2020-02,2,5\n2020-02,3,4\n",
+            r"column=when: row 3 \(2020-02\) does not come after row 2",
+        ),
         ("a\n1\n2\n", r"1 column of numbers \(a\): at least two are needed.*comma, semicolon or"),
         ("a b\n1 2\n3 4\n", r"column=a b holds text"),
         (
@@ -326,7 +412,7 @@ def test_structured_npy_has_its_fields_as_columns(tmp_path):
             np.array([[1, 2], [3, None]]),
             "not a readable .npy file of numbers .*without Python obj",
         ),
-        (np.array([[1, 2], [np.nan, 3]]), "column=col0 has a gap in row 2"),
+        (np.array([[1, np.nan], [2, np.nan]]), "column=col1 has no value at all"),
         (np.zeros((0, 2)), "more columns than rows|no rows"),
     ],
 )
@@ -446,8 +532,21 @@ def test_loadings_have_a_row_for_each_input_column(fake, folder, tmp_path):
 def test_no_loadings_without_a_mixing_matrix(fake, folder, tmp_path):
     separation = fake(read(write_csv(tmp_path, "a,b\n1,2\n3,5\n4,4\n")), 2)
     separation.mixing = None
-    assert table.write(separation, folder)["files"] == ["sources.csv"]
-    assert [p.name for p in folder.iterdir()] == ["sources.csv"]
+    assert table.write(separation, folder)["files"] == ["sources.csv", "prior.csv"]
+    assert {p.name for p in folder.iterdir()} == {"sources.csv", "prior.csv"}
+
+
+def test_the_prior_has_a_row_for_each_component_and_label(fake, folder, tmp_path):
+    separation = fake(read(write_csv(tmp_path, "a,b\n1,2\n3,5\n4,4\n")), 2)
+    facts = table.write(separation, folder)
+    assert rows_of(folder / "prior.csv") == [
+        ["component", "label", "mean", "variance"],
+        ["IVAE000", "a", "0.0", "0.5"],
+        ["IVAE000", "b", "2.0", "2.5"],
+        ["IVAE001", "a", "1.0", "1.5"],
+        ["IVAE001", "b", "3.0", "3.5"],
+    ]
+    assert set(facts["units"]) == {"fit", *facts["files"]}
 
 
 def test_chunks_of_rows_join(fake, folder, monkeypatch):

@@ -12,6 +12,7 @@ from sourcesep.ivae.amortised import STEPS, AmortisedModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
+from sourcesep.ivae.prior_tables import gaussian_prior
 
 N_LABELS, LENGTH = 20, 200
 NETWORKS = ("networks",)
@@ -66,8 +67,9 @@ class TestMatrix:
         deviation = 0.3 * clean.std(axis=1)
         x = clean + deviation[:, None] * draw.standard_normal(clean.shape)
         model = quick(3, candidates=("linear",)).fit(x, u, rng())
-        variance = np.stack([z[:, u.labels == k].var(axis=1) for k in range(N_LABELS)])[u.labels].T
-        truth = LinearGaussian(mixing, deviation**2).posterior(x, 0 * variance, variance)[0]
+        variance = np.stack([z[:, u.labels == k].var(axis=1) for k in range(N_LABELS)])
+        prior = gaussian_prior(0 * variance, variance)
+        truth = LinearGaussian(mixing, deviation**2).infer(x, prior, u.labels).mean
         alone = LinearModel(3, starts=("segments",), standardise_channels=True).fit(x, u, rng())
         found = metrics.mcc(z.T, model.posterior(x, u).mean.T)
         assert found > metrics.mcc(z.T, truth.T) - 0.03
@@ -78,20 +80,26 @@ class TestMatrix:
         """Against the joint Gaussian of z and x, entries missing and all."""
         draw = rng(3)
         mixing, noise = draw.standard_normal((4, 2)), draw.uniform(0.1, 1, 4)
-        mean, variance = draw.standard_normal((2, 5)), draw.uniform(0.5, 2, (2, 5))
-        x = draw.standard_normal((4, 5))
-        x[1, 2] = x[0, 3] = x[3, 3] = np.nan
-        found, covariance, density = LinearGaussian(mixing, noise).posterior(x, mean, variance)
-        for t in range(5):
+        mean, variance = draw.standard_normal((2, 2)), draw.uniform(0.5, 2, (2, 2))
+        x = draw.standard_normal((4, 7))
+        x[1, 2] = x[0, 3] = x[3, 3] = x[0, 5] = x[3, 5] = np.nan
+        x[:, 6] = np.nan
+        rows = np.array([0, 1, 0, 1, 1, 1, 0])
+        found = LinearGaussian(mixing, noise).infer(x, gaussian_prior(mean, variance), rows)
+        for t, row in enumerate(rows):
             seen = np.isfinite(x[:, t])
-            a, prior = mixing[seen], np.diag(variance[:, t])
+            a, prior = mixing[seen], np.diag(variance[row])
             inside = a @ prior @ a.T + np.diag(noise[seen])
             gain = prior @ a.T @ np.linalg.inv(inside)
-            np.testing.assert_allclose(covariance[t], prior - gain @ a @ prior, atol=1e-10)
-            error = x[seen, t] - a @ mean[:, t]
-            np.testing.assert_allclose(found[:, t], mean[:, t] + gain @ error, atol=1e-10)
-            law = multivariate_normal(a @ mean[:, t], inside)
-            assert density[t] == pytest.approx(law.logpdf(x[seen, t]), abs=1e-9)
+            covariance = prior - gain @ a @ prior
+            np.testing.assert_allclose(found.scale[:, t] ** 2, np.diag(covariance), atol=1e-10)
+            entropy = multivariate_normal(cov=covariance).entropy()
+            assert found.entropy[t] == pytest.approx(entropy, abs=1e-9)
+            error = x[seen, t] - a @ mean[row]
+            np.testing.assert_allclose(found.mean[:, t], mean[row] + gain @ error, atol=1e-10)
+            law = multivariate_normal(a @ mean[row], inside) if seen.any() else None
+            density = law.logpdf(x[seen, t]) if law else 0.0
+            assert found.log_density[t] == pytest.approx(density, abs=1e-9)
 
     @pytest.mark.slow
     def test_a_clean_linear_mixture_stays_linear(self):
