@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.priors import SHAPES, LabelPrior
-from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.starts import STARTS, turned
 from sourcesep.ivae.whitening import whiten
 
 __all__ = ["LinearModel"]
@@ -67,6 +68,7 @@ class LinearModel(InvertibleModel):
     family: ClassVar[str] = "linear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = True
+    holds_everywhere: ClassVar[bool] = True
 
     mean: Array
     unmixing: Array
@@ -171,6 +173,18 @@ class LinearModel(InvertibleModel):
         self.complement, self.remainder = white.complement, white.complement_inverse
         self.prior = self.fit_prior(self._unmix(x), u)
         return self
+
+    def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Return a model whose matrix goes on from this one's, by the same start."""
+        if not u.used.all():
+            x, u = x[:, u.used], u.take(u.used)
+        other = copy.copy(self)
+        other.mean = x.mean(axis=1)
+        turn = turned(other._unmix(x), u, rng, self.start)
+        other.unmixing = turn @ self.unmixing
+        other.mixing = self.mixing @ np.linalg.inv(turn)
+        other.prior = self.fit_prior(other._unmix(x), u)
+        return other
 
     def _compare(self, y: Array, u: Auxiliary, rng: np.random.Generator) -> dict[str, float]:
         """Held-out log-likelihood of every start, nats a sample of y."""

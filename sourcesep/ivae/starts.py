@@ -16,15 +16,20 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.exceptions import InputError
+from sourcesep.ivae.alignment import signed_match
 from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise, label_covariances
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["STARTS", "Start", "band_signals"]
+__all__ = ["STARTS", "Start", "band_signals", "turned"]
 
 Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
 SILENCE = 1e-10
 """Labels with less than this share of the mean power hold rounding, not signal."""
+SILENT = 1e-6
+"""Of the loudest component's deviation; one below is not in this recording."""
 REGULARISATION = 1e-13
 """Added to covariances: a source that is exactly silent in a label has variance 0 there."""
 MANY_CHANNELS = 8
@@ -111,6 +116,54 @@ STARTS: dict[str, Start] = {
     "non-gaussian": non_gaussian,
 }
 """The starts by name, the cheapest and most exact first."""
+
+
+def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Array:
+    """Turn the outputs of an older map into sources of this recording.
+
+    Every start begins at the identity, and so at the older map. Component k stays
+    component k: what comes out is put into the order and sign of what went in.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        What the older map makes of the recording, means removed.
+    u : Auxiliary
+        Its auxiliary variable.
+    rng : numpy.random.Generator
+        For starts that draw numbers.
+    start : str
+        One of `STARTS`.
+
+    Returns
+    -------
+    ndarray of shape (n_components, n_components)
+        Applied to z it gives sources of unit variance; a component that is silent here
+        is left as it is.
+
+    Raises
+    ------
+    InputError
+        If what is heard of z has not the rank of as many sources.
+    """
+    used = z[:, u.used]
+    scale = used.std(axis=1)
+    heard = np.flatnonzero(scale > SILENT * scale.max())
+    rank = numerical_rank(used[heard])
+    if rank < len(heard):
+        raise InputError(
+            f"refit=True: the recording holds {rank} linearly independent signals and the model "
+            f"has {len(heard)} components; use the model as it is, or fit this recording anew"
+        )
+    matrix = np.eye(len(z))
+    if len(heard) > 1:
+        y = z[heard] / scale[heard, None]
+        found = STARTS[start](y, u, rng)
+        found = signed_match(y[:, u.used], (found @ y)[:, u.used]) @ found
+        matrix[np.ix_(heard, heard)] = found / scale[heard]
+    deviation = (matrix @ used).std(axis=1)
+    matrix[heard] /= deviation[heard, None]
+    return matrix
 
 
 def _label_groups(y: Array, u: Auxiliary) -> tuple[list[NDArray[Any]], float]:

@@ -1,0 +1,55 @@
+"""Where the components of a fit lie: what a map has seen, and rows that nobody should follow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sourcesep.ivae.model import Array
+
+__all__ = ["tamed", "winsorised_range"]
+
+LEFT_ASIDE = 1e-4
+"""Share of the samples at either end that a range does not count, one of them at least: a
+single wild row says nothing of where a component lies."""
+
+
+def winsorised_range(z: Array) -> Array:
+    """Return where each row of z begins and ends, but for its few most extreme samples.
+
+    Parameters
+    ----------
+    z : ndarray of shape (..., n_components, n_times)
+        Components.
+
+    Returns
+    -------
+    ndarray of shape (..., 2, n_components)
+        The least and the largest value.
+    """
+    n_times = z.shape[-1]
+    aside = min(int(np.ceil(LEFT_ASIDE * n_times)), (n_times - 1) // 2)
+    ends = [aside, n_times - 1 - aside]
+    return np.stack(list(np.moveaxis(np.partition(z, ends, axis=-1)[..., ends], -1, 0)), axis=-2)
+
+
+def tamed(z: Array, span: Array | None = None) -> Array:
+    """Return z with wild samples brought back to the range of the others.
+
+    Wild is what lies further out than the range is wide.
+
+    Parameters
+    ----------
+    z : ndarray of shape (..., n_components, n_times)
+        Components.
+    span : ndarray of shape (..., 2, n_components), optional
+        Their range; the winsorised one of z itself by default.
+
+    Returns
+    -------
+    ndarray of the shape of z
+        z itself where nothing is wild, as almost always.
+    """
+    span = winsorised_range(z) if span is None else span
+    low, high = span[..., 0, :, None], span[..., 1, :, None]
+    wild = (z < 2 * low - high) | (z > 2 * high - low)
+    return np.where(wild, np.clip(z, low, high), z) if wild.any() else z
