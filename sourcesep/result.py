@@ -60,6 +60,9 @@ class Separation:
         What was handled on the way.
     seconds : float
         How long it took.
+    out_of_range : list of dict, optional
+        Of a model that was given: which components lie where its fit has seen none, see
+        `IVAE.out_of_range`.
     """
 
     recording: Recording
@@ -70,6 +73,7 @@ class Separation:
     candidates: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    out_of_range: list[dict[str, Any]] | None = None
     _energy: Array | None = field(default=None, init=False, repr=False)
 
     @property
@@ -211,12 +215,13 @@ class Separation:
             },
             **self.verdict.as_dict(),
             "judged_on": self._judged_on,
+            "out_of_range": self.out_of_range,
             "warnings": self.warnings,
         }
 
     @property
     def _judged_on(self) -> str:
-        if self.settings["model"] is not None:
+        if self.settings["model"] is not None and not self.settings["refit"]:
             return "the model's fit"
         if self.recording.in_memory:
             return "this recording"

@@ -44,6 +44,7 @@ def separate(
     mixing: str = "auto",
     aux: str | ArrayLike | None = None,
     model: str | Path | IVAE | None = None,
+    refit: bool = False,
     columns: str | Sequence[str] | None = None,
     kernel_size: int | None = None,
     quality: str = "normal",
@@ -71,7 +72,11 @@ def separate(
         the kind of recording.
     model : str, pathlib.Path or IVAE, optional
         Use this fitted model instead of fitting one; the recording must have the same
-        channels, units and rate.
+        channels, units and rate. Components that lie where the fit has seen none are named
+        in a warning and in result.json, unless the model is linear and holds everywhere.
+    refit : bool
+        Whether the model's map goes on from where it is to fit this recording, every
+        component keeping its index (see `IVAE.refit`).
     columns : str or sequence of str, optional
         Of a table, the columns to separate.
     kernel_size : int, optional
@@ -122,8 +127,14 @@ def separate(
         recording = _recording(source, columns)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
+        out_of_range = None
+        if refit and model is None:
+            raise SettingsError("refit=True: needs the model to go on from; give it as model")
         if model is not None:
             ivae = _given(model, recording, n_components)
+            if refit:
+                ivae = ivae.refit(x.T, u=u)
+                ivae.contract_ = contract_of(recording)
             if not ivae.model_.is_invertible:
                 ivae, u = ivae.adapted(x.T, u=u)
             keep = excerpt(u, ivae.model_.memory)
@@ -131,6 +142,7 @@ def separate(
                 elbo = ivae.elbo(x.T[keep], u=u.take(keep))
             if not np.isfinite(elbo).all():
                 raise InputError("the model makes infinite values of this recording: rescale it")
+            out_of_range = None if refit else _out_of_range(ivae, x, u)
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
@@ -156,6 +168,7 @@ def separate(
         "mixing": mixing,
         "aux": u.spec,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
+        "refit": refit,
         "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
         "kernel_size": kernel_size,
@@ -164,7 +177,7 @@ def separate(
         "random_state": int(random_state),
     }
     seconds = time.perf_counter() - begin
-    return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds)
+    return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds, out_of_range)
 
 
 def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
@@ -202,6 +215,24 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
             "out, or fit anew without a model"
         )
     return ivae
+
+
+def _out_of_range(ivae: IVAE, x: Array, u: Auxiliary) -> list[dict[str, Any]] | None:
+    """Which components lie where the fit has seen none; a warning where that matters."""
+    found = ivae.out_of_range(x.T, u=None if ivae.model_.is_invertible else u)
+    if found and not ivae.model_.holds_everywhere:
+        which = ", ".join(
+            f"{row['component']} ({row['times']:.3g} times as far out, {row['share']:.2%} of the "
+            "samples)"
+            for row in found
+        )
+        warnings.warn(
+            f"beyond the range of the model's fit: component {which}; there a nonlinear map only "
+            "guesses, use --refit (refit=True)",
+            SourcesepWarning,
+            stacklevel=3,
+        )
+    return found
 
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:

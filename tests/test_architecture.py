@@ -49,7 +49,7 @@ LAYERS = (
     ("evidence",),
     ("verdict",),
     ("selection",),
-    ("latents",),
+    ("adaptation", "latents"),
     ("estimator",),
     ("persistence",),
     ("report",),

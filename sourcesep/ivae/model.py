@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from sourcesep.ivae.moments import Moments
 
 __all__ = ["DEVICES", "ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
 
@@ -273,6 +276,13 @@ class Model(ABC):
             f"refit=True: mixing={self.family} does not go on from a saved map; fit this "
             "recording anew, without model"
         )
+
+    def pooled(self, moments: Moments) -> Self:
+        """Return a model whose map is fitted to moments of much more data than it has seen.
+
+        Itself where the map needs samples. Its prior is that of the samples seen.
+        """
+        return self
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
         """Sources as the map gives them, however far beyond the range of its fit."""

@@ -22,7 +22,7 @@ from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise, label_co
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["STARTS", "Start", "band_signals", "turned"]
+__all__ = ["STARTS", "Start", "band_signals", "segments_of", "turned"]
 
 Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
@@ -166,23 +166,39 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
     return matrix
 
 
+def segments_of(groups: list[tuple[Array, NDArray[np.int64]]]) -> Array:
+    """Do as `segments`, from covariances of each label and their counts, for every scale."""
+    many = groups[0][0].shape[1] >= MANY_CHANNELS
+    kept = [_heard(covariances, counts, many) for covariances, counts in groups]
+    return np.asarray(coarse_to_fine(kept, tol=_tolerance(many)).matrix, np.float64)
+
+
+def _tolerance(many: bool) -> float:
+    return 1e-3 if many else 1e-7
+
+
 def _label_groups(y: Array, u: Auxiliary) -> tuple[list[NDArray[Any]], float]:
     """Covariances per label of every scale, without silence, and the tolerance they allow."""
     many = len(y) >= MANY_CHANNELS
     if many:
         y = y.astype(np.float32)
-    identity = np.eye(len(y))
-    groups = []
-    for scale in u.scales:
-        covariances, counts = label_covariances(
-            y, scale.labels, scale.n_labels, centre=not u.is_time
+    groups = [
+        _heard(
+            *label_covariances(y, scale.labels, scale.n_labels, centre=not u.is_time), many=many
         )
-        power = np.einsum("kii->k", covariances)
-        heard = (power > SILENCE * (power @ counts) / counts.sum()) & (counts > 1)
-        covariances = covariances[heard] if heard.any() else covariances
-        covariances = covariances + (1e-3 if many else REGULARISATION) * identity
-        groups.append(covariances.astype(np.float32) if many else covariances)
-    return groups, 1e-3 if many else 1e-7
+        for scale in u.scales
+    ]
+    return groups, _tolerance(many)
+
+
+def _heard(covariances: NDArray[Any], counts: NDArray[np.int64], many: bool) -> NDArray[Any]:
+    """Covariances of labels in which something is heard, regularised."""
+    power = np.einsum("kii->k", covariances)
+    heard = (power > SILENCE * (power @ counts) / counts.sum()) & (counts > 1)
+    covariances = covariances[heard] if heard.any() else covariances
+    identity = np.eye(covariances.shape[1])
+    covariances = covariances + (1e-3 if many else REGULARISATION) * identity
+    return covariances.astype(np.float32) if many else covariances
 
 
 def band_signals(y: Array, n_bands: int = N_BANDS) -> Iterator[Array]:

@@ -71,7 +71,8 @@ def time_prior(separation: Separation, called: Sequence[str]) -> TimePrior:
     """Summarise p(z|u) where u is time, on this recording."""
     model, u = separation.ivae.model_, separation.u
     recording = separation.recording
-    if separation.settings["model"] is not None:  # its stretches were those of another recording
+    given, refit = (separation.settings[name] for name in ("model", "refit"))
+    if given is not None and not refit:  # its stretches were those of another recording
         model = model.refit_prior(recording.excerpt(), u)
     variance = model.prior_moments()[1]
     seen = u.labels != LEFT_OUT
