@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
@@ -15,14 +15,18 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array, Model
-from sourcesep.ivae.ranges import winsorised_range
+from sourcesep.ivae.moments import Moments
+from sourcesep.ivae.ranges import left_aside, winsorised_range
 from sourcesep.selection import check
 from sourcesep.verdict import Verdict, judge
 
 __all__ = ["AdaptationMixin"]
 
-SLACK = 1.15
-"""A component that lies this many times as far out as in the fit is out of its range."""
+FEW_OUTSIDE = 3e-3
+"""Share of the samples that may lie out of a component's range, beside those that the range
+itself leaves aside: of third recordings of nonlinear scenes none with fewer lost .01 MCC."""
+FEWEST_OUTSIDE = 3
+"""Samples; one or two say nothing."""
 TINY = 1e-300
 """A range of nothing: whatever is heard is out of it."""
 
@@ -34,6 +38,7 @@ class AdaptationMixin:
     verdict_: Verdict
     u_names_: tuple[str, ...] | None
     range_: Array | None
+    label_counts_: NDArray[np.int64]
     reason_: str
     sfreq: float
 
@@ -91,14 +96,44 @@ class AdaptationMixin:
             If X holds fewer signals than there are components.
         """
         X = self._validate(X)
-        built, x, rng = self._auxiliary(X, u), X.T, self._generator()
-        check(x, built, self.model_.n_components)
-        other = copy.copy(self)
+        built, rng = self._auxiliary(X, u), self._generator()
+        check(X.T, built, self.model_.n_components)
         with threadpool_limits(limits=1, user_api="blas"):
-            other.model_ = self.model_.warm(x, built, rng)
-            other.verdict_ = judge(other.model_, x, built, self.sfreq, rng)
-            other.reason_ = f"{self.model_.family} mixing, fitted again from a saved map"
-            other._record(x, built)
+            model = self.model_.warm(X.T, built, rng)
+            reason = f"{model.family} mixing, fitted again from a saved map"
+            return self._with(model, reason, X.T, built, rng)
+
+    def pooled(self, moments: Moments, X: ArrayLike, *, u: Any = None) -> Self:
+        """Return an estimator whose map is fitted to moments of more data than it has seen.
+
+        Itself where its map needs samples.
+
+        Parameters
+        ----------
+        moments : Moments
+            Of all there are.
+        X : array-like of shape (n_samples, n_features)
+            The samples that prior and verdict are to be of.
+        u : Auxiliary, optional
+            Theirs.
+        """
+        X = self._validate(X)
+        built, rng = self._auxiliary(X, u), self._generator()
+        with threadpool_limits(limits=1, user_api="blas"):
+            model = self.model_.pooled(moments)
+            if model is self.model_:
+                return self
+            reason = f"{self.reason_}; its matrix from all {moments.n_labels} segments"
+            return self._with(model.refit_prior(X.T, built), reason, X.T, built, rng)
+
+    def _with(
+        self, model: Model, reason: str, x: Array, u: Auxiliary, rng: np.random.Generator
+    ) -> Self:
+        """Return this estimator with another model, judged on x given u."""
+        other = copy.copy(self)
+        other.model_, other.reason_ = model, reason
+        other.verdict_ = judge(model, x, u, self.sfreq, rng)
+        other._record(x, u)
         return other
 
     def out_of_range(self, X: ArrayLike, *, u: Any = None) -> list[dict[str, Any]] | None:
@@ -117,10 +152,10 @@ class AdaptationMixin:
         Returns
         -------
         list of dict, or None
-            For each component that reaches more than 1.15 times as far from the middle of
-            its range as the range does: ``component``, ``times`` as far, and the ``share``
-            of the samples that are out of the range. None where a model file is from before
-            ranges were kept.
+            For each component of which more than .3 % of the samples are out of its range:
+            ``component``, that ``share``, and how many ``times`` as far from the middle of
+            the range as its ends it comes, its wildest samples aside. None where a model file
+            is from before ranges were kept.
         """
         X = self._validate(X)
         span = getattr(self, "range_", None)
@@ -138,13 +173,16 @@ class AdaptationMixin:
         middle, reach = span.mean(axis=0), np.maximum(np.ptp(span, axis=0) / 2, TINY)
         times = (np.abs(winsorised_range(z) - middle) / reach).max(axis=0)
         out = (z < span[0][:, None]) | (z > span[1][:, None])
+        share = out.mean(axis=1)
+        n_fitted = int(self.label_counts_.sum())
+        allowed = FEW_OUTSIDE + 3 * 2 * left_aside(n_fitted) / n_fitted
         return [
             {
                 "component": int(k),
                 "times": round(float(times[k]), 3),
-                "share": round(float(out[k].mean()), 6),
+                "share": round(float(share[k]), 6),
             }
-            for k in np.flatnonzero(times > SLACK)
+            for k in np.flatnonzero((share > allowed) & (out.sum(axis=1) >= FEWEST_OUTSIDE))
         ]
 
     def _labels_of_the_fit(self, u: Auxiliary) -> Auxiliary:

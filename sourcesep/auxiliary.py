@@ -25,7 +25,7 @@ from sourcesep.labels import (
     renumber,
 )
 from sourcesep.recording import Recording
-from sourcesep.spec import Term, canonical, default_spec, parse, resolve
+from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 
 __all__ = [
     "LEFT_OUT",
@@ -40,6 +40,7 @@ __all__ = [
     "from_array",
     "from_arrays",
     "is_in_time",
+    "number",
     "parse",
     "renumbered",
     "resolve",

@@ -24,7 +24,7 @@ from sourcesep.result import Separation
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
 
-__all__ = ["separate"]
+__all__ = ["as_recording", "separate"]
 
 AUTO: dict[str, str | tuple[str, ...]] = {
     "eeg": "linear",
@@ -124,7 +124,7 @@ def separate(
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
-        recording = _recording(source, columns)
+        recording = as_recording(source, columns)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         out_of_range = None
@@ -180,8 +180,8 @@ def separate(
     return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds, out_of_range)
 
 
-def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
-    """Whatever was given, as a Recording."""
+def as_recording(source: Any, columns: str | Sequence[str] | None) -> Recording:
+    """Return whatever was given as a Recording."""
     options = {} if columns is None else {"columns": columns}
     if isinstance(source, str | Path):
         return read(source, **options)

@@ -57,7 +57,8 @@ LAYERS = (
     ("matching",),
     ("result",),
     ("separation",),
-    ("batch", "demo", "evaluation"),
+    ("workers",),
+    ("batch", "demo", "evaluation", "joint"),
     ("cli",),
 )
 LAYER = {name: row for row, names in enumerate(LAYERS) for name in names}
@@ -73,8 +74,10 @@ CLI_MAY_IMPORT = {
     "evaluation",
     "component_analysis",
     "exceptions",
+    "joint",
     "matching",
     "output",
+    "persistence",
     "separation",
 }
 IVAE_MAY_NOT_IMPORT = {"mne", "soundfile", "click", "pandas", "pyarrow", "csv", "pathlib", "io"}
@@ -361,7 +364,7 @@ def test_importing_sourcesep_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+    "command", ["", "separate", "train", "evaluate", "simulate", "info", "match", "demo"]
 )
 def test_help_loads_nothing_heavy(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]

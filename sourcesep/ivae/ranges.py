@@ -6,11 +6,16 @@ import numpy as np
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["tamed", "winsorised_range"]
+__all__ = ["left_aside", "tamed", "winsorised_range"]
 
 LEFT_ASIDE = 1e-4
 """Share of the samples at either end that a range does not count, one of them at least: a
 single wild row says nothing of where a component lies."""
+
+
+def left_aside(n_times: int) -> int:
+    """Return how many of so many samples a range does not count at either end."""
+    return min(int(np.ceil(LEFT_ASIDE * n_times)), (n_times - 1) // 2)
 
 
 def winsorised_range(z: Array) -> Array:
@@ -27,7 +32,7 @@ def winsorised_range(z: Array) -> Array:
         The least and the largest value.
     """
     n_times = z.shape[-1]
-    aside = min(int(np.ceil(LEFT_ASIDE * n_times)), (n_times - 1) // 2)
+    aside = left_aside(n_times)
     ends = [aside, n_times - 1 - aside]
     return np.stack(list(np.moveaxis(np.partition(z, ends, axis=-1)[..., ends], -1, 0)), axis=-2)
 

@@ -22,6 +22,7 @@ from sourcesep.simulate.protocols import (
     shuffled_labels,
 )
 from sourcesep.simulate.rooms import absorption, impulse_responses, reverberation_time
+from sourcesep.simulate.scenes import scenes
 from sourcesep.simulate.voices import speech
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "reverberation_time",
     "room",
     "saturated",
+    "scenes",
     "shuffled_labels",
     "speech",
 ]
