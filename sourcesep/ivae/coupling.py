@@ -265,7 +265,8 @@ class CouplingModel(InvertibleModel):
         y = tamed(self.linear.posterior(x).mean)
         seed = int(rng.integers(2**63))
         objective = resumed(self.flow, y, u, held, seed=seed, dtype=self.dtype, device=self.device)
-        like = self.flow.best.encode(y)[0][0]
+        # where the old map has seen nothing, it does not say which component is which
+        like = np.clip(self.flow.best.encode(y)[0][0], *self._range[0][..., None])
         other = copy.copy(self)
         other._train(objective, WARM)
         return other._finish(x, y, u, like)

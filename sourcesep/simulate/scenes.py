@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import SettingsError
 from sourcesep.simulate._checks import RandomState, at_least, generator, one_of
@@ -24,6 +24,7 @@ def scenes(
     sensors: Literal["same", "other"] = "same",
     loudness: float = 0.3,
     jitter: float = 0.2,
+    gains: ArrayLike | None = None,
     random_state: RandomState = 0,
 ) -> list[Protocol]:
     """Simulate several recordings of the same sources.
@@ -44,8 +45,10 @@ def scenes(
     jitter : float
         Only of other sensors: standard deviation of what a segment's log standard
         deviations differ by from recording to recording.
+    gains : array-like of shape (n_recordings, n_sources), optional
+        What each source of each recording is multiplied by besides.
     random_state : int or numpy.random.Generator
-        Seed.
+        Seed; the same with other gains and loudness is the same scene.
 
     Returns
     -------
@@ -58,20 +61,25 @@ def scenes(
     for name, value in (("loudness", loudness), ("jitter", jitter)):
         if not (value >= 0 and np.isfinite(value)):
             raise SettingsError(f"{name}={value}: must be 0 or more")
+    extra = np.ones((n_recordings, n_sources)) if gains is None else np.asarray(gains, np.float64)
+    if extra.shape != (n_recordings, n_sources) or not (extra > 0).all():
+        raise SettingsError(
+            f"gains of shape {extra.shape}: must be ({n_recordings}, {n_sources}), above 0"
+        )
     rng = generator(random_state)
     shape = (n_segments, n_sources)
     network = random_network(n_sources, n_layers, rng)
     common = rng.uniform(0.5, 3, shape)
     u = np.repeat(np.arange(n_segments), samples_per_segment)
     recordings = []
-    for _ in range(n_recordings):
+    for gain in extra:
         scales: NDArray[np.float64]
         if sensors == "same":
             scales = rng.uniform(0.5, 3, shape)
         else:
             network = random_network(n_sources, n_layers, rng)
             scales = common * np.exp(jitter * rng.standard_normal(shape))
-        scales = scales * np.exp(loudness * rng.standard_normal(n_sources))
+        scales = scales * gain * np.exp(loudness * rng.standard_normal(n_sources))
         sources = scales[u] * rng.standard_normal((len(u), n_sources))
         recordings.append(Protocol(sources, network(sources), u, scales))
     return recordings
