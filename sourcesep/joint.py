@@ -163,7 +163,9 @@ def train(
     )
     shares = list(_checked(in_order(sum_up, tasks, n_jobs=n_jobs, dask=dask)))
     for note in dict.fromkeys(note for share in shares for note in share.notes):
-        warnings.warn(note, SourcesepWarning, stacklevel=2)
+        names = [share.name for share in shares if note in share.notes]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        warnings.warn(f"{', '.join(names[:3])}{more}: {note}", SourcesepWarning, stacklevel=2)
     given: Any
     together, given = _laid_end_to_end(shares, aux)
     separation = separate(

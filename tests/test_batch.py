@@ -18,6 +18,7 @@ SETTINGS = {
     "mixing": "linear",
     "aux": None,
     "model": None,
+    "refit": False,
     "columns": None,
     "kernel_size": None,
     "quality": "normal",

@@ -384,6 +384,7 @@ class TestResult:
             "mixing": "auto",
             "aux": "segments:.02",
             "model": None,
+            "refit": False,
             "model_sha256": None,
             "columns": None,
             "kernel_size": None,
