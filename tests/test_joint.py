@@ -209,9 +209,7 @@ class TestBadInput:
             x, _ = soundfile.read(path)
             x[:, 2] = 0
             soundfile.write(path, x, SFREQ, "FLOAT")
-        with pytest.warns(
-            SourcesepWarning, match=r"^take1.wav, take2.wav: channel ch2 is constant"
-        ):
+        with pytest.warns(SourcesepWarning, match=r"^take1.wav, take2.wav: channel ch2"):
             train(paths, mixing="linear")
 
 

@@ -22,7 +22,6 @@ from sourcesep.ivae.coupling_fit import (
     EFFORT,
     WARM,
     at_least_two,
-    linear_start,
     restart_scores,
     resumed,
 )
@@ -30,7 +29,7 @@ from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, Settings, State
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.ranges import tamed
+from sourcesep.ivae.ranges import calmed, tamed
 from sourcesep.ivae.training import History, Schedule, require_torch, resolve_device, train
 
 if TYPE_CHECKING:
@@ -236,15 +235,15 @@ class CouplingModel(InvertibleModel):
                 f"x holds {np.count_nonzero(~np.isfinite(x))} values that are not finite; "
                 "remove or interpolate them first"
             )
-        held = self.held_out(u)
+        x, held = calmed(x), self.held_out(u)
         self.linear = LinearModel(
             self.requested,
             starts=("segments",),
             shapes=self.shapes,
             standardise_channels=self.standardise_channels,
-        )
-        x, y = linear_start(self.linear, x, u, held, rng)
+        ).fit(x[:, ~held], u.take(~held), rng)
         at_least_two(self.n_components)
+        y = self.linear.posterior(x).mean
         objective = Likelihood.draw(
             y,
             u,
@@ -261,8 +260,8 @@ class CouplingModel(InvertibleModel):
         """Return a model trained on from this one, a little, by another recording."""
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
-        held = self.held_out(u)
-        y = tamed(self.linear.posterior(x).mean)
+        x, held = calmed(x), self.held_out(u)
+        y = self.linear.posterior(x).mean
         seed = int(rng.integers(2**63))
         objective = resumed(self.flow, y, u, held, seed=seed, dtype=self.dtype, device=self.device)
         # where the old map has seen nothing, it does not say which component is which
@@ -291,8 +290,7 @@ class CouplingModel(InvertibleModel):
             order = np.argsort(-np.array(power), kind="stable")
             self._absorb(np.broadcast_to(np.eye(len(some))[order], matrix.shape), 0 * offset)
             z = z[:, order]
-        tame = tamed(z)
-        self._range = np.stack([tame.min(axis=2), tame.max(axis=2)], axis=1)
+        self._range = np.stack([z.min(axis=2), z.max(axis=2)], axis=1)
         self._shrinkage = z[: self._n_agreed].mean(axis=0).std(axis=1)
         self.prior = self.fit_prior(z[0], u)
         return self

@@ -1,4 +1,4 @@
-"""How a `CouplingModel` comes about: its linear start, the training, and who is best."""
+"""How a `CouplingModel` comes about: what it may cost, how it goes on, and who is best."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
-from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.ranges import tamed
 from sourcesep.ivae.training import Schedule, resolve_device
 
 if TYPE_CHECKING:
     from sourcesep.ivae.flow import Flow
     from sourcesep.ivae.likelihood import Likelihood
 
-__all__ = ["EFFORT", "WARM", "Effort", "at_least_two", "linear_start", "restart_scores", "resumed"]
+__all__ = ["EFFORT", "WARM", "Effort", "at_least_two", "restart_scores", "resumed"]
 
 
 class Effort(NamedTuple):
@@ -34,25 +32,6 @@ EFFORT = {"fast": Effort(2, 600), "normal": Effort(4, 2200), "best": Effort(6, 6
 
 WARM = Schedule(200, learning_rate=4e-3)
 """From a saved map, for another recording: short, and too slow to lose the way."""
-
-
-def linear_start(
-    linear: LinearModel,
-    x: Array,
-    u: Auxiliary,
-    held: NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> tuple[Array, Array]:
-    """Fit the linear start; return x without wild rows, and its components.
-
-    A single wild row would set the scale of everything that training sees.
-    """
-    y = linear.fit(x[:, ~held], u.take(~held), rng).posterior(x).mean
-    tame = tamed(y)
-    if tame is y:
-        return x, y
-    x = x + linear.mixing @ (tame - y)
-    return x, linear.fit(x[:, ~held], u.take(~held), rng).posterior(x).mean
 
 
 def resumed(

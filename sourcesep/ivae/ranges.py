@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["left_aside", "tamed", "winsorised_range"]
+__all__ = ["calmed", "left_aside", "tamed", "winsorised_range"]
 
 LEFT_ASIDE = 1e-4
 """Share of the samples at either end that a range does not count, one of them at least: a
@@ -37,24 +38,46 @@ def winsorised_range(z: Array) -> Array:
     return np.stack(list(np.moveaxis(np.partition(z, ends, axis=-1)[..., ends], -1, 0)), axis=-2)
 
 
-def tamed(z: Array, span: Array | None = None) -> Array:
-    """Return z with wild samples brought back to the range of the others.
+def tamed(z: Array, span: Array) -> Array:
+    """Return z with wild values brought back to their range.
 
     Wild is what lies further out than the range is wide.
 
     Parameters
     ----------
-    z : ndarray of shape (..., n_components, n_times)
+    z : ndarray of shape (n_components, n_times)
         Components.
-    span : ndarray of shape (..., 2, n_components), optional
-        Their range; the winsorised one of z itself by default.
+    span : ndarray of shape (2, n_components)
+        Their range.
 
     Returns
     -------
     ndarray of the shape of z
         z itself where nothing is wild, as almost always.
     """
-    span = winsorised_range(z) if span is None else span
-    low, high = span[..., 0, :, None], span[..., 1, :, None]
-    wild = (z < 2 * low - high) | (z > 2 * high - low)
+    low, high = span[..., None]
+    wild = _is_wild(z, span)
     return np.where(wild, np.clip(z, low, high), z) if wild.any() else z
+
+
+def calmed(x: Array) -> Array:
+    """Return x with wild samples replaced by the medians, so that they decide nothing.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Observations.
+
+    Returns
+    -------
+    ndarray of the shape of x
+        x itself where no sample is wild in any channel, as almost always.
+    """
+    wild = _is_wild(x, winsorised_range(x)).any(axis=0)
+    return np.where(wild, np.median(x, axis=1, keepdims=True), x) if wild.any() else x
+
+
+def _is_wild(z: Array, span: Array) -> NDArray[np.bool_]:
+    low, high = span[..., None]
+    wild: NDArray[np.bool_] = (z < 2 * low - high) | (z > 2 * high - low)
+    return wild
