@@ -171,6 +171,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     halves = [
         draw_halves(filled, u, rank, rng, memory=model.memory) for _ in range(model.n_splits)
     ]
+    # of a source that a refitted model hears nothing of here, no half holds anything
+    if model.is_invertible and rank < model.n_components:
+        halves = []
     fits = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     if not fits:
         nothing = (0.0,) * model.n_components

@@ -8,6 +8,7 @@ import pytest
 from sourcesep import IVAE, load, save, separate
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.coupling_fit import EFFORT, Effort
+from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.metrics import mcc
 from sourcesep.persistence import read_file, write_file
 from sourcesep.simulate import scenes
@@ -55,7 +56,7 @@ class TestLists:
         a, b, _ = scene(1)
         ivae = quick().fit([a.observations, b.observations], u=[a.u, b.u])
         assert len(ivae.u_names_) == 40
-        assert ivae.u_names_[0] == "recording 0 + 0"
+        assert ivae.u_names_[0] == "recording 0 + u=0"
         variance = ivae.model_.prior_moments()[1]
         for k, r in enumerate((a, b)):
             seen = order(r.sources, ivae.transform(r.observations))
@@ -113,9 +114,9 @@ class TestRefit:
         a, b, _ = scene(3)
         fitted = quick().fit(a.observations)
         moved = np.array([[0, 1, -1], [1, 0, 1], [-1, 1, 0]])
-        turned = b.observations @ (np.eye(3) + 0.15 * moved)
+        turned = b.observations @ (np.eye(3) + 0.3 * moved)
         saved, again = fitted.transform(turned), fitted.refit(turned).transform(turned)
-        assert mcc(b.sources, saved) < 0.98
+        assert mcc(b.sources, saved) < 0.99
         assert mcc(b.sources, again) > 0.995
         assert order(b.sources, again) == order(b.sources, fitted.transform(b.observations))
 
@@ -127,8 +128,10 @@ class TestRefit:
         sources = b.sources.copy()
         sources[:, seen[1][0]] = 0
         x = sources @ matrix
-        z = fitted.refit(x).transform(x)
-        assert z[:, 1].std() < 1e-3
+        again = fitted.refit(x)
+        assert again.verdict_.label == "doubtful"
+        z = again.transform(x)
+        assert z[:, 1].std() < 0.05
         for k in (0, 2):
             assert abs(np.corrcoef(z[:, k], sources[:, seen[k][0]])[0, 1]) > 0.99
 
@@ -140,13 +143,9 @@ class TestRefit:
             quick().fit(a.observations).refit(x)
 
     def test_families_that_cannot_say_so(self):
-        rng = np.random.default_rng(0)
-        x = rng.laplace(size=(6000, 2)) @ [[1, 0.5], [0.2, 1]]
-        fitted = IVAE(mixing="convolutive", sfreq=8000.0, quality="fast", random_state=0).fit(x)
-        if fitted.model_.family == "linear":  # what it was given instead can go on
-            pytest.fail("this test needs a convolutive model")
-        with pytest.raises(SettingsError, match="mixing=convolutive does not go on"):
-            fitted.refit(x)
+        model = UnderdeterminedModel(4)  # unfitted is enough: it refuses at once
+        with pytest.raises(SettingsError, match="mixing=underdetermined does not go on"):
+            model.warm(np.zeros((2, 10)), None, np.random.default_rng(0))
 
 
 class TestRange:

@@ -28,8 +28,9 @@ Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
 SILENCE = 1e-10
 """Labels with less than this share of the mean power hold rounding, not signal."""
-SILENT = 1e-6
-"""Of the loudest component's deviation; one below is not in this recording."""
+SILENT = 0.1
+"""Of the deviation of the others: a component below that adds no rank is not in this recording,
+and what the older map shows of it is a trace of others."""
 REGULARISATION = 1e-13
 """Added to covariances: a source that is exactly silent in a label has variance 0 there."""
 MANY_CHANNELS = 8
@@ -148,13 +149,14 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
     """
     used = z[:, u.used]
     scale = used.std(axis=1)
-    heard = np.flatnonzero(scale > SILENT * scale.max())
-    rank = numerical_rank(used[heard])
-    if rank < len(heard):
+    loudest = np.argsort(-scale, kind="stable")
+    rank = numerical_rank(used)
+    if rank < len(z) and scale[loudest[rank]] > SILENT * scale[loudest[rank - 1]]:
         raise InputError(
             f"refit=True: the recording holds {rank} linearly independent signals and the model "
-            f"has {len(heard)} components; use the model as it is, or fit this recording anew"
+            f"has {len(z)} components; use the model as it is, or fit this recording anew"
         )
+    heard = np.sort(loudest[:rank])
     matrix = np.eye(len(z))
     if len(heard) > 1:
         y = z[heard] / scale[heard, None]
