@@ -9,9 +9,9 @@ third one is separated by that model, by a refit of it, and by a fit of its own:
 it comes, and with one source 2.25 times as loud as the fit has seen it. Beside it FastICA,
 fitted to each recording alone and matched by what both matrices make of the first.
 `sensors`: the same sources under the same labels through two maps, fitted one by one
-(quality="fast") and matched by their priors. `labels`: the same with linear maps and fewer labels. Of every
-segment the last fifth is for the score alone. No seed here has chosen anything in the
-package.
+(quality="fast") and matched by their priors. `labels`: the same with linear maps and fewer
+labels. Of every segment the last fifth is for the score alone. No seed here has chosen
+anything in the package.
 """
 
 from __future__ import annotations
