@@ -16,6 +16,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.model import Settings
 from sourcesep.ivae.moments import Moments
 from sourcesep.persistence import contract_of
 from sourcesep.recording import Recording
@@ -152,6 +153,7 @@ def train(
     [1.0, 1.0]
     """
     spec = _spec(sources, aux)
+    Settings(n_components, kernel_size=kernel_size, quality=quality, device=device)
     most = MOST_TOGETHER // min(len(sources), MOST_LENT)
     lent = np.linspace(0, len(sources) - 1, min(len(sources), MOST_LENT)).round().astype(int)
     tasks = [

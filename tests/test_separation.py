@@ -584,7 +584,7 @@ class TestSave:
 def test_signatures_are_those_of_the_documentation():
     names = list(inspect.signature(separate).parameters)
     assert names == [
-        *("source", "n_components", "mixing", "aux", "model", "columns"),
+        *("source", "n_components", "mixing", "aux", "model", "refit", "columns"),
         *("kernel_size", "quality", "device", "random_state"),
     ]
     assert isinstance(separate((mixture(n_times=1600), 10.0)), Separation)
