@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-MOST_TOGETHER = 2**23
-"""Values of all recordings together on which a model is fitted and judged: 95 s of stereo at
-44.1 kHz. Of more, stretches are taken from all over each recording."""
+MOST_TOGETHER = 2**22
+"""Values of all recordings together on which a model is fitted and judged, as many as of one
+long file: 48 s of stereo at 44.1 kHz. Of more, stretches from all over each are taken."""
 MOST_LENT = 64
 """Recordings, evenly spread over those given, that stretches are taken from."""
 FEWEST_LENT = 2000
