@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from sourcesep.ivae.model import Settings
 from sourcesep.ivae.moments import Moments
 from sourcesep.persistence import contract_of
 from sourcesep.recording import Recording
+from sourcesep.selection import MIXINGS
 from sourcesep.separation import as_recording, separate
 from sourcesep.workers import in_order
 
@@ -153,6 +155,8 @@ def train(
     [1.0, 1.0]
     """
     spec = _spec(sources, aux)
+    if mixing not in MIXINGS:
+        raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
     Settings(n_components, kernel_size=kernel_size, quality=quality, device=device)
     most = MOST_TOGETHER // min(len(sources), MOST_LENT)
     lent = np.linspace(0, len(sources) - 1, min(len(sources), MOST_LENT)).round().astype(int)
@@ -160,9 +164,7 @@ def train(
         Task(number, source, most if number in lent else 0, spec)
         for number, source in enumerate(sources)
     ]
-    sum_up = partial(
-        _share, columns=columns, aux=aux, with_moments=mixing in ("auto", LinearModel.family)
-    )
+    sum_up = partial(_share, columns=columns, with_moments=mixing in ("auto", LinearModel.family))
     shares = list(_checked(in_order(sum_up, tasks, n_jobs=n_jobs, dask=dask)))
     for note in dict.fromkeys(note for share in shares for note in share.notes):
         names = [share.name for share in shares if note in share.notes]
@@ -195,9 +197,9 @@ def _spec(sources: Sequence[Any], aux: str) -> str | None:
             "save_model"
         )
     paths = [Path(s) for s in sources if isinstance(s, str | Path)]
-    twice = [p for i, p in enumerate(paths) if p in paths[:i]]
-    if twice:
-        raise SettingsError(f"sources: {twice[0]} is given twice; once is enough")
+    path, count = Counter(paths).most_common(1)[0] if paths else (None, 1)
+    if count > 1:
+        raise SettingsError(f"sources: {path} is given {count} times; once is enough")
     terms = auxiliary.parse(aux)
     if any(term.name == "file" for term in terms):
         raise SettingsError(
@@ -207,13 +209,7 @@ def _spec(sources: Sequence[Any], aux: str) -> str | None:
     return auxiliary.canonical(within) if within else None
 
 
-def _share(
-    task: Task,
-    *,
-    columns: str | Sequence[str] | None,
-    aux: str,
-    with_moments: bool,
-) -> Shared:
+def _share(task: Task, *, columns: str | Sequence[str] | None, with_moments: bool) -> Shared:
     """Read a recording; sum it up, and lend a part of it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SourcesepWarning)

@@ -260,6 +260,7 @@ def _check_facts(model: IVAE) -> None:
         "component_range": model.range_ is None
         or (
             model.range_.shape == (2, model.model_.n_components)
+            and model.range_.dtype == np.float64
             and bool((model.range_[0] <= model.range_[1]).all())
         ),
         "reason": isinstance(model.reason_, str) and isinstance(model.scores_, dict),

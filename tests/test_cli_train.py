@@ -1,5 +1,6 @@
 """``sourcesep train`` and what is done with its model, as users meet them."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from sourcesep import load
+from sourcesep import load, train
 from sourcesep.cli import main
 
 SFREQ = 8000
@@ -95,6 +96,17 @@ def test_tables_with_a_column_as_u():
     assert names[0] == "a + stage=s0"
 
 
+def test_options_are_the_keyword_arguments_of_the_function():
+    given = main.commands["train"].make_context("train", ["a", "--save-model", "m"]).params
+    talk = {"inputs", "save_model", "kind", "overwrite", "quiet"}
+    wanted = {
+        name: parameter.default
+        for name, parameter in inspect.signature(train).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    assert {name: value for name, value in given.items() if name not in talk} == wanted
+
+
 def test_quiet_says_nothing_and_jobs_change_nothing():
     for seed, name in enumerate("ab"):
         wav(f"{name}.wav", seed)
@@ -125,7 +137,7 @@ class TestRefusals:
         ("words", "code", "message"),
         [
             (("a.wav",), 2, "at least two recordings"),
-            (("a.wav", "a.wav"), 2, "is given twice"),
+            (("a.wav", "a.wav"), 2, "is given 2 times"),
             (("a.wav", "gone.wav"), 1, "no such file"),
             (("a.wav", "a.mat"), 1, "a.mat"),
             (("a.wav", "b.wav", "--aux", "nonsense"), 2, "unknown term 'nonsense'"),

@@ -190,7 +190,7 @@ class TestBadInput:
         [
             (["a.wav"], {}, "at least two recordings"),
             ("a.wav", {}, "at least two recordings"),
-            (["a.wav", "b.wav", "a.wav"], {}, "a.wav is given twice"),
+            (["a.wav", "b.wav", "a.wav"], {}, "a.wav is given 2 times"),
             (["a.wav", "b.wav"], {"aux": "file:u.npy"}, "rows of one recording"),
             (["a.wav", "b.wav"], {"aux": "recordin"}, "did you mean 'recording'"),
         ],

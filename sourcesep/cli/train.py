@@ -8,10 +8,17 @@ from typing import Any
 
 import click
 
+from sourcesep.cli.separate import separate
 from sourcesep.cli.talk import FAILED, fail, noted, printable, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 __all__ = ["train"]
+
+AS_IN_SEPARATE = (
+    *("n_components", "mixing", "columns", "kernel_size", "quality", "device", "random_state"),
+    *("n_jobs", "dask", "overwrite", "quiet"),
+)
+"""Options that are the very ones of ``sourcesep separate``."""
 
 
 @click.command()
@@ -27,29 +34,6 @@ __all__ = ["train"]
     help="What is trained: one model of several recordings.",
 )
 @click.option(
-    "-k",
-    "--n-components",
-    type=click.IntRange(1),
-    help="Number of sources.  [default: the rank; tables: by held-out ELBO]",
-)
-@click.option(
-    "--mixing",
-    type=click.Choice(
-        [
-            "auto",
-            "linear",
-            "post-nonlinear",
-            "convolutive",
-            "underdetermined",
-            "nonlinear",
-            "amortised",
-        ]
-    ),
-    default="auto",
-    show_default=True,
-    help="Family of the mixing.",
-)
-@click.option(
     "--aux",
     metavar="SPEC",
     default="recording+segments",
@@ -57,52 +41,6 @@ __all__ = ["train"]
     help="Auxiliary variable u: recording, folder, segments[:SECONDS[,SECONDS...]], adaptive,"
     " annotations[:REGEX], column:NAME[,NAME], joined by +.",
 )
-@click.option("--columns", metavar="LIST", help="Tables: columns to separate, e.g. a,b,c.")
-@click.option(
-    "--kernel-size",
-    type=click.IntRange(1),
-    help="Taps of the mixing, for families with memory.  [default: the family's own]",
-)
-@click.option(
-    "--quality",
-    type=click.Choice(["fast", "normal", "best"]),
-    default="normal",
-    show_default=True,
-    help="How much time a fit may take for how good a result.",
-)
-@click.option(
-    "-d",
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where families that are trained are trained.",
-)
-@click.option(
-    "--seed",
-    "random_state",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Seed of every random choice.",
-)
-@click.option(
-    "-j",
-    "--jobs",
-    "n_jobs",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Inputs that are read and summed up side by side.",
-)
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Do that on a Dask cluster instead, e.g. tcp://scheduler:8786; its workers must see the"
-    " same files.",
-)
-@click.option("-f", "--overwrite", is_flag=True, help="Replace an earlier model.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def train(
     inputs: tuple[str, ...],
     save_model: str,
@@ -137,3 +75,6 @@ def train(
         click.echo(printable(line))
         if verdict.label != "trusted":
             talk(f"{path}: {verdict.label}: {verdict.sentence}")
+
+
+train.params += [option for option in separate.params if option.name in AS_IN_SEPARATE]

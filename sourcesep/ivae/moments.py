@@ -76,7 +76,7 @@ class Moments(NamedTuple):
         nothing = Group(np.empty(0, np.int64), np.empty(0), np.empty(0))
         groups = []
         for scale in zip_longest(*(part.groups for part in parts), fillvalue=nothing):
-            heard = [group for group in scale if len(group.counts)]
+            heard = [group for group in scale if len(group.counts)] or [scale[0]]
             groups.append(Group(*(np.concatenate(field) for field in zip(*heard, strict=True))))
         return cls(tuple(groups), parts[0].is_time)
 

@@ -60,6 +60,15 @@ def test_recordings_of_fewer_scales_join_too():
     assert joined.size == 63 * 9
 
 
+def test_a_recording_of_which_nothing_is_used_adds_nothing():
+    u = in_time(1500, 50)
+    nothing = Auxiliary((Scale(np.full(1500, -1), u.scales[0].names),), None, True, "segments")
+    empty = Moments.joined([Moments.of(recording(1), nothing)])
+    assert empty.n_labels == 0
+    joined = Moments.joined([Moments.of(recording(0), u), empty])
+    np.testing.assert_array_equal(joined.overall[1], Moments.of(recording(0), u).overall[1])
+
+
 def test_a_start_that_needs_samples_stays():
     x, u = recording(3), in_time(1500, 50)
     model = LinearModel(starts=("non-gaussian",)).fit(x, u, np.random.default_rng(0))
