@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from sourcesep.exceptions import MissingDependencyError, SettingsError
+from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 
 __all__ = ["in_order"]
 
@@ -16,6 +16,7 @@ Found = TypeVar("Found")
 
 PATIENCE = 10
 """Seconds in which a Dask scheduler must answer."""
+DIED = "a process that read recordings died, perhaps for want of memory; try with fewer jobs"
 
 
 def in_order(
@@ -47,6 +48,8 @@ def in_order(
         If Dask is asked for and not installed.
     SettingsError
         If the scheduler cannot be reached.
+    InputError
+        If a process died over an item.
     """
     if dask is not None:
         yield from _on_cluster(function, items, dask)
@@ -54,11 +57,21 @@ def in_order(
         for item in items:
             yield _on_one_thread(function, item)
     else:
-        from joblib import Parallel, delayed, parallel_config
+        yield from _in_processes(function, items, n_jobs)
 
-        with parallel_config("loky", inner_max_num_threads=1):
-            parallel = Parallel(n_jobs, return_as="generator", pre_dispatch=2 * n_jobs)
+
+def _in_processes(
+    function: Callable[[Item], Found], items: Sequence[Item], n_jobs: int
+) -> Iterator[Found]:
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with parallel_config("loky", inner_max_num_threads=1):
+        parallel = Parallel(n_jobs, return_as="generator", pre_dispatch=2 * n_jobs)
+        try:
             yield from parallel(delayed(_on_one_thread)(function, item) for item in items)
+        except TerminatedWorkerError as error:
+            raise InputError(DIED) from error
 
 
 def _on_one_thread(function: Callable[[Item], Found], item: Item) -> Found:
@@ -71,7 +84,7 @@ def _on_cluster(
     function: Callable[[Item], Found], items: Sequence[Item], address: str
 ) -> Iterator[Found]:
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ImportError as error:
         raise MissingDependencyError(
             f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
@@ -84,5 +97,8 @@ def _on_cluster(
         ) from error
     with client:
         tasks = [client.submit(_on_one_thread, function, item, pure=False) for item in items]
-        while tasks:
-            yield tasks.pop(0).result()
+        try:
+            while tasks:
+                yield tasks.pop(0).result()
+        except KilledWorker as error:
+            raise InputError(DIED) from error

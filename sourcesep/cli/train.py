@@ -69,6 +69,9 @@ def train(
     except SourcesepError as error:
         fail(error)
         sys.exit(2 if isinstance(error, SettingsError) else FAILED)
+    except MemoryError:
+        fail("out of memory; train on fewer or shorter recordings")
+        sys.exit(FAILED)
     if not quiet:
         n, verdict = ivae.model_.n_components, ivae.verdict_
         line = f"{path}: {n} component{'s' * (n > 1)} of {len(inputs)} recordings, {verdict.label}"
