@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 from sourcesep import load, train
 from sourcesep.cli import main
+from sourcesep.simulate import scenes
 
 SFREQ = 8000
 MATRIX = np.array([[1.0, 0.6], [-0.5, 1.0]])
@@ -159,3 +161,23 @@ class TestRefusals:
     def test_other_kinds_are_not_offered_here(self):
         found = run("train", "a.wav", "--kind", "nonsense", "--save-model", "m.safetensors")
         assert found.exit_code == 2
+
+
+def test_the_page_on_recordings_works_as_written():
+    for seed, name in enumerate(("monday", "tuesday", "wednesday", "thursday")):
+        wav(f"{name}.wav", seed)
+    recordings = scenes(2, 3, 20, 60, 1, sensors="other", random_state=1)
+    for r, name, names in zip(recordings, ("one", "two"), ("abc", "def"), strict=True):
+        rows = np.column_stack([r.observations, r.u])
+        text = "\n".join(",".join(map(str, row)) for row in rows.tolist())
+        Path(f"{name}.csv").write_text(",".join([*names, "stage"]) + "\n" + text)
+    page = (Path(__file__).parents[1] / "docs" / "recordings.md").read_text("utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = [line.split() for block in blocks for line in block.splitlines()]
+    assert len(commands) == 6
+    for number, (program, *words) in enumerate(commands):
+        assert program == "sourcesep"
+        output = ("-o", f"out{number}") if words[0] == "separate" else ()
+        found = run(*words, *output)
+        assert found.exit_code == 0, found.output
+    assert "without a partner in one.safetensors: none" in found.stdout
