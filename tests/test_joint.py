@@ -126,6 +126,15 @@ class TestMuchData:
         monkeypatch.setattr(joint, "MOST_LENT", 2)
         assert "all 120 segments" in train(arrays(scene(6, 3)), mixing="linear").reason_
 
+    def test_a_recording_shorter_than_a_segment_is_one(self, little):
+        (long, f), (short, _) = arrays(scene(9))
+        aux = "recording+segments:1,8"  # of 40 s and of 3 s
+        ivae = train([(long, f), (short[:, :300], f)], mixing="linear", aux=aux)
+        assert "its matrix from all 43 segments" in ivae.reason_
+        alone = Recording(short[:, :300], f, tuple("abc"), ("",) * 3, "array")
+        (group,) = joint._moments(alone, "segments:1,8").groups
+        assert group.counts.tolist() == [100, 100, 100]
+
     def test_two_processes_and_one_agree_to_the_bit(self, little):
         recordings = arrays(scene(7, 3))
         one, two = (train(recordings, mixing="linear", n_jobs=n).components_ for n in (1, 2))
