@@ -4,6 +4,7 @@ from ._version import __version__ as __version__
 from .component_analysis import ComponentAnalysis as ComponentAnalysis
 from .component_analysis import read_components as read_components
 from .estimator import IVAE as IVAE
+from .joint import train as train
 from .matching import match_components as match_components
 from .persistence import load as load
 from .persistence import save as save

@@ -25,7 +25,7 @@ from sourcesep.labels import (
     renumber,
 )
 from sourcesep.recording import Recording
-from sourcesep.spec import Term, canonical, default_spec, parse, resolve
+from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 
 __all__ = [
     "LEFT_OUT",
@@ -38,7 +38,9 @@ __all__ = [
     "check",
     "default_spec",
     "from_array",
+    "from_arrays",
     "is_in_time",
+    "number",
     "parse",
     "renumbered",
     "resolve",
@@ -194,6 +196,40 @@ def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
     factor = from_values(named_columns(values, "u"), are_labels=True)
     scales = _product([factor], np.ones(n_times, dtype=bool))
     return Auxiliary(scales, factor.covariates, is_time=False, spec="array")
+
+
+def from_arrays(us: Sequence[ArrayLike], lengths: Sequence[int]) -> Auxiliary:
+    """Build u of recordings laid end to end from an array each; labels are a recording's own.
+
+    Parameters
+    ----------
+    us : sequence of array_like, each of shape (n_times,) or (n_times, n_covariates)
+        As for `from_array`.
+    lengths : sequence of int
+        Samples of each recording.
+
+    Raises
+    ------
+    InputError
+        If there is not one for each, or the shapes, types or values cannot be.
+    """
+    if len(us) != len(lengths):
+        raise InputError(
+            f"u of {len(us)} arrays: X has {len(lengths)} recordings; give one for each"
+        )
+    columns = [np.asarray(u) for u in us]
+    for i, (values, n_times) in enumerate(zip(columns, lengths, strict=True)):
+        if len(values) != n_times or values.shape[1:] != columns[0].shape[1:]:
+            raise InputError(
+                f"u[{i}] of shape {values.shape}: must have a row for each of the {n_times} "
+                "samples of its recording, and as many columns as the others"
+            )
+    u = from_array(np.concatenate(columns), sum(lengths))
+    which = Scale(
+        np.repeat(np.arange(len(lengths)), lengths),
+        tuple(f"recording {i}" for i in range(len(lengths))),
+    )
+    return Auxiliary((combine([which, u.scales[0]]),), u.covariates, is_time=False, spec="array")
 
 
 def renumbered(u: Auxiliary, names: tuple[str, ...]) -> Auxiliary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 import numpy as np
@@ -12,11 +11,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
+from sourcesep.adaptation import AdaptationMixin
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
-from sourcesep.ivae.model import Array, Model, Settings
+from sourcesep.ivae.model import Array, Settings
+from sourcesep.ivae.ranges import winsorised_range
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
@@ -26,6 +27,7 @@ __all__ = ["IVAE"]
 
 
 class IVAE(
+    AdaptationMixin,
     LatentsMixin,
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
@@ -104,6 +106,8 @@ class IVAE(
         64 000 samples of the fit, from all over it.
     n_iter_ : int
         Number of evaluations in `history_`.
+    range_ : ndarray of shape (2, n_components)
+        Where the components of the fit lie, but for their wildest samples.
 
     See Also
     --------
@@ -166,12 +170,13 @@ class IVAE(
         ----------
         X : array-like of shape (n_samples, n_features), or list of such
             Observations in the order of time; a list is fitted as several recordings
-            with the same map.
+            with the same map: component k is the same source in each.
         y : ignored
             For scikit-learn's sake.
         u : array-like of shape (n_samples,) or (n_samples, k), or Auxiliary, optional
             Whole numbers or text are labels, floats are covariates. Segments of time
-            (``aux``) by default.
+            (``aux``) by default. Of a list, u may be a list too; labels are then each
+            recording's own. Labels that mean the same in all are one array of all rows.
 
         Raises
         ------
@@ -187,10 +192,7 @@ class IVAE(
     def _fit(self, X: Any, u: Any) -> Self:
         settings = self._settings()
         lengths = [len(part) for part in X] if _is_list_of_arrays(X) else None
-        widths = dict.fromkeys(str(part.shape[1]) for part in X) if lengths else {}
-        if len(widths) > 1:
-            raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
-        X = self._validate(np.concatenate(X) if lengths else X, reset=True)
+        X = self._validate(X, reset=True)
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
         x = X.T
@@ -198,19 +200,25 @@ class IVAE(
         chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
+        self._record(x, u)
+        return self
+
+    def _record(self, x: Array, u: Auxiliary) -> None:
+        """Keep what a fit to x given u says of itself."""
         self.u_names_ = None if u.is_time else u.scales[0].names
         self.label_counts_ = np.bincount(u.labels[u.labels >= 0], minlength=u.n_labels)
         keep = excerpt(u, self.model_.memory)
         part = u.take(keep)
-        x = (x if self.model_.accepts_missing else impute(x))[:, keep]
-        elbo = self.model_.elbo(x[:, part.used], part.take(part.used))
+        x = (x if self.model_.accepts_missing else impute(x))[:, keep][:, part.used]
+        part = part.take(part.used)
+        elbo = self.model_.elbo(x, part)
         self.history_ = {
             name: [*self.model_.history[name], float(getattr(elbo, name).mean())]
             for name in ("reconstruction", "kl")
         }
         self.n_iter_ = len(self.history_["kl"])
+        self.range_ = winsorised_range(self.model_.latents(x, part))
         self._publish()
-        return self
 
     def _settings(self) -> Settings:
         """What a fit is configured with, each value checked before any data is."""
@@ -253,16 +261,6 @@ class IVAE(
             return self.model_.posterior(X.T, given).mean.T
         model, given = self._with_prior_for(X, u)
         return model.posterior(X.T, given).mean.T
-
-    def adapted(self, X: ArrayLike, *, u: Any = None) -> tuple[Self, Auxiliary]:
-        """Return this estimator with the prior that rows of X have, and their u.
-
-        New stretches of time get variances of their own, with the map fixed; labels and
-        covariates keep what the fit has learned of them.
-        """
-        other = copy.copy(self)
-        other.model_, given = self._with_prior_for(self._validate(X), u)
-        return other, given
 
     def fit_transform(self, X: ArrayLike, y: Any = None, *, u: Any = None) -> Array:
         """Fit, and return the sources of X."""
@@ -327,6 +325,8 @@ class IVAE(
     def _validate(self, X: Any, *, reset: bool = False) -> Array:
         if not reset:
             check_is_fitted(self)
+        if _is_list_of_arrays(X):
+            X = _end_to_end(X)
         X = validate_data(
             self,
             X,
@@ -345,33 +345,27 @@ class IVAE(
             if u.n_times != len(X):
                 raise InputError(f"u of {u.n_times} samples: X has {len(X)}; give one a sample")
             return u
+        if lengths is not None and _is_list_of_columns(u):
+            return auxiliary.from_arrays(u, lengths)
         if u is not None:
             return auxiliary.from_array(u, len(X))
         ends = np.cumsum(lengths or [len(X)])[:-1]
         parts = [from_array(part.T, self.sfreq) for part in np.split(X, ends)]
         return auxiliary.build_many(self.aux, parts)
 
-    def _labels_of_the_fit(self, u: Auxiliary) -> Auxiliary:
-        """u with its labels numbered as in the fit."""
-        if u.is_time or self.u_names_ is None:
-            raise InputError(
-                "u: this model was fitted on stretches of time, which mean nothing in other "
-                "data; call without u"
-            )
-        return auxiliary.renumbered(u, self.u_names_)
-
-    def _with_prior_for(self, X: Array, u: Any) -> tuple[Model, Auxiliary]:
-        """The model as it is for these rows, and their u."""
-        if u is None and self.u_names_ is not None and not self.model_.is_invertible:
-            raise InputError(
-                f"u=None: mixing={self.model_.family!r} was fitted with labels or covariates, and "
-                "needs those of every row; give them as u"
-            )
-        built = self._auxiliary(X, u)
-        if built.is_time:
-            return self.model_.refit_prior(X.T, built), built
-        return self.model_, self._labels_of_the_fit(built)
-
 
 def _is_list_of_arrays(X: Any) -> bool:
     return isinstance(X, list) and bool(X) and all(getattr(p, "ndim", 0) == 2 for p in X)
+
+
+def _is_list_of_columns(u: Any) -> bool:
+    return isinstance(u, list) and bool(u) and all(np.ndim(part) > 0 for part in u)
+
+
+def _end_to_end(parts: list[Any]) -> Array:
+    """Several recordings as one array of rows."""
+    widths = dict.fromkeys(str(part.shape[1]) for part in parts)
+    if len(widths) > 1:
+        raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
+    rows: Array = np.concatenate(parts)
+    return rows

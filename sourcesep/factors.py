@@ -151,10 +151,12 @@ def _one_each(titles: Sequence[str], recordings: Sequence[Recording]) -> Factor:
 
 
 def _titles(recordings: Sequence[Recording]) -> list[str]:
-    """A name for each recording, no two the same."""
-    stems = [r.path.stem if r.path else "recording" for r in recordings]
-    twice = {stem for stem, count in Counter(stems).items() if count > 1}
-    return [f"{s} ({i})" if s in twice else s for i, s in enumerate(stems)]
+    """A name for each recording, no two the same; stretches of one file have one name."""
+    keys = [r.path or i for i, r in enumerate(recordings)]
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    stems = {key: key.stem if isinstance(key, Path) else "recording" for key in number}
+    twice = {stem for stem, count in Counter(stems.values()).items() if count > 1}
+    return [f"{stems[k]} ({number[k]})" if stems[k] in twice else stems[k] for k in keys]
 
 
 # Values: columns

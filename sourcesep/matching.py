@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from sklearn.utils.validation import check_is_fitted
 
-from sourcesep.component_analysis import ComponentAnalysis
+from sourcesep.component_analysis import ComponentAnalysis, read_components
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
+from sourcesep.persistence import COMPONENTS, load, read_metadata
 
-__all__ = ["Group", "Matching", "match_components"]
+if TYPE_CHECKING:
+    from sourcesep.estimator import IVAE
+
+__all__ = ["Group", "Matching", "match_components", "read_fits"]
 
 FEWEST_IN_COMMON = 3
 """Conditions or channels; fewer make correlations that mean nothing."""
+USUAL = 0.8
+"""Least correlation of one source, where nothing else is said."""
+BEYOND_CHANCE = 3.1
+"""Standard errors, by Fisher's transformation: one of a thousand is above."""
+SILENCE = 1e-9
+"""Of a component's largest variance; labels below tell silence from silence."""
 RELIABLE = 0.8
 """A component that its own recording does not find again has no partner in another."""
 
@@ -89,6 +101,23 @@ class Matching:
         ]
         return rows
 
+    def order(self, recording: int) -> list[int]:
+        """Return a recording's components in the order of the groups that are in all.
+
+        Columns taken so from each recording belong together: ``S[:, matching.order(r)]``.
+
+        Parameters
+        ----------
+        recording : int
+            By its number.
+        """
+        everywhere = len(self.unmatched)
+        return [
+            group.components[recording]
+            for group in self.groups
+            if len(group.components) == everywhere
+        ]
+
     def lines(self, names: Sequence[str]) -> list[str]:
         """Return the same to read, with a name for each recording."""
         lines = [f"{'corr':>6} {'margin':>6}  components"]
@@ -102,24 +131,88 @@ class Matching:
         return lines
 
 
+class _Fit(NamedTuple):
+    """What is compared of one recording.
+
+    Parameters
+    ----------
+    called : str
+        In errors.
+    reliability : ndarray of shape (n_components,)
+        How well its own recording finds each component again.
+    conditions : tuple of str
+        Labels of u that mean the same elsewhere; none if it has no such.
+    log_power : ndarray of shape (n_components, n_conditions, n_bands)
+        Of each component given each of them.
+    ch_names : tuple of str
+    maps : ndarray of shape (n_channels, n_components) or None
+        Where the decoder is linear.
+    advice : str
+        How a fit gets conditions.
+    """
+
+    called: str
+    reliability: Array
+    conditions: tuple[str, ...]
+    log_power: Array
+    ch_names: tuple[str, ...]
+    maps: Array | None
+    advice: str
+
+    @classmethod
+    def of(cls, number: int, fit: ComponentAnalysis | IVAE) -> _Fit:
+        """Look at a fit."""
+        if isinstance(fit, ComponentAnalysis):
+            told = fit.profile_
+            return cls(
+                f"analysis {number}",
+                fit.reliability_,
+                () if told is None else told.conditions,
+                np.empty((0, 0, 0)) if told is None else told.log_power,
+                tuple(fit.ch_names),
+                fit.get_components(),
+                f"aux={fit.aux!r}): add them, as in aux='segments:.5,2,8+annotations'",
+            )
+        check_is_fitted(fit)
+        _, variance = fit.model_.prior_moments()
+        heard = np.maximum(variance, SILENCE * variance.max(axis=0))
+        matrices = fit.model_.matrices
+        names = getattr(fit, "contract_", {}).get("names", map(str, range(fit.n_features_in_)))
+        return cls(
+            f"model {number}",
+            # a single restart has nothing to compare itself with
+            np.nan_to_num(fit.verdict_.agreement, nan=1.0),
+            fit.u_names_ or (),
+            np.log(heard).T[:, :, None],
+            tuple(names),
+            None if matrices is None else matrices[1],
+            "u is time): give labels that mean the same in all, as in aux='column:NAME'",
+        )
+
+
 def match_components(
-    analyses: Sequence[ComponentAnalysis], by: str = "prior", min_corr: float = 0.8
+    analyses: Sequence[ComponentAnalysis | IVAE],
+    by: str = "prior",
+    min_corr: float | None = None,
 ) -> Matching:
     """Say which components are one source in several recordings.
 
     Parameters
     ----------
-    analyses : sequence of ComponentAnalysis
-        Fitted, two or more.
+    analyses : sequence of ComponentAnalysis or IVAE
+        Fitted, two or more, all of one class.
     by : {"prior", "maps"}
-        ``"prior"`` compares how each component's power changes with the conditions, in
-        frequency bands (`ComponentAnalysis.profile_`): heads and caps may differ, the
-        conditions must be the same (``aux="segments:.5,2,8+annotations"``). ``"maps"``
-        compares maps on the channels in common.
-    min_corr : float
+        ``"prior"`` compares how each component's power changes with the conditions:
+        sensors may differ, the conditions must be the same. Of a `ComponentAnalysis` they
+        are annotations, and frequency bands count too (`ComponentAnalysis.profile_`,
+        ``aux="segments:.5,2,8+annotations"``). Of an `IVAE` they are the labels of u, and
+        what is compared is the logarithm of the prior's variance. ``"maps"`` compares
+        mixing matrices on the channels in common.
+    min_corr : float, optional
         Least correlation of two components that are called one source. Under ``"prior"``
         it is that of the changes with the conditions alone: spectra help to choose among
-        partners, but everyone's alpha is at 10 Hz.
+        partners, but everyone's alpha is at 10 Hz. By default .8; under ``"prior"`` of an
+        `IVAE`, what chance reaches with as many labels in one of a thousand pairs.
 
     Returns
     -------
@@ -136,75 +229,95 @@ def match_components(
     """
     if len(analyses) < 2:
         raise SettingsError(f"analyses: {len(analyses)} given, and two at least are needed")
+    kinds = {"ComponentAnalysis" if isinstance(a, ComponentAnalysis) else "IVAE" for a in analyses}
+    if len(kinds) > 1:
+        raise SettingsError("analyses: of ComponentAnalysis and of IVAE; match each by themselves")
     if by not in ("prior", "maps"):
         raise SettingsError(f"by={by!r}: allowed are prior, maps")
-    if not 0 < min_corr <= 1:
+    if min_corr is not None and not 0 < min_corr <= 1:
         raise SettingsError(f"min_corr={min_corr!r}: must be above 0, and 1 at most")
+    fits = [_Fit.of(number, analysis) for number, analysis in enumerate(analyses)]
     compare = _by_prior if by == "prior" else _by_maps
+    by_chance = by == "prior" and kinds == {"IVAE"}
     edges = []
-    for a, b in combinations(range(len(analyses)), 2):
-        likeness, gate = compare(analyses[a], analyses[b], (a, b))
-        sure = [analyses[k].reliability_ >= RELIABLE for k in (a, b)]
+    for a, b in combinations(range(len(fits)), 2):
+        likeness, gate, n_common = compare(fits[a], fits[b])
+        least = (_chance(n_common) if by_chance else USUAL) if min_corr is None else min_corr
+        sure = [fits[k].reliability >= RELIABLE for k in (a, b)]
         gate = np.where(np.outer(*sure), gate, -1)
         rows, columns = linear_sum_assignment(-likeness)
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
-            if gate[i, j] >= min_corr:
+            if gate[i, j] >= least:
                 edges.append((float(gate[i, j]), _margin(likeness, i, j), (a, i), (b, j)))
     groups = _grouped(sorted(edges, reverse=True))
     taken = {pair for group in groups for pair in group.components.items()}
     unmatched = tuple(
-        tuple(k for k in range(ca.n_components_) if (number, k) not in taken)
-        for number, ca in enumerate(analyses)
+        tuple(k for k in range(len(fit.reliability)) if (number, k) not in taken)
+        for number, fit in enumerate(fits)
     )
     return Matching(tuple(groups), unmatched)
 
 
-def _by_prior(
-    a: ComponentAnalysis, b: ComponentAnalysis, numbers: tuple[int, int]
-) -> tuple[Array, Array]:
-    """Correlations of whole profiles, and of their changes with the conditions."""
-    for number, ca in zip(numbers, (a, b), strict=True):
-        if ca.profile_ is None:
+def read_fits(paths: Sequence[str | Path]) -> list[ComponentAnalysis | IVAE]:
+    """Read the files of models, or of component analyses, that are to be matched.
+
+    Raises
+    ------
+    ModelFileError
+        If one is neither.
+    """
+    found: list[ComponentAnalysis | IVAE] = []
+    for path in paths:
+        is_analysis = read_metadata(path)["format"] == COMPONENTS
+        found.append(read_components(path) if is_analysis else load(path))
+    return found
+
+
+def _chance(n_common: int) -> float:
+    """Correlation over so many conditions that chance exceeds in one of a thousand pairs."""
+    return float(np.tanh(BEYOND_CHANCE / np.sqrt(n_common - 3))) if n_common > 3 else 1.0
+
+
+def _by_prior(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
+    """Correlations of whole profiles, of their changes with the conditions, and of how many."""
+    for fit in (one, other):
+        if not fit.conditions:
             raise InputError(
-                f"analysis {number} was fitted without conditions (aux={ca.aux!r}): add them, as "
-                "in aux='segments:.5,2,8+annotations', or match by='maps'"
+                f"{fit.called} was fitted without conditions ({fit.advice}, or match by='maps'"
             )
-    one, other = a.profile_, b.profile_
-    if one is None or other is None:  # for the type checker
-        raise InputError("no conditions")
     common = [name for name in one.conditions if name in other.conditions]
     if len(common) < FEWEST_IN_COMMON:
         raise InputError(
-            f"analyses {numbers[0]} and {numbers[1]} have {len(common)} conditions in common "
+            f"{one.called} and {other.called} have {len(common)} conditions in common "
             f"({', '.join(common) or 'none'}), and {FEWEST_IN_COMMON} are needed; call them the "
             "same, or match by='maps'"
         )
     n_bands = min(one.log_power.shape[2], other.log_power.shape[2])
     shown = [
-        p.log_power[:, [p.conditions.index(name) for name in common], :n_bands]
-        for p in (one, other)
+        fit.log_power[:, [fit.conditions.index(name) for name in common], :n_bands]
+        for fit in (one, other)
     ]
     whole = [p - p.mean(axis=(1, 2), keepdims=True) for p in shown]
     changes = [p - p.mean(axis=1, keepdims=True) for p in shown]
-    return _correlation(*whole), _correlation(*changes)
+    return _correlation(*whole), _correlation(*changes), len(common)
 
 
-def _by_maps(
-    a: ComponentAnalysis, b: ComponentAnalysis, numbers: tuple[int, int]
-) -> tuple[Array, Array]:
+def _by_maps(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
     """Absolute correlations of maps."""
-    common = [name for name in a.ch_names if name in b.ch_names]
+    common = [name for name in one.ch_names if name in other.ch_names]
     if len(common) < FEWEST_IN_COMMON:
         raise InputError(
-            f"analyses {numbers[0]} and {numbers[1]} have {len(common)} channels in common, and "
+            f"{one.called} and {other.called} have {len(common)} channels in common, and "
             f"{FEWEST_IN_COMMON} are needed; match by='prior'"
         )
     maps = []
-    for ca in (a, b):
-        rows = ca.get_components()[[ca.ch_names.index(name) for name in common]].T
+    for fit in (one, other):
+        if fit.maps is None:
+            raise InputError(f"{fit.called} is not linear and has no maps; match by='prior'")
+        rows = fit.maps[[fit.ch_names.index(name) for name in common]].T
         maps.append(rows - rows.mean(axis=1, keepdims=True))
     likeness = np.abs(_correlation(*maps))
-    return likeness, likeness
+    return likeness, likeness, len(common)
 
 
 def _correlation(a: Array, b: Array) -> Array:

@@ -96,6 +96,8 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
     }
     tensors = {f"model.{name}": tensor for name, tensor in state.tensors.items()}
     tensors["label_counts"] = np.asarray(model.label_counts_, np.int64)
+    if model.range_ is not None:
+        tensors["component_range"] = model.range_
     write_file(Path(path), FORMAT, facts, tensors)
 
 
@@ -182,7 +184,7 @@ def load(path: str | Path) -> IVAE:
     with read_file(Path(path), FORMAT) as (facts, tensors):
         family = FAMILIES[facts["family"]]
         state = State(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k != "label_counts"},
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")},
             facts["facts"],
         )
         parameters: dict[str, Any] = {
@@ -197,6 +199,7 @@ def load(path: str | Path) -> IVAE:
         model.verdict_ = Verdict.from_dict(facts["verdict"])
         model.u_names_ = None if facts["u_names"] is None else tuple(facts["u_names"])
         model.label_counts_ = tensors["label_counts"]
+        model.range_ = tensors.get("component_range")  # files of before 0.2 have none
         model.history_ = facts["history"]
         model.scores_, model.reason_ = facts["scores"], facts["reason"]
         model.n_iter_ = len(model.history_["kl"])
@@ -259,6 +262,12 @@ def _check_facts(model: IVAE) -> None:
         "verdict": model.verdict_.label in get_args(Label)
         and np.shape(model.verdict_.richness) == (model.model_.n_components,)
         and np.shape(model.verdict_.agreement) == (model.model_.n_components,),
+        "component_range": model.range_ is None
+        or (
+            model.range_.shape == (2, model.model_.n_components)
+            and model.range_.dtype == np.float64
+            and bool((model.range_[0] <= model.range_[1]).all())
+        ),
         "reason": isinstance(model.reason_, str) and isinstance(model.scores_, dict),
     }
     for name, is_right in right.items():

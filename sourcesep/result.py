@@ -61,6 +61,9 @@ class Separation:
         What was handled on the way.
     seconds : float
         How long it took.
+    out_of_range : list of dict, optional
+        Of a model that was given: which components lie where its fit has seen none, see
+        `IVAE.out_of_range`.
     """
 
     recording: Recording
@@ -71,6 +74,7 @@ class Separation:
     candidates: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    out_of_range: list[dict[str, Any]] | None = None
     _energy: Array | None = field(default=None, init=False, repr=False)
 
     @property
@@ -218,6 +222,7 @@ class Separation:
             },
             **self.verdict.as_dict(),
             "judged_on": self._judged_on,
+            "out_of_range": self.out_of_range,
             "warnings": self.warnings,
         }
 
@@ -227,13 +232,14 @@ class Separation:
         model, u = self.ivae.model_, self.u
         if not u.is_time:
             return self.ivae.u_names_ or (), *model.prior_moments()
-        if self.settings["model"] is not None:  # its stretches were those of another recording
+        given, refit = (self.settings[name] for name in ("model", "refit"))
+        if given is not None and not refit:  # its stretches were those of another recording
             model = model.refit_prior(self.recording.excerpt(), u)
         return u.scales[0].names, *model.prior_moments()
 
     @property
     def _judged_on(self) -> str:
-        if self.settings["model"] is not None:
+        if self.settings["model"] is not None and not self.settings["refit"]:
             return "the model's fit"
         if self.recording.in_memory:
             return "this recording"

@@ -24,7 +24,7 @@ from sourcesep.result import Separation
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
 
-__all__ = ["separate"]
+__all__ = ["as_recording", "separate"]
 
 AUTO: dict[str, str | tuple[str, ...]] = {
     "eeg": "linear",
@@ -51,6 +51,7 @@ def separate(
     mixing: str = "auto",
     aux: str | ArrayLike | None = None,
     model: str | Path | IVAE | None = None,
+    refit: bool = False,
     columns: str | Sequence[str] | None = None,
     interpolate: int | None = None,
     kernel_size: int | None = None,
@@ -79,7 +80,11 @@ def separate(
         segments of a length that suits the kind of recording.
     model : str, pathlib.Path or IVAE, optional
         Use this fitted model instead of fitting one; the recording must have the same
-        channels, units and rate.
+        channels, units and rate. Components that lie where the fit has seen none are named
+        in a warning and in result.json, unless the model is linear and holds everywhere.
+    refit : bool
+        Whether the model's map goes on from where it is to fit this recording, every
+        component keeping its index (see `IVAE.refit`).
     columns : str or sequence of str, optional
         Of a table, the columns to separate; by default all that are neither times nor named
         in `aux`.
@@ -131,13 +136,19 @@ def separate(
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     with _noting() as notes:
-        recording = _recording(source, columns, interpolate, aux)
+        recording = as_recording(source, columns, interpolate, aux)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
+        out_of_range = None
+        if refit and model is None:
+            raise SettingsError("refit=True: needs the model to go on from; give it as model")
         if model is not None:
             ivae = _given(model, recording, n_components)
             if not ivae.model_.accepts_missing:
                 recording.check_missing(f"this model has {ivae.model_.family} mixing, {NO_GAPS}")
+            if refit:
+                ivae = ivae.refit(x.T, u=u)
+                ivae.contract_ = contract_of(recording)
             if not ivae.model_.is_invertible:
                 ivae, u = ivae.adapted(x.T, u=u)
             keep = excerpt(u, ivae.model_.memory)
@@ -147,6 +158,7 @@ def separate(
                 raise InputError("the model makes infinite values of this recording: rescale it")
             if recording.kind == "table":
                 _compare(ivae, elbo, recording)
+            out_of_range = None if refit else _out_of_range(ivae, x, u)
         else:
             table = recording.kind in ("table", "array")
             wanted = n_components
@@ -178,6 +190,7 @@ def separate(
         "mixing": mixing,
         "aux": u.spec,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
+        "refit": refit,
         "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
         "interpolate": interpolate,
@@ -187,13 +200,16 @@ def separate(
         "random_state": int(random_state),
     }
     seconds = time.perf_counter() - begin
-    return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds)
+    return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds, out_of_range)
 
 
-def _recording(
-    source: Any, columns: str | Sequence[str] | None, interpolate: int | None, aux: Any
+def as_recording(
+    source: Any,
+    columns: str | Sequence[str] | None = None,
+    interpolate: int | None = None,
+    aux: Any = None,
 ) -> Recording:
-    """Whatever was given, as a Recording."""
+    """Return whatever was given as a Recording."""
     given = {"columns": columns, "interpolate": interpolate}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
@@ -243,6 +259,24 @@ def _compare(ivae: IVAE, elbo: tuple[float, float], recording: Recording) -> Non
             SourcesepWarning,
             stacklevel=3,
         )
+
+
+def _out_of_range(ivae: IVAE, x: Array, u: Auxiliary) -> list[dict[str, Any]] | None:
+    """Which components lie where the fit has seen none; a warning where that matters."""
+    found = ivae.out_of_range(x.T, u=None if ivae.model_.is_invertible else u)
+    if found and not ivae.model_.holds_everywhere:
+        which = ", ".join(
+            f"{row['component']} ({row['times']:.3g} times as far out, {row['share']:.2%} of the "
+            "samples)"
+            for row in found
+        )
+        warnings.warn(
+            f"beyond the range of the model's fit: component {which}; there a nonlinear map only "
+            "guesses, use --refit (refit=True)",
+            SourcesepWarning,
+            stacklevel=3,
+        )
+    return found
 
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:

@@ -179,6 +179,8 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     halves = [
         draw_halves(filled, u, rank, rng, memory=model.memory) for _ in range(model.n_splits)
     ]
+    if model.is_invertible and rank < model.n_components:
+        halves = []  # of a source that a refitted model hears nothing of here
     tried = [cross_fit(model, x, u, half, rng) for half in halves if half is not None]
     fits = [fit for fit in tried if fit is not None]
     if not fits:

@@ -49,7 +49,7 @@ LAYERS = (
     ("evidence",),
     ("verdict",),
     ("selection",),
-    ("latents",),
+    ("adaptation", "latents"),
     ("estimator",),
     ("persistence",),
     ("report",),
@@ -57,7 +57,8 @@ LAYERS = (
     ("matching",),
     ("result",),
     ("separation",),
-    ("batch", "demo", "evaluation"),
+    ("workers",),
+    ("batch", "demo", "evaluation", "joint"),
     ("cli",),
 )
 LAYER = {name: row for row, names in enumerate(LAYERS) for name in names}
@@ -74,8 +75,10 @@ CLI_MAY_IMPORT = {
     "component_analysis",
     "exceptions",
     "forecast",
+    "joint",
     "matching",
     "output",
+    "persistence",
     "separation",
 }
 IVAE_MAY_NOT_IMPORT = {"mne", "soundfile", "click", "pandas", "pyarrow", "csv", "pathlib", "io"}
@@ -398,7 +401,7 @@ def test_importing_sourcesep_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+    "command", ["", "separate", "train", "evaluate", "simulate", "info", "match", "demo"]
 )
 def test_help_loads_nothing_heavy(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]

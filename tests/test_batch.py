@@ -19,6 +19,7 @@ SETTINGS = {
     "mixing": "linear",
     "aux": None,
     "model": None,
+    "refit": False,
     "columns": None,
     "kernel_size": None,
     "quality": "normal",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sourcesep import ComponentAnalysis, match_components, metrics, simulate
+from sourcesep import IVAE, ComponentAnalysis, match_components, metrics, save, simulate
 from sourcesep.cli import main
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.misfit import Misfit
@@ -148,3 +148,67 @@ def test_the_command_refuses(files, tmp_path):
     done = CliRunner().invoke(main, ["match", files[0], str(tmp_path / "none.safetensors")])
     assert done.exit_code == 1
     assert "no such file" in done.stderr
+
+
+def stages(seed, n_labels=40, jitter=0.2, mixing="linear", size=100):
+    """Two fits of the same sources through other maps, and which source each component is."""
+    fits, truth = [], []
+    for r in simulate.scenes(
+        2, 4, n_labels, size, 1, sensors="other", jitter=jitter, random_state=seed
+    ):
+        ivae = IVAE(mixing=mixing, starts=("segments",), random_state=0)
+        ivae.fit(r.observations, u=np.array([f"stage {k}" for k in r.u]))
+        fits.append(ivae)
+        match = metrics.match_sources(r.sources, ivae.transform(r.observations))
+        truth.append(dict(zip(match.components.tolist(), match.sources.tolist(), strict=True)))
+    return fits, truth
+
+
+class TestModels:
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_priors_over_labels_in_common_find_the_same_source(self, seed):
+        fits, truth = stages(seed)
+        matching = match_components(fits)
+        assert len(matching.groups) == 4
+        for group in matching.groups:
+            assert truth[0][group.components[0]] == truth[1][group.components[1]]
+        orders = [matching.order(k) for k in (0, 1)]
+        assert [truth[0][k] for k in orders[0]] == [truth[1][k] for k in orders[1]]
+
+    def test_labels_that_are_not_in_common_do_not_count(self):
+        (one, other), truth = stages(3)
+        other.u_names_ = tuple(
+            name if k % 2 else f"{name}, not there" for k, name in enumerate(other.u_names_)
+        )
+        matching = match_components([one, other])
+        assert matching.groups
+        for group in matching.groups:
+            assert truth[0][group.components[0]] == truth[1][group.components[1]]
+        other.u_names_ = tuple(f"other {name}" for name in other.u_names_)
+        with pytest.raises(InputError, match="model 0 and model 1 have 0 conditions in common"):
+            match_components([one, other])
+
+    def test_chance_is_not_called_a_match(self):
+        (one, _), _ = stages(4)
+        (stranger, _), _ = stages(5)
+        assert match_components([one, stranger]).groups == ()
+        assert len(match_components([one, stranger], min_corr=0.01).groups) > 0
+
+    def test_models_of_stretches_of_time_have_nothing_in_common(self):
+        (one, _), _ = stages(4)
+        in_time = IVAE(mixing="linear", starts=("segments",), random_state=0)
+        in_time.fit(simulate.scenes(1, 4, 10, 100, 1, random_state=0)[0].observations)
+        with pytest.raises(InputError, match=r"model 1 was fitted without conditions \(u is time"):
+            match_components([one, in_time])
+        assert match_components([one, one], by="maps").groups[0].correlation == pytest.approx(1)
+
+    def test_the_command_reads_model_files(self, files, tmp_path):
+        (one, other), _ = stages(6)
+        paths = [str(tmp_path / f"{k}.safetensors") for k in "ab"]
+        for ivae, path in zip((one, other), paths, strict=True):
+            save(ivae, path)
+        found = CliRunner().invoke(main, ["match", *paths, "--json"])
+        assert json.loads(found.stdout) == match_components([one, other]).table()
+        mixed = CliRunner().invoke(main, ["match", paths[0], files[0]])
+        assert mixed.exit_code == 2
+        assert "match each by themselves" in mixed.stderr

@@ -12,7 +12,8 @@ from sourcesep.exceptions import (
     SettingsError,
     SourcesepWarning,
 )
-from sourcesep.ivae.coupling import EFFORT, CouplingModel, Effort
+from sourcesep.ivae.coupling import CouplingModel
+from sourcesep.ivae.coupling_fit import EFFORT, Effort
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.starts import STARTS

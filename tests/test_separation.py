@@ -386,6 +386,7 @@ class TestResult:
             "mixing": "auto",
             "aux": "segments:.02",
             "model": None,
+            "refit": False,
             "model_sha256": None,
             "columns": None,
             "interpolate": None,

@@ -139,19 +139,23 @@ def info(path: str) -> None:
 @click.option(
     "--by", type=click.Choice(["prior", "maps"]), default="prior", help="What is compared."
 )
-@click.option("--min-corr", type=float, default=0.8, show_default=True, help="Of one source.")
+@click.option(
+    "--min-corr",
+    type=float,
+    help="Of one source.  [default: .8; models by prior: what chance does not reach]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a row for each component.")
-def match(models: tuple[str, ...], by: str, min_corr: float, as_json: bool) -> None:
+def match(models: tuple[str, ...], by: str, min_corr: float | None, as_json: bool) -> None:
     """Say which components are one source in several recordings.
 
-    MODEL is a file of ComponentAnalysis.save. To match by prior it needs conditions, as
-    with aux="segments:.5,2,8+annotations".
+    MODEL is a file of --save-model, or of ComponentAnalysis.save. To match by prior it needs
+    labels that mean the same in all, as with --aux column:NAME or
+    aux="segments:.5,2,8+annotations".
     """
-    from sourcesep.component_analysis import read_components
-    from sourcesep.matching import match_components
+    from sourcesep.matching import match_components, read_fits
 
     try:
-        matching = match_components([read_components(path) for path in models], by, min_corr)
+        matching = match_components(read_fits(models), by, min_corr)
     except SourcesepError as error:
         fail(error)
         sys.exit(2 if isinstance(error, SettingsError) else FAILED)

@@ -75,6 +75,9 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "[default: segments that suit the kind of input]",
 )
 @click.option("--model", metavar="FILE", help="Use this fitted model instead of fitting one.")
+@click.option(
+    "--refit", is_flag=True, help="Go on from --model to fit this input, components as they are."
+)
 @click.option("--save-model", metavar="FILE", help="Write the fitted model (.safetensors).")
 @click.option(
     "--bit-depth",

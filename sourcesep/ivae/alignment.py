@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["loading_signs", "signed_match"]
+__all__ = ["loading_signs", "signed_match", "standardising"]
 
 
 def loading_signs(x: Array, z: Array) -> Array:
@@ -24,3 +24,32 @@ def signed_match(reference: Array, z: Array) -> Array:
     matrix = np.zeros((len(z), len(z)))
     matrix[rows, columns] = np.where(correlation[rows, columns] < 0, -1.0, 1.0)
     return matrix
+
+
+def standardising(z: Array, x: Array, like: Array | None = None) -> tuple[Array, Array, Array]:
+    """Bring restarts to unit variance and into one order and sign.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_restarts, n_components, n_times)
+        Latents of restarts, the best first.
+    x : ndarray of shape (n_channels, n_times)
+        What they are latents of: loadings on it are positive where nothing else is said.
+    like : ndarray of shape (n_components, n_times), optional
+        Whose order and sign to take instead of the best restart's.
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_restarts, n_components, n_components)
+    offset : ndarray of shape (n_restarts, n_components)
+        What does it: z -> matrix z + offset.
+    latents : ndarray of shape (n_restarts, n_components, n_times)
+        What comes of it.
+    """
+    mean = z.mean(axis=2, keepdims=True)
+    scale = z.std(axis=2, keepdims=True)
+    z = (z - mean) / scale
+    change = np.stack([signed_match(z[0] if like is None else like, other) for other in z])
+    if like is None:
+        change = loading_signs(x, z[0])[:, None] * change
+    return change / scale.swapaxes(1, 2), -(change @ (mean / scale))[..., 0], change @ z

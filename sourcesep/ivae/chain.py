@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from sourcesep.ivae.filters import (
 )
 from sourcesep.ivae.model import Array
 
-__all__ = ["VARIANCE_FLOOR", "Chain", "Objective", "Parameters"]
+__all__ = ["VARIANCE_FLOOR", "Chain", "Objective", "Parameters", "in_units", "unit_slope"]
 
 VARIANCE_FLOOR = 1e-5
 """Added to each label's variance, as a share of the source's, while fitting."""
@@ -74,6 +74,30 @@ class Chain:
         y = deconvolve(self.inner, z) - self.offset[:, None]
         v = self.curves.inverse(y)
         return v if self.outer is None else deconvolve(self.outer, v)
+
+
+def in_units(chain: Chain, peak: Array) -> Chain:
+    """Return the chain for x of other units: the given one's are peaks of 1."""
+    return Chain(
+        None if chain.outer is None else peak[:, None, None] * chain.outer / peak[:, None],
+        replace(chain.curves, knots=chain.curves.knots * peak[:, None]),
+        chain.offset * peak,
+        chain.inner / peak[:, None],
+    )
+
+
+def unit_slope(chain: Chain, v: Array) -> Chain:
+    """Return the same map with curves whose slope is 1 at the median of v."""
+    curves = chain.curves
+    log_slope = curves.forward(np.median(v, axis=1, keepdims=True))[1]
+    factor = np.exp(log_slope[:, 0])
+    middle = curves.knots[:, curves.knots.shape[1] // 2]
+    return replace(
+        chain,
+        curves=replace(curves, log_slopes=curves.log_slopes - log_slope),
+        offset=(chain.offset + middle) / factor - middle,
+        inner=chain.inner * factor[None, :, None],
+    )
 
 
 @dataclass(frozen=True)

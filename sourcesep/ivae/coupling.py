@@ -8,36 +8,37 @@ unmixing matrix followed by a `Flow` that starts as the identity.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.alignment import loading_signs, signed_match
+from sourcesep.ivae.alignment import standardising
+from sourcesep.ivae.coupling_fit import (
+    EFFORT,
+    WARM,
+    at_least_two,
+    restart_scores,
+    resumed,
+)
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, Settings, State
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.ranges import calmed, tamed
 from sourcesep.ivae.training import History, Schedule, require_torch, resolve_device, train
 
 if TYPE_CHECKING:
     from sourcesep.ivae.flow import Flow
+    from sourcesep.ivae.likelihood import Likelihood
 
 __all__ = ["CouplingModel"]
 
 
-class Effort(NamedTuple):
-    """What a fit may cost: restarts, and minibatches of each."""
-
-    n_restarts: int
-    n_steps: int
-
-
-EFFORT = {"fast": Effort(2, 600), "normal": Effort(4, 2200), "best": Effort(6, 6000)}
-"""By `Settings.quality`."""
 STRAGGLER = 0.5
 """Nats a sample below the best at which a restart has no part in the consensus."""
 ORDER_SAMPLES = 5000
@@ -49,9 +50,10 @@ class CouplingModel(InvertibleModel):
 
     Several restarts are trained in one batch. What they differ in is luck, so `posterior`
     gives their *consensus*: the mean over restarts of the latents, matched in order and
-    sign, each kept within the range it had in the fit; a restart far below the best has
-    no part in it. A consensus has no exact inverse: everything else (`decode`, `elbo`,
-    `image`, `sample`, the prior) is the restart that explains held-out samples best.
+    sign, each kept within the range it had in the fit, wild samples not counted; a restart
+    far below the best has no part in it. A consensus has no exact inverse:
+    everything else (`decode`, `elbo`, `image`, `sample`, the prior) is the restart that
+    explains held-out samples best.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ class CouplingModel(InvertibleModel):
     flow: Flow
     restart_scores: NDArray[np.float64]
     history_: History
-    _range: Array  # (n_restarts, 2, n_components): least and largest latent of the fit
+    _range: Array  # (n_restarts, 2, n_components): where the latents of the fit lie
     _shrinkage: Array  # (n_components,): standard deviation of the consensus over the fit
 
     def __init__(
@@ -125,7 +127,7 @@ class CouplingModel(InvertibleModel):
             if value < 1:
                 raise SettingsError(f"{name}={value} must be at least 1; raise it")
         if n_components is not None:
-            _at_least_two(n_components)
+            at_least_two(n_components)
         if dtype not in ("float32", "float64"):
             raise SettingsError(f"dtype={dtype!r} must be float32 or float64")
         self.requested = n_components
@@ -224,7 +226,7 @@ class CouplingModel(InvertibleModel):
         require_torch()
         import torch
 
-        from sourcesep.ivae.likelihood import Likelihood, hold_out
+        from sourcesep.ivae.likelihood import Likelihood
 
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
@@ -233,61 +235,65 @@ class CouplingModel(InvertibleModel):
                 f"x holds {np.count_nonzero(~np.isfinite(x))} values that are not finite; "
                 "remove or interpolate them first"
             )
-        device = resolve_device(self.device)
-        held = hold_out(u)
+        x, held = calmed(x), self.held_out(u)
         self.linear = LinearModel(
             self.requested,
             starts=("segments",),
             shapes=self.shapes,
             standardise_channels=self.standardise_channels,
         ).fit(x[:, ~held], u.take(~held), rng)
-        _at_least_two(self.n_components)
+        at_least_two(self.n_components)
         y = self.linear.posterior(x).mean
-        with torch.no_grad():
-            objective = Likelihood.draw(
-                y,
-                u,
-                held,
-                shape=(self.n_blocks, self.n_hidden, self.n_restarts),
-                seed=int(rng.integers(2**63)),
-                dtype=getattr(torch, self.dtype),
-                device=device,
-            )
-            self.history_ = train(objective, self.schedule, progress=self.progress)
-            flow = objective.flow
-            self.flow = flow.with_parameters(flow.parameters.cpu().double())
-            self._finish(x, y, u, held)
-        return self
+        objective = Likelihood.draw(
+            y,
+            u,
+            held,
+            shape=(self.n_blocks, self.n_hidden, self.n_restarts),
+            seed=int(rng.integers(2**63)),
+            dtype=getattr(torch, self.dtype),
+            device=resolve_device(self.device),
+        )
+        self._train(objective, self.schedule)
+        return self._finish(x, y, u)
 
-    def _finish(self, x: Array, y: Array, u: Auxiliary, held: NDArray[np.bool_]) -> None:
-        """Put the best restart first, and give all of them its components."""
+    def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Return a model trained on from this one, a little, by another recording."""
+        if not u.used.all():
+            x, u = x[:, u.used], u.take(u.used)
+        x, held = calmed(x), self.held_out(u)
+        y = self.linear.posterior(x).mean
+        seed = int(rng.integers(2**63))
+        objective = resumed(self.flow, y, u, held, seed=seed, dtype=self.dtype, device=self.device)
+        # where the old map has seen nothing, it does not say which component is which
+        like = np.clip(self.flow.best.encode(y)[0][0], *self._range[0][..., None])
+        other = copy.copy(self)
+        other._train(objective, WARM)
+        return other._finish(x, y, u, like)
+
+    def _train(self, objective: Likelihood, schedule: Schedule) -> None:
+        self.history_ = train(objective, schedule, progress=self.progress)
+        self.flow = objective.flow.with_parameters(objective.parameters.cpu().double())
+
+    def _finish(self, x: Array, y: Array, u: Auxiliary, like: Array | None = None) -> Self:
+        """Put the best restart first, and give all of them its components, or those of `like`."""
         z, log_det = self.flow.encode(y)
-        scores = np.empty(len(z))
-        for r, latent in enumerate(z):
-            prior = self.fit_prior(latent[:, ~held], u.take(~held))
-            density = prior.log_prob(latent[:, held], u.labels[held]).sum(axis=0)
-            scores[r] = (density + log_det[r, held]).mean()
+        scores = restart_scores(z, log_det, u, self.held_out(u), self.shapes)
         rank = np.argsort(-scores, kind="stable")
         self.restart_scores, z = scores[rank], z[rank]
         self.flow = self.flow.with_parameters(self.flow.parameters[rank])
 
-        mean = z.mean(axis=2, keepdims=True)
-        scale = z.std(axis=2, keepdims=True)
-        z = (z - mean) / scale
-        change = loading_signs(x, z[0])[:, None] * np.stack(
-            [signed_match(z[0], other) for other in z]
-        )
-        self._absorb(change / scale.swapaxes(1, 2), -(change @ (mean / scale))[..., 0])
-        z = change @ z
-        some = z[0][:, :: max(1, z.shape[2] // ORDER_SAMPLES)]
-        power = [self._share(some, k).var(axis=1).sum() for k in range(len(some))]
-        order = np.argsort(-np.array(power), kind="stable")
-        permutation = np.broadcast_to(np.eye(len(some))[order], change.shape)
-        self._absorb(permutation, np.zeros(change.shape[:2]))
-        z = z[:, order]
+        matrix, offset, z = standardising(z, x, like)
+        self._absorb(matrix, offset)
+        if like is None:
+            some = z[0][:, :: max(1, z.shape[2] // ORDER_SAMPLES)]
+            power = [self._share(some, k).var(axis=1).sum() for k in range(len(some))]
+            order = np.argsort(-np.array(power), kind="stable")
+            self._absorb(np.broadcast_to(np.eye(len(some))[order], matrix.shape), 0 * offset)
+            z = z[:, order]
         self._range = np.stack([z.min(axis=2), z.max(axis=2)], axis=1)
         self._shrinkage = z[: self._n_agreed].mean(axis=0).std(axis=1)
         self.prior = self.fit_prior(z[0], u)
+        return self
 
     @property
     def _n_agreed(self) -> int:
@@ -324,8 +330,12 @@ class CouplingModel(InvertibleModel):
         if self._n_agreed > 1:
             s = self.replicas(x).mean(axis=0) / self._shrinkage[:, None]
         else:
-            s = self._best(x)[0]
+            s = tamed(self._best(x)[0], self._range[0])
         return self._posterior(s, u)
+
+    def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Latents of the best restart, not kept within any range."""
+        return self._best(x)[0]
 
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
         """Mix sources by the best restart: f(z)."""
@@ -375,25 +385,13 @@ class CouplingModel(InvertibleModel):
 
         from sourcesep.ivae.flow import Flow
 
-        def group(prefix: str) -> dict[str, NDArray[Any]]:
-            names = [k for k in state.tensors if k.startswith(prefix)]
-            return {k.removeprefix(prefix): state.tensors[k] for k in names}
-
         model = cls(**state.facts["settings"])
-        model.linear = LinearModel.from_state(State(group("linear."), state.facts["linear"]))
+        model.linear = LinearModel.from_state(State(state.part("linear"), state.facts["linear"]))
         parameters = torch.tensor(state.tensors["restarts"])
         model.flow = Flow(parameters, model.n_components, model.n_blocks, model.n_hidden)
         model._range = state.tensors["range"]
         model._shrinkage = state.tensors["shrinkage"]
         model.restart_scores = state.tensors["scores"]
-        model.prior = LabelPrior(**group("prior."))
-        model.history_ = History(**group("history."))
+        model.prior = LabelPrior(**state.part("prior"))
+        model.history_ = History(**state.part("history"))
         return model
-
-
-def _at_least_two(n_components: int) -> None:
-    if n_components < 2:
-        raise SettingsError(
-            f"n_components={n_components}: a nonlinear map needs at least 2 linearly independent "
-            "signals; use mixing='linear' or 'post-nonlinear'"
-        )

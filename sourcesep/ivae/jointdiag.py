@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JointDiagonaliser", "coarse_to_fine", "joint_diagonalise", "label_covariances"]
+__all__ = [
+    "JointDiagonaliser",
+    "coarse_to_fine",
+    "joint_diagonalise",
+    "label_covariances",
+    "removes_means",
+]
 
 HESSIAN_FLOOR = 1e-2
 """Least determinant of a 2x2 Hessian block: two sources of equal profile give 0."""
@@ -26,6 +32,9 @@ LONGEST_STEP = 0.5
 """Largest entry of one relative update; keeps I + step well conditioned."""
 SHORTEST_STEP = 1e-4
 """Below this fraction of a step the line search gives up: converged to rounding."""
+
+LONG = 256
+"""Samples of the finest segments from which on each one's own mean is removed."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,24 @@ def coarse_to_fine(
     if found is None:
         raise ValueError("groups=[]: at least one group of covariances is needed")
     return JointDiagonaliser(found.matrix, total, found.gradient)
+
+
+def removes_means(counts: NDArray[np.int64], is_time: bool) -> bool:
+    """Whether covariances within labels are to be about each label's own mean.
+
+    Where labels are not time, the mean is what the label does to a source, which the prior
+    knows. Of long segments of time it is what drifts more slowly than them, an offset in pauses
+    or rumble of a sensor: it belongs to no source, and would outweigh all else where it is quiet.
+    Short ones need all that they have.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (n_labels,)
+        Samples of each label of the finest scale; those without any do not count.
+    is_time : bool
+        Whether labels are segments of time.
+    """
+    return not is_time or bool(np.median(counts[counts > 0]) >= LONG)
 
 
 def label_covariances(

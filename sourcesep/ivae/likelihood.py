@@ -111,6 +111,14 @@ class Likelihood:
         flow = Flow.identity(len(y), *shape, generator, dtype)
         return cls(flow.with_parameters(flow.parameters.to(device)), y, u, held, generator)
 
+    def settle(self, flow: Flow) -> None:
+        """Begin with the moments that the latents of a trained flow have."""
+        z, _ = flow.encode(self._samples.T.double().cpu().numpy())
+        begins, counts = self._begins.numpy(), self._counts.numpy()
+        for moment, power in ((self._first, z), (self._second, z**2)):
+            means = np.add.reduceat(power, begins, axis=2) / counts
+            moment.copy_(torch.tensor(means).to(moment))
+
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Labels (n_chosen,) and as many samples of each, (n_restarts, n_components, n_batch)."""
         n_labels, g = len(self._counts), self._generator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,9 +14,10 @@ from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.priors import SHAPES, LabelPrior
-from sourcesep.ivae.starts import STARTS
-from sourcesep.ivae.whitening import whiten
+from sourcesep.ivae.starts import STARTS, segments_of, turned
+from sourcesep.ivae.whitening import Whitening, whiten, whiten_moments
 
 __all__ = ["LinearModel"]
 
@@ -67,6 +69,7 @@ class LinearModel(InvertibleModel):
     family: ClassVar[str] = "linear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = True
+    holds_everywhere: ClassVar[bool] = True
 
     mean: Array
     unmixing: Array
@@ -158,19 +161,47 @@ class LinearModel(InvertibleModel):
         enough = max(self.scores.values(), default=0.0) - TIE
         self.start = next((s for s in self.scores if self.scores[s] >= enough), self.starts[0])
         rotation = STARTS[self.start](y, u, rng) if len(y) > 1 else np.eye(1)
-        rotation = rotation / np.std(rotation @ y, axis=1, keepdims=True)
+        self._set_map(white, rotation / np.std(rotation @ y, axis=1, keepdims=True))
+        self.prior = self.fit_prior(self._unmix(x), u)
+        return self
+
+    def _set_map(self, white: Whitening, rotation: Array) -> None:
+        """Take the matrices of sources of unit variance, the strongest first."""
         mixing = white.inverse @ np.linalg.inv(rotation)
-        weight = white.scale if self.standardise_channels else np.ones(len(x))
+        weight = white.scale if self.standardise_channels else np.ones(len(mixing))
         explained = np.square(mixing / np.where(weight > 0, weight, np.inf)[:, None]).sum(axis=0)
         order = np.argsort(-explained, kind="stable")
-        peak = mixing[np.abs(mixing).argmax(axis=0), np.arange(len(y))]
+        peak = mixing[np.abs(mixing).argmax(axis=0), np.arange(len(rotation))]
         sign = np.where(peak < 0, -1.0, 1.0)
         self.mean = white.mean
         self.unmixing = ((rotation @ white.matrix) * sign[:, None])[order]
         self.mixing = (mixing * sign)[:, order]
         self.complement, self.remainder = white.complement, white.complement_inverse
-        self.prior = self.fit_prior(self._unmix(x), u)
-        return self
+
+    def pooled(self, moments: Moments) -> Self:
+        """Return a model whose matrices are fitted to these moments, if its own are."""
+        if self.start != "segments" or self.n_components == 1:
+            return self
+        other = copy.copy(self)
+        white = whiten_moments(
+            *moments.overall, self.n_components, standardise_channels=self.standardise_channels
+        )
+        # covariances of what is whitened: unit variance over all samples is the weighted mean
+        rotation = segments_of(moments.seen_by(white.matrix))
+        other._set_map(white, rotation / np.linalg.norm(rotation, axis=1, keepdims=True))
+        return other
+
+    def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Return a model whose matrix goes on from this one's, by the same start."""
+        if not u.used.all():
+            x, u = x[:, u.used], u.take(u.used)
+        other = copy.copy(self)
+        other.mean = x.mean(axis=1)
+        turn = turned(other._unmix(x), u, rng, self.start)
+        other.unmixing = turn @ self.unmixing
+        other.mixing = self.mixing @ np.linalg.inv(turn)
+        other.prior = self.fit_prior(other._unmix(x), u)
+        return other
 
     def _compare(self, y: Array, u: Auxiliary, rng: np.random.Generator) -> dict[str, float]:
         """Held-out log-likelihood of every start, nats a sample of y."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from sourcesep.ivae.moments import Moments
 
 __all__ = ["DEVICES", "ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
 
@@ -160,6 +163,8 @@ class Model(ABC):
     mends: ClassVar[tuple[str, ...]] = ()
     """Kinds of misfit (fields of `sourcesep.misfit.Misfit`) that a simpler map would leave behind
     where this one is right."""
+    holds_everywhere: ClassVar[bool] = False
+    """Whether the map is as good beyond the range of its fit as within, as linear ones are."""
     may_exceed_rank: ClassVar[bool] = False
     """Whether there may be more sources than the rank of x."""
 
@@ -258,6 +263,33 @@ class Model(ABC):
     @abstractmethod
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map, and the prior that fits x given u best."""
+
+    def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Return a model fitted to another recording from this one, components as they are.
+
+        Component k of the new one is component k of this one. Families whose map cannot go
+        on from where it stands refuse.
+
+        Raises
+        ------
+        SettingsError
+            If the family cannot.
+        """
+        raise SettingsError(
+            f"refit=True: mixing={self.family} does not go on from a saved map; fit this "
+            "recording anew, without model"
+        )
+
+    def pooled(self, moments: Moments) -> Self:
+        """Return a model whose map is fitted to moments of much more data than it has seen.
+
+        Itself where the map needs samples. Its prior is that of the samples seen.
+        """
+        return self
+
+    def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Sources as the map gives them, however far beyond the range of its fit."""
+        return self.posterior(x, u).mean
 
     def mixture(self, x: Array) -> Array:
         """What the images of all sources add up to, (n_channels, n_times).

@@ -6,6 +6,7 @@ and a nonlinearity (filters, then curves, then filters).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,14 +14,14 @@ import numpy as np
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.chain import Chain, Parameters
+from sourcesep.ivae.chain import Chain, Parameters, in_units, unit_slope
 from sourcesep.ivae.curves import Curves, SlopeFamily
 from sourcesep.ivae.filters import convolve, deconvolve, impulse_response
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.priors import SHAPES, LabelPrior
-from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.starts import STARTS, turned
 from sourcesep.ivae.undistortion import (
     CURVES,
     Data,
@@ -174,7 +175,7 @@ class PostNonlinearModel(InvertibleModel):
         peak = np.abs(x[:, u.used]).max(axis=1)
         data = Data(x / peak[:, None], np.where(u.used, u.labels, -1), not u.is_time)
         self.curve, family, parameters, self.scores = self._choose(_middle(data), plan, rng)
-        self.chain = _in_units(parameters.chain(family), peak)
+        self.chain = in_units(parameters.chain(family), peak)
         self._normalise(x, u, rng)
         self.prior = self.fit_prior(self.encode(x)[0], u)
         return self
@@ -233,7 +234,7 @@ class PostNonlinearModel(InvertibleModel):
         """
         chain = self.chain
         if not chain.curves.is_identity:
-            self.chain = chain = _unit_slope(chain, chain.before_curves(x[:, u.used]))
+            self.chain = chain = unit_slope(chain, chain.before_curves(x[:, u.used]))
         if chain.inner.shape[2] == 1:
             y = chain.curves.forward(chain.before_curves(x))[0]
             # curves were found by variances that change with u, and so is their matrix
@@ -250,6 +251,16 @@ class PostNonlinearModel(InvertibleModel):
         peak = by_source[np.arange(len(x)), np.abs(by_source).argmax(axis=1)]
         inner = inner * np.where(peak < 0, -1.0, 1.0)[:, None, None]
         self.chain = replace(chain, inner=inner[order])
+
+    def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Return a model with these curves and filters, and another matrix behind them."""
+        other, chain = copy.copy(self), self.chain
+        offset = chain.offset - chain.undistort(x)[0][:, u.used].mean(axis=1)
+        chain = replace(chain, offset=offset)
+        turn = turned(chain.forward(x)[0], u, rng, "segments")
+        other.chain = replace(chain, inner=np.tensordot(turn, chain.inner, 1))
+        other.prior = self.fit_prior(other.encode(x)[0], u)
+        return other
 
     @property
     def matrices(self) -> tuple[Array, Array] | None:
@@ -367,27 +378,3 @@ def _middle(data: Data) -> Data:
     spare = max(0, len(data.labels) - LONGEST_EXCERPT)
     part = slice(spare // 2, len(data.labels) - (spare - spare // 2))
     return data.take(part, data.labels)
-
-
-def _in_units(chain: Chain, peak: Array) -> Chain:
-    """Return the chain for x of other units: the given one's are peaks of 1."""
-    return Chain(
-        None if chain.outer is None else peak[:, None, None] * chain.outer / peak[:, None],
-        replace(chain.curves, knots=chain.curves.knots * peak[:, None]),
-        chain.offset * peak,
-        chain.inner / peak[:, None],
-    )
-
-
-def _unit_slope(chain: Chain, v: Array) -> Chain:
-    """Return the same map with curves whose slope is 1 at the median of v."""
-    curves = chain.curves
-    log_slope = curves.forward(np.median(v, axis=1, keepdims=True))[1]
-    factor = np.exp(log_slope[:, 0])
-    middle = curves.knots[:, curves.knots.shape[1] // 2]
-    return replace(
-        chain,
-        curves=replace(curves, log_slopes=curves.log_slopes - log_slope),
-        offset=(chain.offset + middle) / factor - middle,
-        inner=chain.inner * factor[None, :, None],
-    )

@@ -139,6 +139,7 @@ class SpectralModel(Model):
 
     representation: ClassVar[Literal["time", "stft"]] = "stft"
     is_linear: ClassVar[bool] = False
+    holds_everywhere: ClassVar[bool] = True
     is_invertible: ClassVar[bool] = False
     n_splits: ClassVar[int] = 1
     tensors: ClassVar[tuple[str, ...]] = ("decoder", "colour")

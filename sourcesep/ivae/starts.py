@@ -16,21 +16,28 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise, label_covariances
+from sourcesep.exceptions import InputError
+from sourcesep.ivae.alignment import signed_match
+from sourcesep.ivae.jointdiag import (
+    coarse_to_fine,
+    joint_diagonalise,
+    label_covariances,
+    removes_means,
+)
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["STARTS", "Start", "band_signals"]
+__all__ = ["STARTS", "Start", "band_signals", "segments_of", "turned"]
 
 Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
 SILENCE = 1e-10
 """Labels with less than this share of the mean power hold rounding, not signal."""
+SILENT = 0.1
+"""Of the deviation of the others: a component below that adds no rank is not in this recording,
+and what the older map shows of it is a trace of others."""
 REGULARISATION = 1e-13
 """Added to covariances: a source that is exactly silent in a label has variance 0 there."""
-LONG = 256
-"""Samples of the finest segments from which on each one's own mean is removed: what drifts more
-slowly, an offset in pauses or rumble of a sensor, belongs to no source, and would outweigh all
-else where it is quiet. Shorter ones need all that they have."""
 MANY_CHANNELS = 8
 """From here on matrices are diagonalised in float32: measured 3 times as fast at 32."""
 N_BANDS = 8
@@ -117,24 +124,88 @@ STARTS: dict[str, Start] = {
 """The starts by name, the cheapest and most exact first."""
 
 
+def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Array:
+    """Turn the outputs of an older map into sources of this recording.
+
+    Every start begins at the identity, and so at the older map. Component k stays
+    component k: what comes out is put into the order and sign of what went in.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        What the older map makes of the recording, means removed.
+    u : Auxiliary
+        Its auxiliary variable.
+    rng : numpy.random.Generator
+        For starts that draw numbers.
+    start : str
+        One of `STARTS`.
+
+    Returns
+    -------
+    ndarray of shape (n_components, n_components)
+        Applied to z it gives sources of unit variance; a component that is silent here
+        is left as it is.
+
+    Raises
+    ------
+    InputError
+        If what is heard of z has not the rank of as many sources.
+    """
+    used = z[:, u.used]
+    scale = used.std(axis=1)
+    loudest = np.argsort(-scale, kind="stable")
+    rank = numerical_rank(used)
+    if rank < len(z) and scale[loudest[rank]] > SILENT * scale[loudest[rank - 1]]:
+        raise InputError(
+            f"refit=True: the recording holds {rank} linearly independent signals and the model "
+            f"has {len(z)} components; use the model as it is, or fit this recording anew"
+        )
+    heard = np.sort(loudest[:rank])
+    matrix = np.eye(len(z))
+    if len(heard) > 1:
+        y = z[heard] / scale[heard, None]
+        found = STARTS[start](y, u, rng)
+        found = signed_match(y[:, u.used], (found @ y)[:, u.used]) @ found
+        matrix[np.ix_(heard, heard)] = found / scale[heard]
+    deviation = (matrix @ used).std(axis=1)
+    matrix[heard] /= deviation[heard, None]
+    return matrix
+
+
+def segments_of(groups: list[tuple[Array, NDArray[np.int64]]]) -> Array:
+    """Do as `segments`, from covariances of each label and their counts, for every scale."""
+    many = groups[0][0].shape[1] >= MANY_CHANNELS
+    kept = [_heard(covariances, counts, many) for covariances, counts in groups]
+    return np.asarray(coarse_to_fine(kept, tol=_tolerance(many)).matrix, np.float64)
+
+
+def _tolerance(many: bool) -> float:
+    return 1e-3 if many else 1e-7
+
+
 def _label_groups(y: Array, u: Auxiliary) -> tuple[list[NDArray[Any]], float]:
     """Covariances per label of every scale, without silence, and the tolerance they allow."""
     many = len(y) >= MANY_CHANNELS
     if many:
         y = y.astype(np.float32)
-    identity = np.eye(len(y))
     finest = u.scales[0].labels
-    sizes = np.bincount(finest[finest >= 0])
-    centre = not u.is_time or bool(np.median(sizes[sizes > 0]) >= LONG)
-    groups = []
-    for scale in u.scales:
-        covariances, counts = label_covariances(y, scale.labels, scale.n_labels, centre=centre)
-        power = np.einsum("kii->k", covariances)
-        heard = (power > SILENCE * (power @ counts) / counts.sum()) & (counts > 1)
-        covariances = covariances[heard] if heard.any() else covariances
-        covariances = covariances + (1e-3 if many else REGULARISATION) * identity
-        groups.append(covariances.astype(np.float32) if many else covariances)
-    return groups, 1e-3 if many else 1e-7
+    centre = removes_means(np.bincount(finest[finest >= 0]), u.is_time)
+    groups = [
+        _heard(*label_covariances(y, scale.labels, scale.n_labels, centre=centre), many=many)
+        for scale in u.scales
+    ]
+    return groups, _tolerance(many)
+
+
+def _heard(covariances: NDArray[Any], counts: NDArray[np.int64], many: bool) -> NDArray[Any]:
+    """Covariances of labels in which something is heard, regularised."""
+    power = np.einsum("kii->k", covariances)
+    heard = (power > SILENCE * (power @ counts) / counts.sum()) & (counts > 1)
+    covariances = covariances[heard] if heard.any() else covariances
+    identity = np.eye(covariances.shape[1])
+    covariances = covariances + (1e-3 if many else REGULARISATION) * identity
+    return covariances.astype(np.float32) if many else covariances
 
 
 def band_signals(y: Array, n_bands: int = N_BANDS) -> Iterator[Array]:

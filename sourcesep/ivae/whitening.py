@@ -12,7 +12,7 @@ from scipy.linalg import qr
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
 
-__all__ = ["RANK_TOLERANCE", "Basis", "Whitening", "numerical_rank", "whiten"]
+__all__ = ["RANK_TOLERANCE", "Basis", "Whitening", "numerical_rank", "whiten", "whiten_moments"]
 
 RANK_TOLERANCE = 1e-7
 """Eigenvalues of the channels' correlation below this share of the largest are rounding."""
@@ -59,11 +59,15 @@ class Whitening:
         return len(self.matrix) + len(self.complement)
 
 
-def _correlation(x: Array) -> tuple[Array, Array, Array]:
-    """Mean, standard deviation (0 for constant channels) and correlation of the channels."""
+def _moments(x: Array) -> tuple[Array, Array]:
+    """Mean and covariance of the channels."""
     mean = x.mean(axis=1)
     centred = x - mean[:, None]
-    covariance = centred @ centred.T / x.shape[1]
+    return mean, centred @ centred.T / x.shape[1]
+
+
+def _correlation(mean: Array, covariance: Array) -> tuple[Array, Array, Array]:
+    """Mean, standard deviation (0 for constant channels) and correlation of the channels."""
     scale = np.sqrt(np.diag(covariance))
     # a constant channel is left with the rounding error of its own mean
     scale[scale <= 1e-12 * np.abs(mean)] = 0
@@ -78,7 +82,7 @@ def numerical_rank(x: Array) -> int:
 
     Judged on the correlation matrix, so that channels in different units count alike.
     """
-    return _rank(_correlation(x)[2])
+    return _rank(_correlation(*_moments(x))[2])
 
 
 def _rank(correlation: Array) -> int:
@@ -108,14 +112,25 @@ def whiten(
     SettingsError
         If more components are asked for than the rank.
     """
-    mean, scale, correlation = _correlation(x)
+    return whiten_moments(*_moments(x), n_components, standardise_channels=standardise_channels)
+
+
+def whiten_moments(
+    mean: Array,
+    covariance: Array,
+    n_components: int | None = None,
+    *,
+    standardise_channels: bool = False,
+) -> Whitening:
+    """Whiten what has this mean and covariance; see `whiten`."""
+    mean, scale, correlation = _correlation(mean, covariance)
     rank = _rank(correlation)
     if rank == 0:
         raise InputError("every channel is constant (silent): there is nothing to separate")
     keep = rank if n_components is None else n_components
     if not 1 <= keep <= rank:
         raise SettingsError(
-            f"n_components={keep}: the {len(x)} channels hold {rank} linearly independent "
+            f"n_components={keep}: the {len(mean)} channels hold {rank} linearly independent "
             f"signal{'s' * (rank > 1)}; ask for 1 to {rank}"
         )
     unit = np.where(scale > 0, scale, 1)
@@ -160,7 +175,7 @@ class Basis(NamedTuple):
     @classmethod
     def of(cls, x: Array) -> Self:
         """Find as many channels as the rank of x that span all others."""
-        mean, scale, correlation = _correlation(x)
+        mean, scale, correlation = _correlation(*_moments(x))
         rank = numerical_rank(x)
         if rank == 0:
             raise InputError("every channel is constant (silent): there is nothing to separate")

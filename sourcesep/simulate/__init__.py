@@ -23,6 +23,7 @@ from sourcesep.simulate.protocols import (
     shuffled_labels,
 )
 from sourcesep.simulate.rooms import absorption, impulse_responses, reverberation_time
+from sourcesep.simulate.scenes import scenes
 from sourcesep.simulate.tables import FactorTable, factors
 from sourcesep.simulate.voices import speech
 
@@ -47,6 +48,7 @@ __all__ = [
     "reverberation_time",
     "room",
     "saturated",
+    "scenes",
     "shuffled_labels",
     "speech",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +20,7 @@ __all__ = [
     "icebeem",
     "ivae",
     "linear_sources",
+    "random_network",
     "shuffled_labels",
 ]
 
@@ -360,6 +362,24 @@ def _layers(
         if layer < n_layers - 1:
             x = _activate(x, activation, slope)
     return x
+
+
+def random_network(
+    n_sources: int, n_layers: int, rng: np.random.Generator
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Draw a map like that of `ivae`, for as many recordings as you like.
+
+    It takes sources of shape (n_samples, n_sources) to as many channels.
+    """
+    matrices = [_conditioned_matrix((n_sources, n_sources), rng) for _ in range(n_layers)]
+
+    def network(sources: NDArray[np.float64]) -> NDArray[np.float64]:
+        x = sources @ matrices[0]
+        for matrix in matrices[1:]:
+            x = _activate(x, "xtanh", 0.1) @ matrix
+        return x
+
+    return network
 
 
 def _activate(x: NDArray[np.float64], activation: str, slope: float) -> NDArray[np.float64]:

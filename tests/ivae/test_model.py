@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal, norm
 
 from sourcesep import metrics, windows
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.exceptions import InputError
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
@@ -173,6 +173,20 @@ class TestMap:
         assert model.image(x, 0, u).shape == (n, n_times)
         assert model.images(x, u).shape == (d, n, n_times)
         assert all(m.shape == (u.n_labels, d) for m in model.prior_moments())
+
+    def test_it_goes_on_with_every_component_where_it_was_or_refuses(self, fitted):
+        model, x, u = fitted
+        louder = 1.2 * x
+        try:
+            again = model.warm(louder, u, np.random.default_rng(0))
+        except SettingsError as error:
+            assert f"mixing={model.family} does not go on" in str(error)  # noqa: PT017
+            assert model.family in ("convolutive", "underdetermined", "amortised")
+            return
+        z, other = model.latents(x, u), again.latents(louder, u)
+        likeness = np.diag(np.corrcoef(z, other)[:3, 3:])
+        assert likeness.min() > 0.95  # in order and sign
+        assert other.std(axis=1) == pytest.approx(1, abs=0.02)
 
     def test_what_a_fit_can_be_judged_by(self, fitted):
         model, x, u = fitted

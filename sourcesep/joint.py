@@ -1,0 +1,341 @@
+"""`train`: one model of several recordings, whose component k is the same source in each."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sourcesep import auxiliary
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.ivae.heldout import stretches
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.model import Settings
+from sourcesep.ivae.moments import Moments
+from sourcesep.persistence import contract_of
+from sourcesep.recording import Recording
+from sourcesep.selection import MIXINGS
+from sourcesep.separation import as_recording, separate
+from sourcesep.workers import in_order
+
+if TYPE_CHECKING:
+    from sourcesep.estimator import IVAE
+
+__all__ = ["train"]
+
+MOST_TOGETHER = 2**22
+"""Values of all recordings together on which a model is fitted and judged, as many as of one
+long file: 48 s of stereo at 44.1 kHz. Of more, stretches from all over each are taken."""
+MOST_LENT = 64
+"""Recordings, evenly spread over those given, that stretches are taken from."""
+FEWEST_LENT = 2000
+"""Samples that each of them lends, at least."""
+N_STRETCHES = 20
+"""That a recording is taken in, if segments are not longer."""
+MOST_MOMENTS = 2**28
+"""Values of covariances that are held: 2 GiB."""
+WITHOUT_MEAN = ("audio", "eeg")
+"""Kinds whose means are of the amplifier, and not of the scene: they are removed from each."""
+
+
+class Shared(NamedTuple):
+    """What one recording gives to the fit.
+
+    Parameters
+    ----------
+    name : str
+        What to call it.
+    contract : dict
+        What a model needs of another recording.
+    parts : list of Recording
+        The samples that are lent, in order.
+    is_whole : bool
+        Whether these are all.
+    moments : Moments or None
+        Of all its segments.
+    notes : tuple of str
+        What was handled on the way.
+    """
+
+    name: str
+    contract: dict[str, Any]
+    parts: list[Recording]
+    is_whole: bool
+    moments: Moments | None
+    notes: tuple[str, ...]
+
+
+class Task(NamedTuple):
+    """A source, and what is wanted of it: so many values, and moments by a SPEC."""
+
+    number: int
+    source: Any
+    most: int
+    aux: str | None
+
+
+def train(
+    sources: Sequence[str | Path | Recording | Any],
+    *,
+    n_components: int | None = None,
+    mixing: str = "auto",
+    aux: str = "recording+segments",
+    columns: str | Sequence[str] | None = None,
+    kernel_size: int | None = None,
+    quality: str = "normal",
+    device: str = "auto",
+    random_state: int = 0,
+    n_jobs: int = 1,
+    dask: str | None = None,
+) -> IVAE:
+    """Fit one model to several recordings of one scene: one map, and a prior for each.
+
+    The recordings are those of the same sensors, at their places, in front of the same
+    sources. Component k of the model is then the same source in each, and in whatever
+    recording of that scene the model is used on later.
+
+    Of recordings that are long together, or many, stretches are fitted and judged; where
+    that gives a matrix found from segments, the matrix is fitted again to *all* segments of
+    all recordings: their covariances are computed wherever `n_jobs` or `dask` say, and
+    diagonalised here. Prior and verdict are those of the stretches.
+
+    Parameters
+    ----------
+    sources : sequence of str, pathlib.Path, Recording, mne.io.BaseRaw or (array, float)
+        Two or more, as `separate` takes them, of the same channels, units and rate.
+    n_components : int, optional
+        Number of sources; as `separate` chooses by default.
+    mixing : str
+        Family of the decoder, see `separate`.
+    aux : str
+        Where u comes from, see `separate`. ``recording`` tells recordings apart; so do
+        segments, which lie in one recording each.
+    columns : str or sequence of str, optional
+        Of tables, the columns to separate.
+    kernel_size : int, optional
+        Taps of the mixing, for families that have memory.
+    quality : {"fast", "normal", "best"}
+        How much time a fit may take for how good a result.
+    device : str
+        "auto", "cpu", "cuda" or "mps", for families that are trained.
+    random_state : int
+        Seed of every random choice.
+    n_jobs : int
+        Processes in which recordings are read and summed up.
+    dask : str, optional
+        Address of a Dask scheduler that does this instead; its workers must see the files.
+        The result is the same to the bit.
+
+    Returns
+    -------
+    IVAE
+        Fitted; `sourcesep.save` writes it, ``separate(..., model=...)`` uses it.
+
+    Raises
+    ------
+    InputError
+        If a recording cannot be read, or differs from the first in channels, units or
+        rate: its name and what differs are said.
+    SettingsError
+        If a setting cannot be, alone or for these recordings.
+
+    Examples
+    --------
+    >>> import sourcesep
+    >>> scene = sourcesep.simulate.scenes(2, 3, n_layers=1, random_state=1)
+    >>> ivae = sourcesep.train([(r.observations.T, 1.0) for r in scene])
+    >>> [round(sourcesep.metrics.mcc(r.sources, ivae.transform(r.observations)), 2) for r in scene]
+    [1.0, 1.0]
+    """
+    spec = _spec(sources, aux)
+    if mixing not in MIXINGS:
+        raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
+    Settings(n_components, kernel_size=kernel_size, quality=quality, device=device)
+    most = MOST_TOGETHER // min(len(sources), MOST_LENT)
+    lent = np.linspace(0, len(sources) - 1, min(len(sources), MOST_LENT)).round().astype(int)
+    tasks = [
+        Task(number, source, most if number in lent else 0, spec)
+        for number, source in enumerate(sources)
+    ]
+    sum_up = partial(_share, columns=columns, with_moments=mixing in ("auto", LinearModel.family))
+    shares = list(_checked(in_order(sum_up, tasks, n_jobs=n_jobs, dask=dask)))
+    for note in dict.fromkeys(note for share in shares for note in share.notes):
+        names = [share.name for share in shares if note in share.notes]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        warnings.warn(f"{', '.join(names[:3])}{more}: {note}", SourcesepWarning, stacklevel=2)
+    given: Any
+    together, given = _laid_end_to_end(shares, aux)
+    separation = separate(
+        together,
+        n_components=n_components,
+        mixing=mixing,
+        aux=given,
+        kernel_size=kernel_size,
+        quality=quality,
+        device=device,
+        random_state=random_state,
+    )
+    ivae = separation.ivae
+    moments = [share.moments for share in shares if share.moments is not None]
+    if not all(share.is_whole for share in shares) and len(moments) == len(shares):
+        ivae = ivae.pooled(Moments.joined(moments), together.data[:].T, u=given)
+    return ivae
+
+
+def _spec(sources: Sequence[Any], aux: str) -> str | None:
+    """Check what is asked for before anything is read; the SPEC within one recording."""
+    if isinstance(sources, str | Path) or len(sources) < 2:
+        raise SettingsError(
+            f"sources={sources!r}: at least two recordings are needed; for one use separate with "
+            "save_model"
+        )
+    paths = [Path(s) for s in sources if isinstance(s, str | Path)]
+    path, count = Counter(paths).most_common(1)[0] if paths else (None, 1)
+    if count > 1:
+        raise SettingsError(f"sources: {path} is given {count} times; once is enough")
+    terms = auxiliary.parse(aux)
+    if any(term.name == "file" for term in terms):
+        raise SettingsError(
+            f"aux={aux!r}: a file has the rows of one recording; use annotations or column"
+        )
+    within = tuple(term for term in terms if term.name not in ("recording", "folder"))
+    return auxiliary.canonical(within) if within else None
+
+
+def _share(task: Task, *, columns: str | Sequence[str] | None, with_moments: bool) -> Shared:
+    """Read a recording; sum it up, and lend a part of it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SourcesepWarning)
+        recording = as_recording(task.source, columns, aux=task.aux)
+        recording.check_missing(
+            "several recordings are fitted together without gaps only: fill them, or leave those "
+            "columns out"
+        )
+        named = recording.path or Path(f"recording {task.number}")
+        spans = _lent(recording, task.most, task.aux)
+        parts = [_centred(recording, span, named) for span in spans]
+        moments = None
+        if with_moments:
+            pieces = recording.summary.spans if not recording.in_memory else [slice(0, None)]
+            whole = (
+                _centred(recording, slice(*span.indices(recording.n_times)), named)
+                for span in pieces
+            )
+            moments = Moments.joined([_moments(piece, task.aux) for piece in whole])
+    notes = tuple(str(w.message) for w in caught if issubclass(w.category, SourcesepWarning))
+    is_whole = spans == [slice(0, recording.n_times)]
+    return Shared(named.name, contract_of(recording), parts, is_whole, moments, notes)
+
+
+def _centred(recording: Recording, span: slice, path: Path) -> Recording:
+    """A stretch in memory, without what only its reader needs."""
+    part = recording.part(span)
+    data = part.data[:]
+    if recording.kind in WITHOUT_MEAN:
+        data = data - recording.summary.mean[:, None]
+    return dataclasses.replace(part, data=data, path=path, origin=None)
+
+
+def _lent(recording: Recording, most: int, aux: str | None) -> list[slice]:
+    """Which samples a recording lends: all, or stretches that hold its longest segments."""
+    if most == 0:
+        return []
+    n_times = recording.n_times
+    enough = max(most // recording.n_channels, FEWEST_LENT)
+    if n_times <= enough:
+        return [slice(0, n_times)]
+    longest = max(_seconds(recording, aux), default=0.0) * recording.sfreq
+    size = min(max(enough // N_STRETCHES, int(np.ceil(2 * longest))), n_times)
+    begins = stretches(n_times - size + 1, 1, max(1, enough // size))
+    return [slice(begin, begin + size) for begin in begins.tolist()]
+
+
+def _moments(recording: Recording, aux: str | None) -> Moments:
+    """Sum up one recording; segments that are longer than it are itself."""
+    if aux is None:
+        u = auxiliary.from_array(np.zeros(recording.n_times, np.int64), recording.n_times)
+    else:
+        u = auxiliary.build(_fitting(recording, aux), recording)
+    return Moments.of(recording.data[:], u)
+
+
+def _terms(recording: Recording, aux: str) -> tuple[auxiliary.Term, ...]:
+    default = auxiliary.default_spec(recording.kind, recording.n_times, recording.sfreq)
+    return auxiliary.resolve(aux, default)
+
+
+def _seconds(recording: Recording, aux: str | None) -> list[float]:
+    """Lengths of the segments that are asked for."""
+    terms = () if aux is None else _terms(recording, aux)
+    return [seconds for term in terms if term.name == "segments" for seconds in term.seconds]
+
+
+def _fitting(recording: Recording, aux: str) -> str:
+    """The SPEC without segments longer than the recording."""
+    terms = []
+    for term in _terms(recording, aux):
+        if term.name == "segments":
+            known = [s for s in term.seconds if s <= recording.seconds] or [recording.seconds]
+            term = auxiliary.Term("segments", tuple(auxiliary.number(s) for s in known))
+        terms.append(term)
+    return auxiliary.canonical(tuple(terms))
+
+
+def _checked(shares: Iterator[Shared]) -> Iterator[Shared]:
+    """Pass on what belongs together; refuse the first recording that does not."""
+    first: Shared | None = None
+    size = 0
+    for share in shares:
+        first = first or share
+        _check_alike(first, share)
+        size += 0 if share.moments is None else share.moments.size
+        if size > MOST_MOMENTS:
+            raise InputError(
+                f"{share.name}: with it there are more segments than can be held, "
+                f"{size * 8 / 2**30:.1f} GiB of covariances; choose longer segments, as in "
+                "aux='recording+segments:10'"
+            )
+        yield share
+
+
+def _check_alike(first: Shared, other: Shared) -> None:
+    """Refuse a recording that no map has in common with the first."""
+    a, b = first.contract, other.contract
+    cure = "recordings with one map have the same channels, units and rate"
+    if a["names"] != b["names"]:
+        missing = [name for name in a["names"] if name not in b["names"]]
+        extra = [name for name in b["names"] if name not in a["names"]]
+        differ = (
+            f"missing {missing[:5]}, extra {extra[:5]}" if missing or extra else "in their order"
+        )
+        raise InputError(
+            f"{other.name}: channels differ from those of {first.name}: {differ}; {cure}"
+        )
+    for what in ("kind", "sfreq", "units"):
+        if a[what] != b[what]:
+            raise InputError(
+                f"{other.name}: {what}={b[what]}, and {first.name} has {a[what]}; {cure}, "
+                "convert it first"
+            )
+
+
+def _laid_end_to_end(shares: Sequence[Shared], aux: str) -> tuple[Recording, Auxiliary]:
+    """What was lent as one recording, and its u."""
+    parts = [part for share in shares for part in share.parts]
+    u = auxiliary.build_many(aux, parts)
+    names = set.intersection(*(set(part.columns) for part in parts))
+    together = dataclasses.replace(
+        parts[0],
+        data=np.concatenate([part.data[:] for part in parts], axis=1),
+        events=(),
+        columns={n: np.concatenate([part.columns[n] for part in parts]) for n in sorted(names)},
+        path=None,
+    )
+    return together, u

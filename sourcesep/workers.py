@@ -1,0 +1,104 @@
+"""One function over many items: in this process, in others, or on a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+
+__all__ = ["in_order"]
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+PATIENCE = 10
+"""Seconds in which a Dask scheduler must answer."""
+DIED = "a process that read recordings died, perhaps for want of memory; try with fewer jobs"
+
+
+def in_order(
+    function: Callable[[Item], Found],
+    items: Sequence[Item],
+    *,
+    n_jobs: int = 1,
+    dask: str | None = None,
+) -> Iterator[Found]:
+    """Apply a function to items, each on one thread, and give its results in their order.
+
+    Wherever it runs, the function is given the same and does the same: results are equal
+    to the bit on machines of one kind.
+
+    Parameters
+    ----------
+    function : callable
+        Of one item; importable by name where it is to run elsewhere.
+    items : sequence
+        What it is applied to.
+    n_jobs : int
+        Processes.
+    dask : str, optional
+        Address of a Dask scheduler, such as ``tcp://scheduler:8786``.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Dask is asked for and not installed.
+    SettingsError
+        If the scheduler cannot be reached.
+    InputError
+        If a process died over an item.
+    """
+    if dask is not None:
+        yield from _on_cluster(function, items, dask)
+    elif n_jobs == 1 or len(items) < 2:
+        for item in items:
+            yield _on_one_thread(function, item)
+    else:
+        yield from _in_processes(function, items, n_jobs)
+
+
+def _in_processes(
+    function: Callable[[Item], Found], items: Sequence[Item], n_jobs: int
+) -> Iterator[Found]:
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with parallel_config("loky", inner_max_num_threads=1):
+        parallel = Parallel(n_jobs, return_as="generator", pre_dispatch=2 * n_jobs)
+        try:
+            yield from parallel(delayed(_on_one_thread)(function, item) for item in items)
+        except TerminatedWorkerError as error:
+            raise InputError(DIED) from error
+
+
+def _on_one_thread(function: Callable[[Item], Found], item: Item) -> Found:
+    # sums in another order, as more threads make them, round otherwise
+    with threadpool_limits(limits=1, user_api="blas"):
+        return function(item)
+
+
+def _on_cluster(
+    function: Callable[[Item], Found], items: Sequence[Item], address: str
+) -> Iterator[Found]:
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
+        ) from error
+    try:
+        client: Any = Client(address, set_as_default=False, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"dask={address}: no scheduler answers there; start one with `dask scheduler`"
+        ) from error
+    with client:
+        tasks = [client.submit(_on_one_thread, function, item, pure=False) for item in items]
+        try:
+            while tasks:
+                yield tasks.pop(0).result()
+        except KilledWorker as error:
+            raise InputError(DIED) from error

@@ -1,0 +1,183 @@
+"""``sourcesep train`` and what is done with its model, as users meet them."""
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from sourcesep import load, train
+from sourcesep.cli import main
+from sourcesep.simulate import scenes
+
+SFREQ = 8000
+MATRIX = np.array([[1.0, 0.6], [-0.5, 1.0]])
+
+
+def wav(name, seed, sfreq=SFREQ, n_times=4000):
+    rng = np.random.default_rng(seed)
+    scale = np.exp(rng.normal(size=(2, n_times // 160))).repeat(160, axis=1)
+    sources = rng.laplace(size=(2, n_times)) * scale
+    soundfile.write(name, 0.02 * (MATRIX @ sources).T, sfreq, "PCM_24")
+    return sources
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    found = CliRunner().invoke(main, list(map(str, arguments)))
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found
+
+
+def refused(found, code=1):
+    """The one line that a refusal is; nothing is written."""
+    assert found.exit_code == code, found.output
+    assert found.stdout == ""
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_a_scene_is_trained_on_and_used():
+    for seed, name in enumerate("abc"):
+        truth = wav(f"{name}.wav", seed)
+    found = run("train", "a.wav", "b.wav", "--save-model", "scene.safetensors")
+    assert found.exit_code == 0
+    assert found.stdout == "scene.safetensors: 2 components of 2 recordings, trusted\n"
+    info = json.loads(run("info", "scene.safetensors").stdout)
+    assert info["contract"]["names"] == ["ch0", "ch1"]
+    orders = []
+    for folder, refit in (("saved", ()), ("again", ("--refit",))):
+        used = run("separate", "c.wav", "--model", "scene.safetensors", "-o", folder, *refit)
+        assert used.exit_code == 0
+        assert used.stdout == f"{folder}/c: 2 sources, trusted\n"
+        result = json.loads(Path(folder, "c", "result.json").read_text())
+        assert result["settings"]["refit"] == bool(refit)
+        assert (result["out_of_range"] is None) == bool(refit)
+        images = [soundfile.read(Path(folder, "c", f"source0{k}.wav"))[0][:, k] for k in (0, 1)]
+        likeness = np.array([[np.corrcoef(image, s)[0, 1] for s in truth] for image in images])
+        orders.append(np.abs(likeness).argmax(axis=1).tolist())
+        assert np.abs(likeness).max(axis=1).min() > 0.99
+    assert orders[0] == orders[1]
+    assert sorted(orders[0]) == [0, 1]
+    assert load("scene.safetensors").model_.n_components == 2
+
+
+def test_tables_with_a_column_as_u():
+    for seed, name in enumerate("ab"):
+        rng = np.random.default_rng(seed)
+        stage = rng.integers(0, 6, 1200)
+        scale = np.random.default_rng(9).uniform(0.3, 3, (6, 2))[stage]
+        x = (scale * rng.standard_normal((1200, 2))) @ MATRIX
+        rows = [f"{p},{q},s{k}" for (p, q), k in zip(x, stage, strict=True)]
+        Path(f"{name}.csv").write_text("\n".join(["x,y,stage", *rows]))
+    words = (
+        "--aux",
+        "recording+column:stage",
+        "--columns",
+        "x,y",
+        "-k",
+        "2",
+        "--mixing",
+        "linear",
+    )
+    found = run("train", "a.csv", "b.csv", "--save-model", "t.safetensors", *words)
+    assert found.exit_code == 0, found.output
+    names = json.loads(run("info", "t.safetensors").stdout)["u_names"]
+    assert len(names) == 12
+    assert names[0] == "a + stage=s0"
+
+
+def test_options_are_the_keyword_arguments_of_the_function():
+    given = main.commands["train"].make_context("train", ["a", "--save-model", "m"]).params
+    talk = {"inputs", "save_model", "kind", "overwrite", "quiet"}
+    wanted = {
+        name: parameter.default
+        for name, parameter in inspect.signature(train).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    assert {name: value for name, value in given.items() if name not in talk} == wanted
+
+
+def test_quiet_says_nothing_and_jobs_change_nothing():
+    for seed, name in enumerate("ab"):
+        wav(f"{name}.wav", seed)
+    found = run("train", "a.wav", "b.wav", "--save-model", "one.safetensors", "-q")
+    assert (found.exit_code, found.output) == (0, "")
+    assert run("train", "a.wav", "b.wav", "--save-model", "two.safetensors", "-j", "2").stdout
+    assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
+
+
+class TestRefusals:
+    def test_a_recording_that_differs_is_named_and_nothing_is_written(self):
+        wav("a.wav", 0)
+        wav("b.wav", 1, sfreq=16_000)
+        line = refused(run("train", "a.wav", "b.wav", "--save-model", "m.safetensors"))
+        assert "b.wav: sfreq=16000" in line
+        assert sorted(p.name for p in Path().iterdir()) == ["a.wav", "b.wav"]
+
+    def test_a_model_that_is_there_is_kept(self):
+        for seed, name in enumerate("ab"):
+            wav(f"{name}.wav", seed)
+        Path("m.safetensors").write_text("mine")
+        words = ("train", "a.wav", "b.wav", "--save-model", "m.safetensors")
+        assert "exists already" in refused(run(*words))
+        assert Path("m.safetensors").read_text() == "mine"
+        assert run(*words, "-f").exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("words", "code", "message"),
+        [
+            (("a.wav",), 2, "at least two recordings"),
+            (("a.wav", "a.wav"), 2, "is given 2 times"),
+            (("a.wav", "gone.wav"), 1, "no such file"),
+            (("a.wav", "a.mat"), 1, "a.mat"),
+            (("a.wav", "b.wav", "--aux", "nonsense"), 2, "unknown term 'nonsense'"),
+            (("a.wav", "b.wav", "-k", "9", "--mixing", "linear"), 2, "n_components=9"),
+            (("a.wav", "b.wav", "--columns", "x"), 2, "columns=x"),
+        ],
+    )
+    def test_what_cannot_be(self, words, code, message):
+        for seed, name in enumerate("ab"):
+            wav(f"{name}.wav", seed)
+        found = run("train", *words, "--save-model", "m.safetensors")
+        assert message in refused(found, code)
+        assert not Path("m.safetensors").exists()
+
+    def test_refit_needs_a_model(self):
+        wav("a.wav", 0)
+        assert "refit=True: needs the model" in refused(run("separate", "a.wav", "--refit"))
+
+    def test_other_kinds_are_not_offered_here(self):
+        found = run("train", "a.wav", "--kind", "nonsense", "--save-model", "m.safetensors")
+        assert found.exit_code == 2
+
+
+def test_the_page_on_recordings_works_as_written():
+    for seed, name in enumerate(("monday", "tuesday", "wednesday", "thursday")):
+        wav(f"{name}.wav", seed)
+    recordings = scenes(2, 3, 20, 60, 1, sensors="other", random_state=1)
+    for r, name, names in zip(recordings, ("one", "two"), ("abc", "def"), strict=True):
+        rows = np.column_stack([r.observations, r.u])
+        text = "\n".join(",".join(map(str, row)) for row in rows.tolist())
+        Path(f"{name}.csv").write_text(",".join([*names, "stage"]) + "\n" + text)
+    page = (Path(__file__).parents[1] / "docs" / "recordings.md").read_text("utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = [line.split() for block in blocks for line in block.splitlines()]
+    assert len(commands) == 6
+    for number, (program, *words) in enumerate(commands):
+        assert program == "sourcesep"
+        output = ("-o", f"out{number}") if words[0] == "separate" else ()
+        found = run(*words, *output)
+        assert found.exit_code == 0, found.output
+    assert "without a partner in one.safetensors: none" in found.stdout
