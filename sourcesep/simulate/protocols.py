@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from sourcesep.exceptions import SettingsError
 from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive
+from sourcesep.simulate.networks import activate, random_network
 
 __all__ = [
     "LinearKind",
@@ -20,7 +20,6 @@ __all__ = [
     "icebeem",
     "ivae",
     "linear_sources",
-    "random_network",
     "shuffled_labels",
 ]
 
@@ -119,7 +118,16 @@ def ivae(
     drawn = _modulated(
         (n_segments, samples_per_segment, n_sources), (0.5, 3.0), source, modulation, rng
     )
-    x = _layers(drawn.sources, n_channels, n_layers, activation, slope, reuse_matrix, rng)
+    network = random_network(
+        n_sources,
+        n_layers,
+        rng,
+        n_channels=n_channels,
+        activation=activation,
+        slope=slope,
+        reuse_matrix=reuse_matrix,
+    )
+    x = network(drawn.sources)
     if noise > 0:
         x = x + noise * x.std(0) * rng.standard_normal(x.shape)
     return replace(drawn, observations=x)
@@ -170,7 +178,7 @@ def icebeem(
     x = drawn.sources
     for _ in range(n_layers - 1):
         orthogonal, triangle = np.linalg.qr(rng.standard_normal((n_sources, n_sources)))
-        x = _activate(x, "leaky-relu", slope) @ (orthogonal * np.sign(np.diag(triangle)))
+        x = activate(x, "leaky-relu", slope) @ (orthogonal * np.sign(np.diag(triangle)))
     return replace(drawn, observations=x)
 
 
@@ -230,7 +238,8 @@ def hidden_markov(
     states = (begun + np.cumsum(np.where(switches, steps, 0), axis=0)) % n_states
     combinations, u = np.unique(states, axis=0, return_inverse=True)
     sources = rng.standard_normal(states.shape) * levels[states]
-    x = _layers(sources, n_sources, n_layers, activation, slope, False, rng)
+    network = random_network(n_sources, n_layers, rng, activation=activation, slope=slope)
+    x = network(sources)
     return Protocol(sources, x, u.astype(np.int64).reshape(-1), levels[combinations])
 
 
@@ -341,61 +350,3 @@ def _modulated(
     sources = (white * scales[:, None]).reshape(-1, n_sources)
     u = np.repeat(np.arange(n_segments), samples_per_segment)
     return Protocol(sources, sources, u, scales)
-
-
-def _layers(
-    x: NDArray[np.float64],
-    n_channels: int,
-    n_layers: int,
-    activation: str,
-    slope: float,
-    reuse_matrix: bool,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Send samples through a random network, the last layer of which is a matrix."""
-    square: NDArray[np.float64] | None = None
-    for layer in range(n_layers):
-        shape = (x.shape[1], n_channels)
-        if square is None or not reuse_matrix or square.shape != shape:
-            square = _conditioned_matrix(shape, rng)
-        x = x @ square
-        if layer < n_layers - 1:
-            x = _activate(x, activation, slope)
-    return x
-
-
-def random_network(
-    n_sources: int, n_layers: int, rng: np.random.Generator
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Draw a map like that of `ivae`, for as many recordings as you like.
-
-    It takes sources of shape (n_samples, n_sources) to as many channels.
-    """
-    matrices = [_conditioned_matrix((n_sources, n_sources), rng) for _ in range(n_layers)]
-
-    def network(sources: NDArray[np.float64]) -> NDArray[np.float64]:
-        x = sources @ matrices[0]
-        for matrix in matrices[1:]:
-            x = _activate(x, "xtanh", 0.1) @ matrix
-        return x
-
-    return network
-
-
-def _activate(x: NDArray[np.float64], activation: str, slope: float) -> NDArray[np.float64]:
-    if activation == "xtanh":
-        return np.tanh(x) + slope * x
-    if activation == "leaky-relu":
-        return np.where(x > 0, x, slope * x)
-    return x
-
-
-def _conditioned_matrix(
-    shape: tuple[int, int], rng: np.random.Generator, n_trials: int = 2000
-) -> NDArray[np.float64]:
-    """Draw a matrix whose condition number is in the lowest quarter of `n_trials`."""
-    drawn = rng.uniform(-1, 1, (n_trials, *shape))
-    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-    conditions = np.linalg.cond(drawn)
-    good = np.flatnonzero(conditions <= np.percentile(conditions, 25))
-    return np.asarray(drawn[good[0]])

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import SettingsError
 from sourcesep.simulate._checks import RandomState, at_least, generator, one_of
-from sourcesep.simulate.protocols import Protocol, random_network
+from sourcesep.simulate.networks import random_network
+from sourcesep.simulate.protocols import Protocol
 
 __all__ = ["scenes"]
 
