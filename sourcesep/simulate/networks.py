@@ -42,6 +42,7 @@ def random_network(
 
 
 def activate(x: NDArray[np.float64], activation: str, slope: float) -> NDArray[np.float64]:
+    """Bend every layer: "xtanh" is tanh(x) + slope x; "leaky-relu"; else as it is."""
     if activation == "xtanh":
         return np.tanh(x) + slope * x
     if activation == "leaky-relu":
