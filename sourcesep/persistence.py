@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPONENTS",
     "SCHEMA_VERSION",
+    "SOURCE_PRIOR",
+    "TRAINING",
     "check_contract",
     "contract_of",
     "load",
@@ -44,7 +46,14 @@ __all__ = [
 
 FORMAT = "sourcesep-model"
 COMPONENTS = "sourcesep-components"
-READERS = {FORMAT: "sourcesep.load", COMPONENTS: "sourcesep.read_components"}
+SOURCE_PRIOR = "sourcesep-source-prior"
+TRAINING = "sourcesep-training"
+READERS = {
+    FORMAT: "sourcesep.load",
+    COMPONENTS: "sourcesep.read_components",
+    SOURCE_PRIOR: "sourcesep.load_prior",
+    TRAINING: "the `sourcesep train` that was interrupted",
+}
 """What reads a file of which format."""
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""

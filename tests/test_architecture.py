@@ -52,6 +52,7 @@ LAYERS = (
     ("latents",),
     ("estimator",),
     ("persistence",),
+    ("clean_recordings", "prior_training"),
     ("report",),
     ("component_analysis",),
     ("matching",),
@@ -75,6 +76,7 @@ CLI_MAY_IMPORT = {
     "exceptions",
     "matching",
     "output",
+    "prior_training",
     "separation",
 }
 IVAE_MAY_NOT_IMPORT = {"mne", "soundfile", "click", "pandas", "pyarrow", "csv", "pathlib", "io"}
