@@ -171,8 +171,8 @@ def _by_annotations(folder: Path, paths: list[Path], regex: tuple[str, ...]) -> 
         table = path.with_suffix(".csv")
         if not table.is_file():
             raise InputError(
-                f"{path}: no {table.name} beside it; --aux annotations needs one, with the columns "
-                "onset, duration (in seconds) and label"
+                f"{path}: no {table.name} beside it; --aux annotations needs one, with the "
+                "columns onset, duration (in seconds) and label"
             )
         for row in _rows(table, ("onset", "duration", "label")):
             try:

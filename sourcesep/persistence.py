@@ -88,6 +88,8 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
     parameters = model.get_params()
     if not isinstance(parameters["random_state"], int | np.integer | type(None)):
         parameters["random_state"] = None  # a generator's position is no setting
+    for name in ("source_prior", "source_labels"):
+        del parameters[name]  # needed for the fit only; a prior has a file of its own
     facts = {
         "family": model.model_.family,
         "facts": state.facts,

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from sourcesep.exceptions import (
     InputError,
     MissingDependencyError,
     ModelFileError,
-    OutputError,
     SettingsError,
     SourcesepWarning,
 )
@@ -26,12 +25,13 @@ from sourcesep.ivae.model import DEVICES, QUALITIES
 from sourcesep.ivae.source_prior import Network, SourcePrior
 from sourcesep.ivae.spectral import power, to_spectrum, window_size
 from sourcesep.output import check_model_output
-from sourcesep.persistence import SOURCE_PRIOR, TRAINING, read_file, write_file
+from sourcesep.persistence import TRAINING, read_file, write_file
+from sourcesep.source_priors import save_prior
 
 if TYPE_CHECKING:
     from sourcesep.ivae.source_prior_fit import Example, Examples
 
-__all__ = ["load_prior", "save_prior", "train_prior"]
+__all__ = ["train_prior"]
 
 WINDOW = 0.256
 """Seconds of the windows whose cells the prior knows."""
@@ -162,9 +162,7 @@ def train_prior(
         "n_steps": history.n_steps,
         "elbo": {"unit": "nats a cell, held out", **_rounded(objective.evidence())},
     }
-    prior = SourcePrior(
-        network, objective.arrays(), clean.labels, clean.sfreq, size, card=card
-    )
+    prior = SourcePrior(network, objective.arrays(), clean.labels, clean.sfreq, size, card=card)
     prior = _with_likeness(prior, examples)
     if path is not None and kept is not None:
         save_prior(prior, path)
@@ -190,9 +188,12 @@ def _check(
             raise SettingsError(f"{name}={value!r}: allowed are {', '.join(allowed)}")
     if not 0 <= noisy <= 1:
         raise SettingsError(f"noisy={noisy}: must be a share, 0 to 1")
-    for name, number, least in (("n_steps", n_steps, 1), ("random_state", random_state, 0)):
+    numbers = {"random_state": (random_state, 0), "n_steps": (n_steps, 1)}
+    for name, (number, least) in numbers.items():
+        if number is None and name == "n_steps":
+            continue
         whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        if not (whole and number >= least) and not (number is None and name == "n_steps"):
+        if not (whole and cast("int", number) >= least):
             raise SettingsError(f"{name}={number!r}: must be a whole number, {least} or more")
     if seconds is not None and not seconds > 0:
         raise SettingsError(f"seconds={seconds}: must be above 0; leave it out for no time budget")
@@ -299,59 +300,3 @@ class _Kept:
     def write(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Keep the state of a training."""
         write_file(self.path, TRAINING, {"of": self._text}, arrays)
-
-
-def save_prior(prior: SourcePrior, path: str | Path) -> None:
-    """Write a trained prior to one file; equal ones make equal bytes.
-
-    Parameters
-    ----------
-    prior : SourcePrior
-        As `train_prior` returns it.
-    path : str or pathlib.Path
-        Ends in ``.safetensors``; replaced if it exists.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    facts = {
-        "network": asdict(prior.network),
-        "labels": list(prior.labels),
-        "sfreq": prior.sfreq,
-        "stft": {"size": prior.size, "hop": prior.size // 4, "window": "root of Hann"},
-        "likeness": list(prior.likeness),
-        "card": prior.card,
-    }
-    write_file(Path(path), SOURCE_PRIOR, facts, prior.tensors)
-
-
-def load_prior(path: str | Path) -> SourcePrior:
-    """Read a trained prior.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Written by `train_prior` or ``sourcesep train --kind prior``.
-
-    Returns
-    -------
-    SourcePrior
-        For ``separate(prior=...)``.
-
-    Raises
-    ------
-    ModelFileError
-        If it is no trained prior, damaged, or of a newer format.
-    """
-    with read_file(Path(path), SOURCE_PRIOR) as (facts, tensors):
-        return SourcePrior(
-            Network(**facts["network"]),
-            dict(tensors),
-            tuple(facts["labels"]),
-            float(facts["sfreq"]),
-            facts["stft"]["size"],
-            (float(facts["likeness"][0]), float(facts["likeness"][1])),
-            facts["card"],
-        )

@@ -23,6 +23,7 @@ from sourcesep.result import Separation
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
+    from sourcesep.ivae.source_prior import SourcePrior
 
 __all__ = ["separate"]
 
@@ -36,6 +37,11 @@ of a table are no saturated sensors, and sound is bent by microphones and spread
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
+UNLIKE = (
+    "the recording sounds unlike what the prior was trained on: the prior has chosen the start "
+    "only, and the rest was done without it"
+)
+
 
 def separate(
     source: str | Path | Recording | tuple[ArrayLike, float] | Any,
@@ -43,6 +49,9 @@ def separate(
     n_components: int | None = None,
     mixing: str = "auto",
     aux: str | ArrayLike | None = None,
+    prior: str | Path | SourcePrior | None = None,
+    labels: str | Sequence[str] | None = None,
+    resample: bool = False,
     model: str | Path | IVAE | None = None,
     columns: str | Sequence[str] | None = None,
     kernel_size: int | None = None,
@@ -69,6 +78,14 @@ def separate(
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``file:PATH``, joined by ``+``;
         or labels or covariates themselves. By default segments of a length that suits
         the kind of recording.
+    prior : str, pathlib.Path or SourcePrior, optional
+        What sources sound like, as `train_prior` has learned it from others. For rooms: mixing
+        is ``"convolutive"`` then.
+    labels : str or sequence of str, optional
+        Which of the prior's labels the sources are, one a source; found out by default.
+    resample : bool
+        Whether a recording of another rate than the prior's is brought to it; the sources
+        have that rate too.
     model : str, pathlib.Path or IVAE, optional
         Use this fitted model instead of fitting one; the recording must have the same
         channels, units and rate.
@@ -110,6 +127,7 @@ def separate(
     from sourcesep.ivae.starts import STARTS
     from sourcesep.persistence import contract_of
     from sourcesep.selection import choose_n_components
+    from sourcesep.source_priors import LIKE, guided_by, prepared
 
     begin = time.perf_counter()
     if isinstance(random_state, bool) or not (
@@ -118,8 +136,9 @@ def separate(
         raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
+    trained, kinds = guided_by(prior, labels, mixing, n_components, model)
     with _noting() as notes:
-        recording = _recording(source, columns)
+        recording = prepared(_recording(source, columns), trained, resample)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         if model is not None:
@@ -133,16 +152,18 @@ def separate(
                 raise InputError("the model makes infinite values of this recording: rescale it")
         else:
             table = recording.kind in ("table", "array")
-            wanted = n_components
+            wanted = len(kinds) if n_components is None and kinds else n_components
             if wanted is None and recording.kind == "table":
                 wanted, numbers = choose_n_components(x, u, np.random.default_rng(random_state))
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
-                mixing=AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing,
+                mixing=_mixing(recording, mixing, trained),
                 sfreq=recording.sfreq,
                 standardise=table,
                 kernel_size=kernel_size,
+                source_prior=trained,
+                source_labels=kinds,
                 quality=quality,
                 device=device,
                 random_state=random_state,
@@ -151,10 +172,16 @@ def separate(
             ivae.contract_ = contract_of(recording)
             candidates |= ivae.scores_
             elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
+            if not ivae.model_.findings.get("source_prior", LIKE)["like_the_training"]:
+                warnings.warn(UNLIKE, SourcesepWarning, stacklevel=2)
     settings = {
         "n_components": n_components,
         "mixing": mixing,
         "aux": u.spec,
+        "prior": str(prior) if isinstance(prior, str | Path) else prior and "SourcePrior",
+        "prior_sha256": sha256(Path(prior)) if isinstance(prior, str | Path) else None,
+        "labels": list(labels) if isinstance(labels, list | tuple) else labels,
+        "resample": resample,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
         "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
@@ -165,6 +192,15 @@ def separate(
     }
     seconds = time.perf_counter() - begin
     return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds)
+
+
+def _mixing(
+    recording: Recording, mixing: str, trained: SourcePrior | None
+) -> str | tuple[str, ...]:
+    """What to choose among, or the one family that is asked for."""
+    if mixing != "auto":
+        return mixing
+    return AUTO.get(recording.kind, "auto") if trained is None else "convolutive"
 
 
 def _recording(source: Any, columns: str | Sequence[str] | None) -> Recording:

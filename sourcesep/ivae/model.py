@@ -97,6 +97,10 @@ class Settings:
         Where gradients are computed.
     sfreq : float
         Samples a second, for what is a duration.
+    source_prior : guided.Trained, optional
+        What sources sound like, where that has been learned.
+    source_labels : tuple of str, optional
+        What each source is to this prior.
 
     Raises
     ------
@@ -115,6 +119,8 @@ class Settings:
     quality: str = "normal"
     device: str = "auto"
     sfreq: float = 1.0
+    source_prior: Any = None
+    source_labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("kernel_size", "post_kernel_size", "n_restarts"):
@@ -237,6 +243,11 @@ class Model(ABC):
     def caveat(self) -> str | None:
         """What makes this fit not identifiable whatever the data say, in plain words."""
         return None
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What else the fit has found out, JSON-ready."""
+        return {}
 
     @property
     def history(self) -> dict[str, list[float]]:

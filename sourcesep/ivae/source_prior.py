@@ -232,10 +232,6 @@ class SourcePrior:
         variances = log_variances.exp().numpy()[:, :, :n_frames].transpose(0, 2, 1) * level
         return Explained(variances.astype(np.float32), penalty.double().numpy())
 
-    def numbers_of(self, labels: tuple[str, ...]) -> tuple[int, ...]:
-        """Which numbers the labels have; LookupError for one that is not known."""
-        return tuple(self.labels.index(label) for label in labels)
-
 
 STANDARD = ("offset", "centre", "scale")
 """Tensors of a `SourcePrior` that are no parameters: one number a feature."""

@@ -160,7 +160,9 @@ class PriorObjective:
         parts = []
         for name, shape in self.network.shapes().items():
             if name.endswith("weight"):
-                n_in = shape[0] * shape[2] / STRIDE if name == "decoder.1" else math.prod(shape[1:])
+                n_in = (
+                    shape[0] * shape[2] / STRIDE if name == "decoder.1" else math.prod(shape[1:])
+                )
                 spread = (0.1 if name == "decoder.out.weight" else 1.0) / math.sqrt(n_in)
                 part = spread * rng.uniform(-1, 1, shape)
             else:
@@ -209,7 +211,9 @@ class PriorObjective:
         (gradient,) = torch.autograd.grad(loss, parameters)
         return loss.detach()[None], gradient
 
-    def _window(self, rng: np.random.Generator, other: int | None) -> tuple[int, NDArray[np.float32]]:
+    def _window(
+        self, rng: np.random.Generator, other: int | None
+    ) -> tuple[int, NDArray[np.float32]]:
         """A label and a window of it that is not silent; not of the label `other`."""
         while True:
             example = self.examples.train[rng.integers(len(self.examples.train))]
@@ -259,7 +263,9 @@ class PriorObjective:
         """
         table = []
         for label in range(self.network.n_labels):
-            reconstruction, divergence = self.terms_given(torch.full_like(self._held_labels, label))
+            reconstruction, divergence = self.terms_given(
+                torch.full_like(self._held_labels, label)
+            )
             table.append((reconstruction - divergence).double().cpu().numpy())
         elbo, own = np.array(table), self._held_labels.cpu().numpy()
         return {
