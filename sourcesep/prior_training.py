@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,7 @@ from sourcesep.exceptions import (
 from sourcesep.ivae.model import DEVICES, QUALITIES
 from sourcesep.ivae.source_prior import Network, SourcePrior
 from sourcesep.ivae.spectral import power, to_spectrum, window_size
+from sourcesep.ivae.trained_variances import best_lift
 from sourcesep.output import check_model_output
 from sourcesep.persistence import TRAINING, read_file, write_file
 from sourcesep.source_priors import save_prior
@@ -267,7 +268,10 @@ def _in_rooms(
 
 
 def _with_likeness(prior: SourcePrior, examples: Examples) -> SourcePrior:
-    return prior
+    """The prior with what is usual of sounds like those it was trained on."""
+    held = np.stack([window.power for window in examples.windows()])
+    lifts = best_lift(prior, held)
+    return replace(prior, likeness=(float(lifts.mean()), float(lifts.std())))
 
 
 @dataclass

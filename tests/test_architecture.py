@@ -364,7 +364,7 @@ def test_importing_sourcesep_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+    "command", ["", "separate", "train", "evaluate", "simulate", "info", "match", "demo"]
 )
 def test_help_loads_nothing_heavy(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]

@@ -537,7 +537,7 @@ class TestHelp:
         return {"": main, **main.commands}
 
     @pytest.mark.parametrize(
-        "name", ["", "separate", "evaluate", "simulate", "info", "match", "demo"]
+        "name", ["", "separate", "train", "evaluate", "simulate", "info", "match", "demo"]
     )
     def test_of_every_command(self, name):
         for flag in ("-h", "--help"):
@@ -569,7 +569,7 @@ class TestHelp:
 
     def test_every_command_is_listed(self):
         assert set(main.commands) == {
-            *("separate", "evaluate", "simulate", "info", "match", "demo"),
+            *("separate", "train", "evaluate", "simulate", "info", "match", "demo"),
         }
 
 

@@ -7,6 +7,7 @@ import click
 from sourcesep._version import __version__
 from sourcesep.cli.others import demo, evaluate, info, match, simulate
 from sourcesep.cli.separate import separate
+from sourcesep.cli.train import train
 
 __all__ = ["main"]
 
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (separate, evaluate, match, simulate, info, demo):
+for command in (separate, train, evaluate, match, simulate, info, demo):
     main.add_command(command)

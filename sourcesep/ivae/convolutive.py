@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.cepstrum import cepstral_variances
-from sourcesep.ivae.guided import Guidance, Trained, search
+from sourcesep.ivae.guided import Guidance, judge, search
 from sourcesep.ivae.invertible import SIGMA
 from sourcesep.ivae.level import FLOOR, SILENCE, Level, filtered
 from sourcesep.ivae.model import Array, Settings, State
@@ -25,6 +26,7 @@ from sourcesep.ivae.spectral import (
     to_spectrum,
     window_size,
 )
+from sourcesep.ivae.trained_variances import Trained
 
 __all__ = ["FLOOR", "STARTS", "ConvolutiveModel", "Start"]
 
@@ -78,7 +80,7 @@ class ConvolutiveModel(SpectralModel):
         Samples a second.
     starts : sequence of Start
         The most compact result is kept. None of them begins below `SHORTEST_START`.
-    source_prior : guided.Trained, optional
+    source_prior : trained_variances.Trained, optional
         Proposes further starts, and says which is the best; the longest window is the
         cepstrum's again.
     source_labels : sequence of str, optional
@@ -174,19 +176,19 @@ class ConvolutiveModel(SpectralModel):
         self.start = next(s for s in fits if self.scores[self._name(s)] >= enough)
         rows = fits[self.start]
         if self.source_prior is not None:
-            blind = [level.signals(found) for found in fits.values()]
-            self.guidance = self._guided(y, k, blind)
-            self.scores = self.guidance.scores
-            rows = level.continued(self.guidance.signals)
+            blind = {start: level.signals(found) for start, found in fits.items()}
+            rows = self._guided(y, level, rows, list(blind.values()))
         self.encoder = level.encoder(rows).astype(np.complex64)
         self.decoder = level.decoder(rows).astype(np.complex64)
         outputs = level.products.powers(rows).mean(axis=1)
         self.noise = np.float32(SIGMA**2) * np.maximum(outputs, SILENCE)
         self.aside = level.aside
 
-    def _guided(self, y: NDArray[np.float32], k: int, blind: list[Array]) -> Guidance:
-        """Sources that the trained prior proposes, where it can be used."""
-        prior = cast("Trained", self.source_prior)
+    def _guided(
+        self, y: NDArray[np.float32], level: Level, rows: Complex, blind: list[Array]
+    ) -> Complex:
+        """Rows as they come from the trained prior's start, or these if it prefers them."""
+        prior, labels = cast("Trained", self.source_prior), self.source_labels
         if prior.sfreq != self.sfreq:
             raise SettingsError(
                 f"sfreq={self.sfreq:g}: the prior knows sounds at {prior.sfreq:g} Hz; resample "
@@ -198,7 +200,14 @@ class ConvolutiveModel(SpectralModel):
                 f"that differ and {2 * prior.size} samples or more; leave it out"
             )
         different = [s for i, s in enumerate(blind) if not any(_are_same(s, t) for t in blind[:i])]
-        return search(prior, self.source_labels, Level(y, prior.size, k), different)
+        known = Level(y, prior.size, len(rows))
+        proposal = search(prior, labels, known, different)
+        ends = {"blind": rows, proposal.name: level.continued(proposal.signals)}
+        said = {name: judge(prior, labels, known, level.signals(r)) for name, r in ends.items()}
+        best = max(said, key=lambda name: said[name].evidence)
+        self.scores = proposal.scores | {f"{k}, at the end": g.evidence for k, g in said.items()}
+        self.guidance = replace(said[best], start=best, scores=self.scores)
+        return ends[best]
 
     @property
     def findings(self) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Settings:
         Where gradients are computed.
     sfreq : float
         Samples a second, for what is a duration.
-    source_prior : guided.Trained, optional
+    source_prior : trained_variances.Trained, optional
         What sources sound like, where that has been learned.
     source_labels : tuple of str, optional
         What each source is to this prior.

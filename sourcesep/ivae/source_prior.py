@@ -184,7 +184,7 @@ class SourcePrior:
         Samples in a window of the transform whose cells it knows.
     likeness : tuple of float
         How well it explains examples that it was not trained on: mean and deviation of
-        the evidence (see `sourcesep.ivae.guided`), nats a cell.
+        the evidence (see `trained_variances.lift`), nats a cell.
     card : dict
         What it was trained on, and how well it explains what it was not trained on.
     """
