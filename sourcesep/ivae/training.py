@@ -310,7 +310,11 @@ def train(
         terms.append((reconstruction.double().cpu().numpy(), kl.double().cpu().numpy()))
 
     def keep(checkpoint: Checkpoint) -> None:
-        along = {"steps": np.array(steps), "terms": np.array(terms), "n_steps": np.array(n_steps)}
+        along = {
+            "steps": np.array(steps),
+            "terms": np.array(terms),
+            "n_steps": np.array([n_steps]),
+        }
         checkpoint.write(restarts.arrays() | along)
 
     saved = None if checkpoint is None else checkpoint.read()
@@ -331,7 +335,7 @@ def train(
         restarts.take_up(saved)
         steps += saved["steps"].tolist()
         terms += [(reconstruction, kl) for reconstruction, kl in saved["terms"]]
-        n_steps = int(saved["n_steps"])
+        n_steps = int(saved["n_steps"][0])
         cast("Resumable", objective).seek(steps[-1])
     checks = {round(n_steps * (i + 1) / schedule.n_checks) for i in range(schedule.n_checks)}
     bar = tqdm(
