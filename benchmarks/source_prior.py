@@ -1,7 +1,7 @@
 """Rooms with a trained source prior, beside our blind family, ILRMA and the linear oracle.
 
     python benchmarks/source_prior.py --speech DIR [--tables rooms,unseen,ablations]
-        [--seconds 9] [--repeats 2] [--priors FOLDER]
+        [--seconds 9] [--repeats 1] [--quality normal] [--priors FOLDER]
 
 DIR holds `fsdd/{digit}_{talker}_{index}.wav` (Free Spoken Digit Dataset). Priors are trained on
 the recordings from index 5 on, mixtures are made of those below: per pair of talkers, and per
@@ -44,6 +44,9 @@ Array = NDArray[np.float64]
 Method = Callable[["Scene"], Array]
 """From a scene to what the first channel hears of each source, (n_sources, n_times)."""
 
+Train = Callable[..., SourcePrior]
+"""From the name of a prior, and what is different about it."""
+
 FIRST_SEED = 9000
 FIRST_TRAINED = 5
 """Recordings below this index are for mixtures."""
@@ -75,15 +78,12 @@ def index_of(path: Path) -> int:
 def talk(paths: Sequence[Path], seconds: float, rng: np.random.Generator) -> tuple[Array, float]:
     """String recordings together, at unit power."""
     parts: list[Array] = []
-    left = 1.0
     sfreq = 1.0
-    for i in np.resize(rng.permutation(len(paths)), 1000):
+    for i in np.resize(rng.permutation(len(paths)), 100 * len(paths)):
         recording = sourcesep.read(paths[i])
         sfreq = recording.sfreq
-        gap = np.zeros(round(rng.uniform(*GAP) * sfreq))
-        parts += [recording.data[0], gap]
-        left = seconds - sum(map(len, parts)) / sfreq
-        if left <= 0:
+        parts += [recording.data[0], np.zeros(round(rng.uniform(*GAP) * sfreq))]
+        if sum(map(len, parts)) >= seconds * sfreq:
             break
     signal = np.concatenate(parts)[: round(seconds * sfreq)]
     return (signal - signal.mean()) / signal.std(), sfreq
@@ -107,9 +107,17 @@ def scenes(paths: list[Path], seconds: float, repeats: int) -> list[Scene]:
 
 
 def prior_of(
-    paths: list[Path], file: Path, *, without: str = "", labels: str = "talker", **settings: object
+    paths: list[Path],
+    priors: Path,
+    quality: str,
+    name: str,
+    *,
+    without: str = "",
+    labels: str = "talker",
+    **settings: object,
 ) -> SourcePrior:
     """Train a prior, or read it where that has been done."""
+    file = priors / f"{name}_{quality}.safetensors"
     if file.exists():
         return sourcesep.load_prior(file)
     chosen = [p for p in paths if index_of(p) >= FIRST_TRAINED and talker_of(p) != without]
@@ -124,7 +132,9 @@ def prior_of(
             rows = zip((p.name for p in chosen), names, strict=True)
             csv.writer(table).writerows([("file", "talker"), *rows])
         begin = time.process_time()
-        prior = train_prior(folder, aux="column:talker", save_model=file, **settings)
+        prior = train_prior(
+            folder, aux="column:talker", save_model=file, quality=quality, **settings
+        )
     card = prior.card
     print(
         f"{file.stem}: {sum(card['seconds'].values()) / 60:.1f} minutes of sound, "
@@ -205,9 +215,9 @@ def show(title: str, methods: dict[str, Method], made: list[Scene]) -> None:
         print(f"    {' '.join(f'{value:.1f}' for value in values)}", flush=True)
 
 
-def rooms(paths: list[Path], made: list[Scene], priors: Path) -> None:
+def rooms(paths: list[Path], made: list[Scene], train: Train) -> None:
     """The main table."""
-    prior = prior_of(paths, priors / "talkers.safetensors")
+    prior = train("talkers")
     methods: dict[str, Method] = {
         "oracle": oracle,
         "ILRMA": ilrma,
@@ -218,10 +228,10 @@ def rooms(paths: list[Path], made: list[Scene], priors: Path) -> None:
     show("mean SDR, dB, [failures] at RT60 .15 and .3, all; real-time factor", methods, made)
 
 
-def unseen(paths: list[Path], made: list[Scene], priors: Path) -> None:
+def unseen(paths: list[Path], made: list[Scene], train: Train) -> None:
     """Each talker in turn is left out of the training, and is in every mixture."""
     by_talker = {
-        talker: prior_of(paths, priors / f"without_{talker}.safetensors", without=talker)
+        talker: train(f"without_{talker}", without=talker)
         for talker in sorted(set(map(talker_of, paths)))
     }
     # each mixture once, its first or its second talker unseen in turn
@@ -233,7 +243,7 @@ def unseen(paths: list[Path], made: list[Scene], priors: Path) -> None:
     show("one talker unseen", methods, made)
 
 
-def ablations(paths: list[Path], made: list[Scene], priors: Path) -> None:
+def ablations(paths: list[Path], made: list[Scene], train: Train) -> None:
     """What the parts of the prior, and the choice among starts, are worth."""
     variants: dict[str, dict[str, object]] = {
         "talkers": {},
@@ -242,7 +252,7 @@ def ablations(paths: list[Path], made: list[Scene], priors: Path) -> None:
         "random_labels": {"labels": "random"},
     }
     for name, settings in variants.items():
-        prior = prior_of(paths, priors / f"{name}.safetensors", **settings)  # type: ignore[arg-type]
+        prior = train(name, **settings)
         known = name != "random_labels"
         methods: dict[str, Method] = {
             "one start": partial(ours, prior, known=known, model=OneStart),
@@ -258,14 +268,16 @@ def main() -> None:
     parser.add_argument("--priors", type=Path, default=Path("priors"), help="for trained priors")
     parser.add_argument("--tables", default="rooms,unseen,ablations")
     parser.add_argument("--seconds", type=float, default=9.0)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--quality", default="normal", help="of the training")
     options = parser.parse_args()
     paths = sorted((options.speech / "fsdd").glob("*.wav"))
     made = scenes(paths, options.seconds, options.repeats)
+    train = partial(prior_of, paths, options.priors, options.quality)
     tables = {run.__name__: run for run in (rooms, unseen, ablations)}
     with threadpool_limits(limits=1):
         for name in options.tables.split(","):
-            tables[name](paths, made, options.priors)
+            tables[name](paths, made, train)
 
 
 if __name__ == "__main__":
