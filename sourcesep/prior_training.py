@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sourcesep.clean_recordings import Clean, gather
 from sourcesep.exceptions import (
     InputError,
-    MissingDependencyError,
     ModelFileError,
     SettingsError,
     SourcesepWarning,
@@ -27,7 +26,7 @@ from sourcesep.ivae.spectral import power, to_spectrum, window_size
 from sourcesep.ivae.trained_variances import best_lift
 from sourcesep.output import check_model_output
 from sourcesep.persistence import TRAINING, read_file, write_file
-from sourcesep.source_priors import save_prior
+from sourcesep.source_priors import require_torch, save_prior
 
 if TYPE_CHECKING:
     from sourcesep.ivae.source_prior_fit import Example, Examples
@@ -125,7 +124,7 @@ def train_prior(
     path = None if save_model is None else Path(save_model)
     if path is not None:
         check_model_output(path)
-    _require_torch()
+    require_torch()
     from sourcesep.ivae import training
     from sourcesep.ivae.source_prior_fit import PriorObjective
 
@@ -198,16 +197,6 @@ def _check(
             raise SettingsError(f"{name}={number!r}: must be a whole number, {least} or more")
     if seconds is not None and not seconds > 0:
         raise SettingsError(f"seconds={seconds}: must be above 0; leave it out for no time budget")
-
-
-def _require_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"a trained prior needs torch, which cannot be imported ({error}); install it: "
-            "pip install 'sourcesep[nonlinear]'"
-        ) from error
 
 
 def _examples(clean: Clean, size: int, seed: int) -> Examples:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 import warnings
 
 import numpy as np
@@ -16,6 +17,7 @@ from sourcesep import persistence, prior_training, simulate
 from sourcesep.cli import main
 from sourcesep.exceptions import (
     InputError,
+    MissingDependencyError,
     ModelFileError,
     OutputError,
     SettingsError,
@@ -323,6 +325,13 @@ class TestSeparation:
             sourcesep.separate((room.data, SFREQ), resample=True)
         with pytest.raises(SettingsError, match="must be a file of train_prior"):
             sourcesep.separate((room.data, SFREQ), prior=7)
+
+    def test_torch_that_cannot_be_imported(self, clean, file, room, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch", None)
+        with pytest.raises(MissingDependencyError, match="a trained prior needs torch"):
+            sourcesep.separate((room.data, SFREQ), prior=file)
+        with pytest.raises(MissingDependencyError, match="a trained prior needs torch"):
+            sourcesep.train_prior(clean, n_steps=1)
 
     def test_one_channel(self, room, prior):
         with pytest.raises(InputError, match="does not help with one"):

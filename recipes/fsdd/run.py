@@ -69,7 +69,7 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> Row:
     made = scenes(paths, 3.0 if quick else 9.0, 1)
     if quick:
         made = [next(s for s in made if s.rt60 == rt60) for rt60 in TIMES]
-    left = [scene.talkers[i % 2] for i, scene in enumerate(made)]
+    left = [scene.talkers[0 if quick else i % 2] for i, scene in enumerate(made)]
     folder = Path("results") / NAME if output is None else output
     settings = {"n_steps": 4} if quick else {}
     with tempfile.TemporaryDirectory() as temporary, threadpool_limits(limits=1):

@@ -34,6 +34,9 @@ SHORTEST_START = 0.064
 """Seconds: with shorter windows a start fails, and may even look good."""
 TIE = 0.01
 """Of starts whose compactness differs by less, the one with the shortest window is kept."""
+SCATTERED = 0.05
+"""A fit that is so much less compact than the blind one is not kept, whatever a prior says of
+it: a prior that knows too little would swap bands."""
 SAME = 0.998
 """Correlation of signals that count as the same."""
 
@@ -205,6 +208,8 @@ class ConvolutiveModel(SpectralModel):
         ends = {"blind": rows, proposal.name: level.continued(proposal.signals)}
         said = {name: judge(prior, labels, known, level.signals(r)) for name, r in ends.items()}
         best = max(said, key=lambda name: said[name].evidence)
+        if level.compactness(ends[best]) < level.compactness(rows) - SCATTERED:
+            best = "blind"
         self.scores = proposal.scores | {f"{k}, at the end": g.evidence for k, g in said.items()}
         self.guidance = replace(said[best], start=best, scores=self.scores)
         return ends[best]

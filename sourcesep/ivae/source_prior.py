@@ -190,7 +190,7 @@ class SourcePrior:
     """
 
     network: Network
-    tensors: dict[str, NDArray[np.float32]]
+    tensors: dict[str, NDArray[np.float32]] = field(repr=False)
     labels: tuple[str, ...]
     sfreq: float
     size: int

@@ -96,6 +96,28 @@ def test_the_fit_takes_labels_and_says_what_it_took_them_for():
     assert set(model.state().facts) == {"sfreq", "size", "scores", "starts", "start"}
 
 
+def test_a_prior_that_is_wrong_does_no_harm():
+    mixture, prior = scene(1)
+    prior.power[:, :, 100:220] = prior.power[::-1, :, 100:220].copy()
+    u = auxiliary.build(None, from_array(mixture.data, SFREQ))
+    misled, blind = (
+        ConvolutiveModel(2, sfreq=SFREQ, source_prior=known)
+        .fit(mixture.data, u, np.random.default_rng(0))
+        .images(mixture.data, u)[:, 0]
+        for known in (prior, None)
+    )
+    best, usual = (gains(mixture, found).max(axis=1) for found in (misled, blind))
+    assert (best > usual - 0.5).all()
+    evidence = {
+        name: judge(prior, None, level_of(mixture), signals).evidence
+        for name, signals in (
+            ("swapped", search(prior, None, level_of(mixture), []).signals),
+            ("right", mixture.images[:, 0]),
+        )
+    }
+    assert evidence["swapped"] > evidence["right"]  # or there was nothing to withstand
+
+
 def test_without_a_prior_nothing_is_found_out():
     mixture, _ = scene(3)
     u = auxiliary.build(None, from_array(mixture.data, SFREQ))

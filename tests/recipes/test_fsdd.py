@@ -10,7 +10,7 @@ import soundfile
 from sourcesep import simulate
 from sourcesep.exceptions import InputError
 
-SFREQ = 8000
+SFREQ = 4000
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,9 @@ def test_quick_on_tiny_digits(recipe, tmp_path, capsys):
     folder.mkdir()
     for k, talker in enumerate(("ann", "bob", "cyd")):
         speech = simulate.speech(40.0, SFREQ, pitch=90.0 + 50 * k, random_state=k)
-        for i, part in enumerate(speech.reshape(20, -1)):
+        for i, part in enumerate(0.5 * speech.reshape(20, -1) / abs(speech).max()):
             digit, index = divmod(i, 10)
             soundfile.write(folder / f"{digit}_{talker}_{index}.wav", part, SFREQ)
-    with pytest.raises(InputError, match="20 s of every label"):
-        recipe.main(tmp_path, quick=True, output=tmp_path / "out")
-    for path in sorted(folder.glob("*_5.wav")):  # more to train on
-        for index in (10, 11, 12):
-            (folder / path.name.replace("_5.", f"_{index}.")).write_bytes(path.read_bytes())
     result = recipe.main(tmp_path, quick=True, output=tmp_path / "out")
     rows = {row["method"]: row for row in result["rows"]}
     assert rows["linear oracle"]["SDR at 0.15 s"] > rows["blind"]["SDR at 0.15 s"] > 5
