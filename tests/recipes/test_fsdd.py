@@ -22,7 +22,9 @@ def recipe():
     return module
 
 
-def test_quick_on_tiny_digits(recipe, tmp_path, capsys):
+def test_quick_on_tiny_digits(recipe, tmp_path, capsys, monkeypatch):
+    # the peer is there on some machines only, and warns of silence
+    monkeypatch.setattr(recipe.importlib.util, "find_spec", lambda _: None)
     folder = tmp_path / "recordings"
     folder.mkdir()
     for k, talker in enumerate(("ann", "bob", "cyd")):
