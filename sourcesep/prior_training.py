@@ -214,28 +214,29 @@ def _examples(clean: Clean, size: int, seed: int) -> Examples:
     train: list[Example] = []
     held: list[Example] = []
     for number, label in enumerate(clean.labels):
+        rng = np.random.default_rng([seed, number])
+        whole = _strung_together(clean.signals[label], clean.sfreq, rng)[:most]
+        cut = len(whole) - round(HELD_OUT * len(whole))
         for copy in range(1 + N_ROOMS):
-            rng = np.random.default_rng([seed, number, copy])
-            # the same order in all copies, or what is held out of one would be in another
-            order = np.random.default_rng([seed, number]).permutation(len(clean.signals[label]))
-            parts = []
-            for i in order:
-                gap = np.zeros(round(rng.uniform(*GAP) * clean.sfreq))
-                parts += [clean.signals[label][i], gap]
-            whole = np.concatenate(parts)[:most]
-            cut = len(whole) - round(HELD_OUT * len(whole))
             for stream, part in ((train, whole[:cut]), (held, whole[cut:])):
-                if stream is held and copy > 1:
-                    continue
                 noisy = part + NOISE * part.std() * rng.standard_normal(len(part))
                 heard = _in_rooms(noisy, clean.sfreq, rng) if copy else noisy
-                cells = power(to_spectrum(heard[None], size))[0]
-                stream.append(Example(number, cells))
+                stream.append(Example(number, power(to_spectrum(heard[None], size))[0]))
     if min(len(e.power) for e in train) < LENGTH:
         raise InputError(
             f"folder={clean.folder}: too short at {clean.sfreq:g} Hz; give more of every label"
         )
     return Examples(train, held)
+
+
+def _strung_together(
+    signals: list[NDArray[np.float64]], sfreq: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """All signals in random order, with short gaps between them."""
+    parts = []
+    for i in rng.permutation(len(signals)):
+        parts += [signals[i], np.zeros(round(rng.uniform(*GAP) * sfreq))]
+    return np.concatenate(parts)
 
 
 def _in_rooms(
@@ -249,7 +250,7 @@ def _in_rooms(
         seconds = rng.uniform(*REVERBERATION)
         times = np.arange(1, round(seconds * sfreq)) / sfreq
         tail = rng.standard_normal(len(times)) * np.exp(-3 * np.log(10) * times / seconds)
-        tail *= (times > 0.002) * rng.uniform(0.3, 1)
+        tail *= times > 0.002
         response = np.concatenate([[1.0], tail / np.sqrt(np.square(tail).sum() + 1e-12)])
         response[1:] *= rng.uniform(0.3, 1)
         heard.append(oaconvolve(piece, response)[: len(piece)])

@@ -122,8 +122,8 @@ class Guidance:
     def choice(self) -> str:
         """Which start was kept, in plain words."""
         return (
-            f"begun by a trained prior of {', '.join(self.labels)}: the start {self.start} has "
-            f"the best evidence of {len(self.scores)}"
+            f"with a trained prior, to which the sources are {', '.join(self.labels)}; of all "
+            f"starts {self.start} was kept"
         )
 
     def ordered(self, order: NDArray[np.int64]) -> Guidance:

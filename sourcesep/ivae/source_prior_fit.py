@@ -105,7 +105,7 @@ class Examples:
 
 def standards(examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
     """Level and spread of every feature: what is no parameter of a network."""
-    some = np.concatenate([_normalised(e.power)[::7] for e in examples])
+    some = np.concatenate([_normalised(e.power[::7]) for e in examples])
     logarithm = np.log(some + SILENCE)
     values = {
         "offset": np.log(some.mean(axis=0) + SILENCE),
