@@ -87,11 +87,12 @@ def load_prior(path: str | Path) -> SourcePrior:
     """
     with read_file(Path(path), SOURCE_PRIOR) as (facts, tensors):
         stft = facts["stft"]
-        if stft["hop"] * 4 != stft["size"]:
-            raise ValueError(f"hop={stft['hop']}, size={stft['size']}")
+        network = Network(**facts["network"])
+        if stft["hop"] * 4 != stft["size"] or stft["size"] // 2 + 1 != network.n_features:
+            raise ValueError(f"stft={stft} has other cells than the network knows")
         mean, deviation = map(float, facts["likeness"])
         return SourcePrior(
-            Network(**facts["network"]),
+            network,
             tensors,
             tuple(map(str, facts["labels"])),
             float(facts["sfreq"]),

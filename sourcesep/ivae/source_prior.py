@@ -203,8 +203,8 @@ class SourcePrior:
         found = {name: tensor.shape for name, tensor in self.tensors.items()}
         if found != wanted or len(self.labels) != network.n_labels:
             raise ValueError("tensors and labels do not fit the network")
-        if self.size // 2 + 1 != network.n_features:
-            raise ValueError(f"windows of {self.size} samples have other bins than the network")
+        if any(tensor.dtype != np.float32 for tensor in self.tensors.values()):
+            raise ValueError("tensors are not all float32")
 
     def explain(self, power: NDArray[Any], labels: NDArray[np.int64]) -> Explained:
         """Variances of sources, given what is known of their power.
