@@ -185,7 +185,10 @@ def _resolved(settings: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str
     return {
         **settings,
         "aux": auxiliary.canonical(auxiliary.resolve(settings["aux"], default)),
-        "model_sha256": None if settings["model"] is None else sha256(Path(settings["model"])),
+        **{
+            f"{name}_sha256": None if settings[name] is None else sha256(Path(settings[name]))
+            for name in ("model", "prior")
+        },
     }
 
 

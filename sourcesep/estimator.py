@@ -18,6 +18,7 @@ from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
 from sourcesep.ivae.model import Array, Settings
 from sourcesep.ivae.ranges import winsorised_range
+from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
@@ -78,6 +79,11 @@ class IVAE(
         Nonlinear: fits that are trained side by side; ``transform`` gives their
         consensus, ``inverse_transform`` inverts the best. As many as `quality` allows by
         default: 2, 4 or 6. Amortised: of the flow that networks may start from.
+    source_prior : SourcePrior, optional
+        Convolutive: a prior of sources trained on others (`sourcesep.load_prior`); proposes
+        starts and says which is the best.
+    source_labels : tuple of str, optional
+        What each source is to this prior; found out by default.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result; closed forms always give
         their best.
@@ -144,6 +150,8 @@ class IVAE(
         post_kernel_size: int = 1,
         condition_decoder: bool = False,
         n_restarts: int | None = None,
+        source_prior: SourcePrior | None = None,
+        source_labels: tuple[str, ...] | None = None,
         quality: str = "normal",
         device: str = "auto",
         random_state: int | np.random.Generator | None = None,
@@ -159,6 +167,8 @@ class IVAE(
         self.post_kernel_size = post_kernel_size
         self.condition_decoder = condition_decoder
         self.n_restarts = n_restarts
+        self.source_prior = source_prior
+        self.source_labels = source_labels
         self.quality = quality
         self.device = device
         self.random_state = random_state
@@ -239,6 +249,8 @@ class IVAE(
             kernel_size=self.kernel_size,
             post_kernel_size=self.post_kernel_size,
             n_restarts=self.n_restarts,
+            source_prior=self.source_prior,
+            source_labels=self.source_labels,
             quality=self.quality,
             device=self.device,
             sfreq=self.sfreq,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPONENTS",
     "SCHEMA_VERSION",
+    "SOURCE_PRIOR",
+    "TRAINING",
     "check_contract",
     "contract_of",
     "load",
@@ -43,7 +45,14 @@ __all__ = [
 
 FORMAT = "sourcesep-model"
 COMPONENTS = "sourcesep-components"
-READERS = {FORMAT: "sourcesep.load", COMPONENTS: "sourcesep.read_components"}
+SOURCE_PRIOR = "sourcesep-source-prior"
+TRAINING = "sourcesep-training"
+READERS = {
+    FORMAT: "sourcesep.load",
+    COMPONENTS: "sourcesep.read_components",
+    SOURCE_PRIOR: "sourcesep.load_prior",
+    TRAINING: "the `sourcesep train` that was interrupted",
+}
 """What reads a file of which format."""
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""
@@ -81,6 +90,8 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
     parameters = model.get_params()
     if not isinstance(parameters["random_state"], int | np.integer | type(None)):
         parameters["random_state"] = None  # a generator's position is no setting
+    for name in ("source_prior", "source_labels"):
+        del parameters[name]  # needed for the fit only; a prior has a file of its own
     facts = {
         "family": model.model_.family,
         "facts": state.facts,

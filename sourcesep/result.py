@@ -220,6 +220,7 @@ class Separation:
                 "reconstruction": self.elbo[0],
                 "kl": self.elbo[1],
             },
+            **model.findings,
             **self.verdict.as_dict(),
             "judged_on": self._judged_on,
             "out_of_range": self.out_of_range,

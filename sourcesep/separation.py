@@ -23,6 +23,7 @@ from sourcesep.result import Separation
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
+    from sourcesep.ivae.source_prior import SourcePrior
 
 __all__ = ["as_recording", "separate"]
 
@@ -43,6 +44,11 @@ NO_GAPS = (
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
+UNLIKE = (
+    "the recording sounds unlike what the prior was trained on: the prior has chosen the start "
+    "only, and the rest was done without it"
+)
+
 
 def separate(
     source: str | Path | Recording | tuple[ArrayLike, float] | Any,
@@ -50,6 +56,9 @@ def separate(
     n_components: int | None = None,
     mixing: str = "auto",
     aux: str | ArrayLike | None = None,
+    prior: str | Path | SourcePrior | None = None,
+    labels: str | Sequence[str] | None = None,
+    resample: bool = False,
     model: str | Path | IVAE | None = None,
     refit: bool = False,
     columns: str | Sequence[str] | None = None,
@@ -78,6 +87,14 @@ def separate(
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``year:NAME[,YEARS]``,
         ``file:PATH``, joined by ``+``; or labels or covariates themselves. By default
         segments of a length that suits the kind of recording.
+    prior : str, pathlib.Path or SourcePrior, optional
+        What sources sound like, as `train_prior` has learned it from others. For rooms: mixing
+        is ``"convolutive"`` then.
+    labels : str or sequence of str, optional
+        Which of the prior's labels the sources are, one a source; found out by default.
+    resample : bool
+        Whether a recording of another rate than the prior's is brought to it; the sources
+        have that rate too.
     model : str, pathlib.Path or IVAE, optional
         Use this fitted model instead of fitting one; the recording must have the same
         channels, units and rate. Components that lie where the fit has seen none are named
@@ -127,6 +144,7 @@ def separate(
     from sourcesep.ivae.starts import STARTS
     from sourcesep.persistence import contract_of
     from sourcesep.selection import FAMILIES, choose_n_components
+    from sourcesep.source_priors import LIKE, guided_by, prepared
 
     begin = time.perf_counter()
     if isinstance(random_state, bool) or not (
@@ -135,8 +153,9 @@ def separate(
         raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
+    trained, kinds = guided_by(prior, labels, mixing, n_components, model)
     with _noting() as notes:
-        recording = as_recording(source, columns, interpolate, aux)
+        recording = prepared(as_recording(source, columns, interpolate, aux), trained, resample)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         out_of_range = None
@@ -161,11 +180,11 @@ def separate(
             out_of_range = None if refit else _out_of_range(ivae, x, u)
         else:
             table = recording.kind in ("table", "array")
-            wanted = n_components
-            family = AUTO.get(recording.kind, "auto") if mixing == "auto" else mixing
+            family = _mixing(recording, mixing, trained)
             among = (family,) if isinstance(family, str) else family
             if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
                 recording.check_missing(f"mixing={mixing!r} {NO_GAPS}")
+            wanted = len(kinds) if n_components is None and kinds else n_components
             if wanted is None and recording.kind == "table":
                 rng = np.random.default_rng(random_state)
                 known = {"linear", "factor"} & set(among) or {"linear"}
@@ -177,6 +196,8 @@ def separate(
                 sfreq=recording.sfreq,
                 standardise=table,
                 kernel_size=kernel_size,
+                source_prior=trained,
+                source_labels=kinds,
                 quality=quality,
                 device=device,
                 random_state=random_state,
@@ -185,10 +206,16 @@ def separate(
             ivae.contract_ = contract_of(recording)
             candidates |= ivae.scores_
             elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
+            if not ivae.model_.findings.get("source_prior", LIKE)["like_the_training"]:
+                warnings.warn(UNLIKE, SourcesepWarning, stacklevel=2)
     settings = {
         "n_components": n_components,
         "mixing": mixing,
         "aux": u.spec,
+        "prior": str(prior) if isinstance(prior, str | Path) else prior and "SourcePrior",
+        "prior_sha256": sha256(Path(prior)) if isinstance(prior, str | Path) else None,
+        "labels": list(labels) if isinstance(labels, list | tuple) else labels,
+        "resample": resample,
         "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
         "refit": refit,
         "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
@@ -201,6 +228,15 @@ def separate(
     }
     seconds = time.perf_counter() - begin
     return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds, out_of_range)
+
+
+def _mixing(
+    recording: Recording, mixing: str, trained: SourcePrior | None
+) -> str | tuple[str, ...]:
+    """What to choose among, or the one family that is asked for."""
+    if mixing != "auto":
+        return mixing
+    return AUTO.get(recording.kind, "auto") if trained is None else "convolutive"
 
 
 def as_recording(

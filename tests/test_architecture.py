@@ -52,6 +52,8 @@ LAYERS = (
     ("adaptation", "latents"),
     ("estimator",),
     ("persistence",),
+    ("clean_recordings", "source_priors"),
+    ("prior_training",),
     ("report",),
     ("component_analysis",),
     ("matching",),
@@ -79,6 +81,7 @@ CLI_MAY_IMPORT = {
     "matching",
     "output",
     "persistence",
+    "prior_training",
     "separation",
 }
 IVAE_MAY_NOT_IMPORT = {"mne", "soundfile", "click", "pandas", "pyarrow", "csv", "pathlib", "io"}

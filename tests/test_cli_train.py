@@ -100,12 +100,13 @@ def test_tables_with_a_column_as_u():
 
 def test_options_are_the_keyword_arguments_of_the_function():
     given = main.commands["train"].make_context("train", ["a", "--save-model", "m"]).params
-    talk = {"inputs", "save_model", "kind", "overwrite", "quiet"}
+    talk = {"inputs", "save_model", "kind", "overwrite", "quiet", "aux", "seconds"}
     wanted = {
         name: parameter.default
         for name, parameter in inspect.signature(train).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+    del wanted["aux"]  # it depends on the kind
     assert {name: value for name, value in given.items() if name not in talk} == wanted
 
 
@@ -158,7 +159,18 @@ class TestRefusals:
         wav("a.wav", 0)
         assert "refit=True: needs the model" in refused(run("separate", "a.wav", "--refit"))
 
-    def test_other_kinds_are_not_offered_here(self):
+    @pytest.mark.parametrize(
+        ("kind", "option"),
+        [("prior", ("-k", "2")), ("prior", ("--dask", "x")), ("model", ("--seconds", "3"))],
+    )
+    def test_options_of_the_other_kind(self, kind, option):
+        wav("a.wav", 0)
+        words = ("a.wav", "--kind", kind, "--save-model", "m.safetensors", *option)
+        found = run("train", *words)
+        assert found.exit_code == 2
+        assert f"is no option for --kind {kind}" in found.stderr
+
+    def test_other_kinds_are_not_offered(self):
         found = run("train", "a.wav", "--kind", "nonsense", "--save-model", "m.safetensors")
         assert found.exit_code == 2
 

@@ -74,6 +74,13 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     " joined by +.  "
     "[default: segments that suit the kind of input]",
 )
+@click.option(
+    "--prior",
+    metavar="FILE",
+    help="Rooms: what sources sound like (sourcesep train --kind prior).",
+)
+@click.option("--labels", metavar="LIST", help="Which of the prior's labels the sources are: a,b.")
+@click.option("--resample", is_flag=True, help="Bring the input to the prior's rate.")
 @click.option("--model", metavar="FILE", help="Use this fitted model instead of fitting one.")
 @click.option(
     "--refit", is_flag=True, help="Go on from --model to fit this input, components as they are."

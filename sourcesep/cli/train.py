@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sourcesep.cli.separate import separate
 from sourcesep.cli.talk import FAILED, fail, noted, printable, talk
@@ -14,58 +15,75 @@ from sourcesep.exceptions import SettingsError, SourcesepError
 
 __all__ = ["train"]
 
-AS_IN_SEPARATE = (
-    *("n_components", "mixing", "columns", "kernel_size", "quality", "device", "random_state"),
-    *("n_jobs", "dask", "overwrite", "quiet"),
-)
-"""Options that are the very ones of ``sourcesep separate``."""
+BOTH = ("quality", "device", "random_state", "overwrite", "quiet")
+MODEL = ("n_components", "mixing", "columns", "kernel_size", "n_jobs", "dask")
+"""Options that are the very ones of ``sourcesep separate``: of both kinds, and of models only."""
+PRIOR = ("seconds",)
 
 
 @click.command()
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "--save-model", metavar="FILE", required=True, help="Where the model goes (.safetensors)."
+    "--save-model", metavar="FILE", required=True, help="Where it is written (.safetensors)."
 )
 @click.option(
     "--kind",
-    type=click.Choice(["model"]),
+    type=click.Choice(["model", "prior"]),
     default="model",
     show_default=True,
-    help="What is trained: one model of several recordings.",
+    help="One model of several recordings, or a prior of sources.",
 )
 @click.option(
     "--aux",
     metavar="SPEC",
-    default="recording+segments",
-    show_default=True,
-    help="Auxiliary variable u: recording, folder, segments[:SECONDS[,SECONDS...]], adaptive,"
-    " annotations[:REGEX], column:NAME[,NAME], joined by +.",
+    help="Model: auxiliary variable u, of recording, folder, segments[:SECONDS[,SECONDS...]],"
+    " adaptive, annotations[:REGEX], column:NAME[,NAME], joined by +.  [default:"
+    " recording+segments]  Prior: where labels come from, folder (INPUT/LABEL/...), column:NAME"
+    " (of the one .csv there, beside the column file) or annotations[:REGEX] (a .csv beside"
+    " each recording: onset, duration, label).  [default: folder]",
 )
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), help="Prior: time budget of training."
+)
+@click.pass_context
 def train(
+    context: click.Context,
+    /,
     inputs: tuple[str, ...],
     save_model: str,
     kind: str,
+    aux: str | None,
     overwrite: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Fit one model to several recordings of one scene.
+    """Learn from several recordings what separate then takes as a FILE.
 
-    The INPUTs are recordings by the same sensors of the same sources. Component k of the
-    model is the same source in each, and in other recordings of that scene:
+    A model: the INPUTs are recordings by the same sensors of the same sources. Component k
+    is the same source in each, and in other recordings of that scene:
 
     sourcesep separate NEW.wav --model FILE [--refit]
-    """
-    from sourcesep.joint import train as fit
-    from sourcesep.output import check_model_output
-    from sourcesep.persistence import save
 
+    A prior: INPUT is one folder of clean recordings, one source, one channel and one rate each,
+    with at least two labels and 20 s of each. It tells separate what the sources of a
+    room sound like. A training that is killed is taken up by the same command.
+
+    sourcesep separate ROOM.wav --prior FILE [--labels a,b]
+    """
+    from sourcesep.output import check_model_output
+
+    others = {"model": PRIOR, "prior": MODEL}[kind]
+    for option in context.command.params:
+        name = option.name or ""
+        if name in others and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[-1]}: is no option for --kind {kind}")
+    given = {name: value for name, value in settings.items() if name not in others}
+    given |= {} if aux is None else {"aux": aux}
     try:
-        path = Path(save_model)
-        check_model_output(path, overwrite)
+        check_model_output(Path(save_model), overwrite)
         with noted("train", quiet=quiet):
-            ivae = fit([str(Path(name).absolute()) for name in inputs], **settings)
-        save(ivae, path)
+            learn = {"model": _model, "prior": _prior}[kind]
+            lines = learn(inputs, save_model, quiet, given)
     except SourcesepError as error:
         fail(error)
         sys.exit(2 if isinstance(error, SettingsError) else FAILED)
@@ -73,11 +91,42 @@ def train(
         fail("out of memory; train on fewer or shorter recordings")
         sys.exit(FAILED)
     if not quiet:
-        n, verdict = ivae.model_.n_components, ivae.verdict_
-        line = f"{path}: {n} component{'s' * (n > 1)} of {len(inputs)} recordings, {verdict.label}"
-        click.echo(printable(line))
-        if verdict.label != "trusted":
-            talk(f"{path}: {verdict.label}: {verdict.sentence}")
+        found, *doubts = lines
+        click.echo(printable(found))
+        for doubt in doubts:
+            talk(doubt)
 
 
-train.params += [option for option in separate.params if option.name in AS_IN_SEPARATE]
+def _model(
+    inputs: tuple[str, ...], save_model: str, quiet: bool, settings: dict[str, Any]
+) -> list[str]:
+    """Fit one model; what to say of it."""
+    from sourcesep.joint import train
+    from sourcesep.persistence import save
+
+    ivae = train([str(Path(name).absolute()) for name in inputs], **settings)
+    save(ivae, save_model)
+    n, verdict = ivae.model_.n_components, ivae.verdict_
+    found = f"{n} component{'s' * (n > 1)} of {len(inputs)} recordings, {verdict.label}"
+    doubt = f"{save_model}: {verdict.label}: {verdict.sentence}"
+    return [f"{save_model}: {found}"] + [doubt] * (verdict.label != "trusted")
+
+
+def _prior(
+    inputs: tuple[str, ...], save_model: str, quiet: bool, settings: dict[str, Any]
+) -> list[str]:
+    """Train a prior of sources; what to say of it."""
+    from sourcesep.prior_training import train_prior
+
+    if len(inputs) > 1:
+        raise SettingsError(f"{len(inputs)} INPUTs: a prior is trained on one folder; give that")
+    prior = train_prior(inputs[0], save_model=save_model, progress=not quiet, **settings)
+    elbo = prior.card["elbo"]
+    return [
+        f"{save_model}: {', '.join(prior.labels)}; held-out ELBO {elbo['with_u']:.3f} nats a cell "
+        f"with u, {elbo['without_u']:.3f} without; labels found in {elbo['labels_found']:.0%} of "
+        "the windows"
+    ]
+
+
+train.params += [option for option in separate.params if option.name in BOTH + MODEL]

@@ -4,47 +4,41 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
-from sourcesep.ivae.cepstrum import cepstral_variances, sparse_cepstrum
+from sourcesep.ivae.cepstrum import cepstral_variances
+from sourcesep.ivae.guided import Guidance, judge, search
 from sourcesep.ivae.invertible import SIGMA
+from sourcesep.ivae.level import FLOOR, SILENCE, Level, filtered
 from sourcesep.ivae.model import Array, Settings, State
-from sourcesep.ivae.projection import Complex, Products, identity, principal_rows, project
+from sourcesep.ivae.projection import Complex
 from sourcesep.ivae.spectral import (
     WINDOW,
     Cells,
     SpectralModel,
     power,
-    to_signal,
     to_spectrum,
     window_size,
 )
+from sourcesep.ivae.trained_variances import Trained
 
 __all__ = ["FLOOR", "STARTS", "ConvolutiveModel", "Start"]
 
 SHORTEST_START = 0.064
 """Seconds: with shorter windows a start fails, and may even look good."""
-FLOOR = 1e-3
-"""Least variance as a share of its bin's mean power (`cepstral_variances`); .3 to 10 times as much
-make little difference."""
-N_POLISH = 8
-"""Cepstral iterations after the window has been doubled; twice as many gain nothing."""
-N_SWEEPS = 3
-"""Updates that find the rows from given variances, where one is not exact."""
-RIDGE = 1e-4
-"""Assumed in outputs that are hardly two, as a share of their mean power."""
 TIE = 0.01
 """Of starts whose compactness differs by less, the one with the shortest window is kept."""
+SCATTERED = 0.05
+"""A fit that is so much less compact than the blind one is not kept, whatever a prior says of
+it: a prior that knows too little would swap bands."""
 SAME = 0.998
 """Correlation of signals that count as the same."""
-SILENCE = 1e-12
-"""Least power of an output in a bin; cells have a mean power near 1."""
 
 
 class Start(NamedTuple):
@@ -89,6 +83,11 @@ class ConvolutiveModel(SpectralModel):
         Samples a second.
     starts : sequence of Start
         The most compact result is kept. None of them begins below `SHORTEST_START`.
+    source_prior : trained_variances.Trained, optional
+        Proposes further starts, and says which is the best; the longest window is the
+        cepstrum's again.
+    source_labels : sequence of str, optional
+        What each source is to the prior.
 
     Attributes
     ----------
@@ -101,7 +100,9 @@ class ConvolutiveModel(SpectralModel):
     aside : ndarray of float32, shape (n_bins,)
         Mean power of what is set aside, in each of its directions.
     scores : dict of str to float
-        Compactness of every start, by its first window.
+        Compactness of every start, by its first window; with a trained prior the evidence.
+    guidance : Guidance or None
+        What the trained prior has found; known after the fit only, and not saved.
     """
 
     family: ClassVar[str] = "convolutive"
@@ -113,6 +114,9 @@ class ConvolutiveModel(SpectralModel):
     noise: Cells
     aside: Cells
     start: Start
+    guidance: Guidance | None = None
+    source_prior: Trained | None = None
+    source_labels: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -120,22 +124,39 @@ class ConvolutiveModel(SpectralModel):
         *,
         sfreq: float = 1.0,
         starts: tuple[Start, ...] = STARTS["normal"],
+        source_prior: Trained | None = None,
+        source_labels: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(n_components, sfreq=sfreq)
         self.starts = tuple(Start(*start) for start in starts)
+        self.source_prior, self.source_labels = source_prior, source_labels
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
         """Return an unfitted model with these settings."""
-        return cls(settings.n_components, sfreq=settings.sfreq, starts=STARTS[settings.quality])
+        return cls(
+            settings.n_components,
+            sfreq=settings.sfreq,
+            starts=STARTS[settings.quality],
+            source_prior=settings.source_prior,
+            source_labels=settings.source_labels,
+        )
 
     def blank(self) -> Self:
         """Return an unfitted model with this one's start and number of sources."""
-        return type(self)(self.n_components, sfreq=self.sfreq, starts=(self.start,))
+        return type(self)(
+            self.n_components,
+            sfreq=self.sfreq,
+            starts=(self.start,),
+            source_prior=self.source_prior,
+            source_labels=None if self.guidance is None else self.guidance.labels,
+        )
 
     @property
     def choice(self) -> str:  # type: ignore[override]
         """Which start was kept, in plain words."""
+        if self.guidance is not None:
+            return self.guidance.choice
         chosen = f"begun with windows of {self._name(self.start)}"
         if len(self.scores) > 1:
             chosen += f": the most compact responses of {len(self.scores)} starts"
@@ -157,11 +178,46 @@ class ConvolutiveModel(SpectralModel):
         enough = max(self.scores.values()) - TIE
         self.start = next(s for s in fits if self.scores[self._name(s)] >= enough)
         rows = fits[self.start]
+        if self.source_prior is not None:
+            blind = {start: level.signals(found) for start, found in fits.items()}
+            rows = self._guided(y, level, rows, list(blind.values()))
         self.encoder = level.encoder(rows).astype(np.complex64)
         self.decoder = level.decoder(rows).astype(np.complex64)
         outputs = level.products.powers(rows).mean(axis=1)
         self.noise = np.float32(SIGMA**2) * np.maximum(outputs, SILENCE)
         self.aside = level.aside
+
+    def _guided(
+        self, y: NDArray[np.float32], level: Level, rows: Complex, blind: list[Array]
+    ) -> Complex:
+        """Rows as they come from the trained prior's start, or these if it prefers them."""
+        prior, labels = cast("Trained", self.source_prior), self.source_labels
+        if prior.sfreq != self.sfreq:
+            raise SettingsError(
+                f"sfreq={self.sfreq:g}: the prior knows sounds at {prior.sfreq:g} Hz; resample "
+                "the recording"
+            )
+        if len(y) < 2 or y.shape[1] < 2 * prior.size:
+            raise SettingsError(
+                f"n_channels={len(y)}, n_times={y.shape[1]}: a trained prior needs two channels "
+                f"that differ and {2 * prior.size} samples or more; leave it out"
+            )
+        different = [s for i, s in enumerate(blind) if not any(_are_same(s, t) for t in blind[:i])]
+        known = Level(y, prior.size, len(rows))
+        proposal = search(prior, labels, known, different)
+        ends = {"blind": rows, proposal.name: level.continued(proposal.signals)}
+        said = {name: judge(prior, labels, known, level.signals(r)) for name, r in ends.items()}
+        best = max(said, key=lambda name: said[name].evidence)
+        if level.compactness(ends[best]) < level.compactness(rows) - SCATTERED:
+            best = "blind"
+        self.scores = proposal.scores | {f"{k}, at the end": g.evidence for k, g in said.items()}
+        self.guidance = replace(said[best], start=best, scores=self.scores)
+        return ends[best]
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What the trained prior has found."""
+        return {} if self.guidance is None else {"source_prior": self.guidance.as_dict()}
 
     def _possible(self) -> list[Start]:
         """Starts whose first windows are not too short, one of each length."""
@@ -174,6 +230,8 @@ class ConvolutiveModel(SpectralModel):
         return list(possible.values())
 
     def _rearrange(self, order: NDArray[np.int64], gain: Cells) -> None:
+        if self.guidance is not None:
+            self.guidance = self.guidance.ordered(order)
         self.encoder = self.encoder[order] * gain[:, None]
         self.noise = self.noise[order] * power(gain)
 
@@ -182,19 +240,19 @@ class ConvolutiveModel(SpectralModel):
         n_bins = cells.shape[2]
         other.encoder = np.repeat(unmixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
         other.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
-        outputs = _filtered(other.encoder, cells)
+        outputs = filtered(other.encoder, cells)
         other.noise = np.float32(SIGMA**2) * np.maximum(power(outputs).mean(axis=1), SILENCE)
-        rest = cells - _filtered(other.decoder, outputs)
+        rest = cells - filtered(other.decoder, outputs)
         spare = power(rest).sum(axis=0).mean(axis=0) / max(len(cells) - len(outputs), 1)
         other.aside = np.maximum(spare, SILENCE).astype(np.float32)
         return other
 
     def _infer(self, cells: Cells) -> tuple[Cells, Cells]:
-        mean = _filtered(self.encoder, cells)
+        mean = filtered(self.encoder, cells)
         return mean, np.broadcast_to(self.noise[:, None], mean.shape)
 
     def _bound(self, cells: Cells) -> tuple[Cells, Cells]:
-        mean, noise = _filtered(self.encoder, cells), self.noise[:, None]
+        mean, noise = filtered(self.encoder, cells), self.noise[:, None]
         squares = power(mean)
         ratio = cepstral_variances(squares, FLOOR) / noise
         kl = (np.log(ratio) - 1 + (1 + squares / noise) / ratio).sum(axis=0)
@@ -203,7 +261,7 @@ class ConvolutiveModel(SpectralModel):
         n_aside = len(cells) - len(mean)
         if n_aside:
             weighted = np.linalg.inv(gram).astype(np.complex64).transpose(1, 2, 0)
-            kept = (_filtered(weighted, mean) * mean.conj()).real.sum(axis=0)
+            kept = (filtered(weighted, mean) * mean.conj()).real.sum(axis=0)
             left = np.maximum(power(cells).sum(axis=0) - kept, 0)
             reconstruction = reconstruction - n_aside * np.log(np.pi * self.aside)
             reconstruction = reconstruction - left / self.aside
@@ -231,14 +289,6 @@ class ConvolutiveModel(SpectralModel):
         return self._in_channels(outside * np.sqrt(self.aside), n_times)
 
 
-def _filtered(matrix: NDArray[Any], cells: Cells) -> Cells:
-    """Multiply every bin's cells (n, n_frames, n_bins) by its matrix (m, n, n_bins)."""
-    filtered: Cells = np.stack(
-        [sum(row * x for row, x in zip(rows, cells, strict=True)) for rows in matrix]
-    )
-    return filtered
-
-
 def _coarse_to_fine(
     y: NDArray[np.float32], k: int, size: int, starts: Sequence[Start]
 ) -> tuple[Level, dict[Start, Complex]]:
@@ -252,7 +302,11 @@ def _coarse_to_fine(
     while True:
         level = Level(y, size // part, k)
         fits = {start: level.continued(found) for start, found in signals.items()}
-        fits |= {start: level.begun(start) for start in starts if start.part == part}
+        fits |= {
+            start: level.begun(start.n_frame, start.n_cepstral)
+            for start in starts
+            if start.part == part
+        }
         if part == 1:
             return level, {start: fits[leader[start]] for start in starts}
         signals = {}
@@ -268,106 +322,3 @@ def _are_same(one: Array, other: Array) -> bool:
     """Whether two sets of signals are the same but for their order."""
     correlation = np.abs(np.corrcoef(one, other)[: len(one), len(one) :])
     return bool((correlation.max(axis=0) > SAME).all() and (correlation.max(axis=1) > SAME).all())
-
-
-class Level:
-    """Fits with windows of one size.
-
-    Parameters
-    ----------
-    y : ndarray of float32, shape (rank, n_times)
-        Independent channels.
-    size : int
-        Samples of the windows.
-    k : int
-        Number of sources.
-    """
-
-    def __init__(self, y: NDArray[np.float32], size: int, k: int) -> None:
-        self.n_times = y.shape[1]
-        self.cells = to_spectrum(y, size)
-        whole = Products(self.cells)
-        self.covariance = whole.covariances(np.ones((1, whole.values.shape[1], 1)))[0]
-        self.basis = identity(len(y), size // 2 + 1)
-        self.products = whole
-        if k < len(y):
-            self.basis = principal_rows(self.covariance, k)
-            self.products = Products(_filtered(self.basis.astype(np.complex64), self.cells))
-        self.rows = identity(k, size // 2 + 1)
-
-    def begun(self, start: Start) -> Complex:
-        """Rows from nothing: one variance a frame binds the bins of a source together.
-
-        Then cepstral variances.
-        """
-        rows = self.rows
-        for _ in range(start.n_frame):
-            variances = self.products.frame_powers(rows)[:, :, None] + 1e-6
-            rows = project(rows, self.products.covariances(variances))
-        return self._refined(rows, start.n_cepstral)
-
-    def continued(self, signals: Array) -> Complex:
-        """Rows from what was found with shorter windows, (k, n_times)."""
-        variances = sparse_cepstrum(power(to_spectrum(signals, 2 * (self.cells.shape[2] - 1))))
-        covariances = self.products.covariances(variances)
-        rows = self.rows
-        for _ in range(1 if len(rows) == 2 else N_SWEEPS):
-            rows = project(rows, covariances)
-        return self._refined(rows, N_POLISH)
-
-    def _refined(self, rows: Complex, n: int) -> Complex:
-        for _ in range(n):
-            variances = cepstral_variances(self.products.powers(rows), FLOOR)
-            rows = project(rows, self.products.covariances(variances))
-        return rows
-
-    def encoder(self, rows: Complex) -> Complex:
-        """From channels to sources, (k, rank, n_bins)."""
-        encoder: Complex = np.einsum("abf,brf->arf", rows, self.basis)
-        return encoder
-
-    def decoder(self, rows: Complex) -> Complex:
-        """From sources to channels by least squares, (rank, k, n_bins)."""
-        encoder = self.encoder(rows)
-        cross = np.einsum("rsf,asf->raf", self.covariance, encoder.conj())
-        gram = np.einsum("arf,rbf->fab", encoder, cross)
-        mean = np.einsum("faa->f", gram).real / len(rows)
-        gram += (RIDGE * mean[:, None, None] + 1e-20) * np.eye(len(rows))
-        # decoder gram = cross
-        decoder: Complex = np.linalg.solve(gram.swapaxes(1, 2), cross.transpose(2, 1, 0)).T
-        return decoder
-
-    def signals(self, rows: Complex) -> Array:
-        """Sources as the channels hear them that hear them loudest, (k, n_times)."""
-        outputs = _filtered(self.encoder(rows).astype(np.complex64), self.cells)
-        decoder = self.decoder(rows)
-        heard = (power(decoder) * power(outputs).mean(axis=1)).sum(axis=2)
-        loudest = decoder[heard.argmax(axis=0), np.arange(len(rows))].astype(np.complex64)
-        return to_signal(outputs * loudest[:, None], self.n_times)
-
-    @property
-    def aside(self) -> Cells:
-        """Mean power of what the basis leaves out, in each direction of it, (n_bins,)."""
-        total = np.einsum("rrf->f", self.covariance).real
-        kept = np.einsum("arf,rsf,asf->f", self.basis, self.covariance, self.basis.conj()).real
-        spare = (total - kept) / max(len(self.cells) - len(self.basis), 1)
-        aside: Cells = np.maximum(spare, 1e-6 * total + SILENCE).astype(np.float32)
-        return aside
-
-    def compactness(self, rows: Complex) -> float:
-        """How short the relative impulse responses of the sources are.
-
-        The mean over sources and channels of the log peak of their phases' inverse FFT, bins
-        weighted by image power ^ 1/4: a bin with another source's phase, which is that of
-        another delay, lowers the peak.
-        """
-        if len(self.cells) == 1:
-            return 0.0
-        decoder = self.decoder(rows)
-        outputs = self.products.powers(rows).mean(axis=1)
-        weights = (power(decoder).sum(axis=0) * outputs) ** 0.25
-        weights /= weights.mean(axis=1, keepdims=True) + 1e-20
-        relative = decoder[1:] * decoder[:1].conj()
-        relative /= np.abs(relative) + 1e-12
-        peaks = np.abs(irfft(relative * weights, axis=2)).max(axis=2)
-        return float(np.log(peaks + 1e-12).mean())

@@ -100,6 +100,10 @@ class Settings:
         Where gradients are computed.
     sfreq : float
         Samples a second, for what is a duration.
+    source_prior : trained_variances.Trained, optional
+        What sources sound like, where that has been learned.
+    source_labels : tuple of str, optional
+        What each source is to this prior.
 
     Raises
     ------
@@ -118,6 +122,8 @@ class Settings:
     quality: str = "normal"
     device: str = "auto"
     sfreq: float = 1.0
+    source_prior: Any = None
+    source_labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("kernel_size", "post_kernel_size", "n_restarts"):
@@ -245,6 +251,11 @@ class Model(ABC):
     def caveat(self) -> str | None:
         """What makes this fit not identifiable whatever the data say, in plain words."""
         return None
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What else the fit has found out, JSON-ready."""
+        return {}
 
     @property
     def history(self) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,17 @@ from sourcesep.exceptions import MissingDependencyError, SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PILOT", "History", "Objective", "Schedule", "require_torch", "resolve_device", "train"]
+__all__ = [
+    "PILOT",
+    "Checkpoint",
+    "History",
+    "Objective",
+    "Resumable",
+    "Schedule",
+    "require_torch",
+    "resolve_device",
+    "train",
+]
 
 PILOT = 5
 """Steps that are timed and thrown away, with or without a budget: the minibatches after
@@ -60,6 +70,26 @@ class Objective(Protocol):
 
         Each of shape (n_restarts,), nats a sample.
         """
+        ...
+
+
+class Resumable(Objective, Protocol):
+    """An objective whose minibatches depend on nothing but their number."""
+
+    def seek(self, n_steps: int) -> None:
+        """Make the next minibatch the one after `n_steps` steps."""
+        ...
+
+
+class Checkpoint(Protocol):
+    """Where a training is kept while it runs: named arrays, and nothing else."""
+
+    def read(self) -> dict[str, NDArray[Any]] | None:
+        """Return what was written last, or None to begin anew."""
+        ...
+
+    def write(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Keep these in place of any earlier ones."""
         ...
 
 
@@ -206,6 +236,25 @@ class _Restarts:
         for best, current in zip(self.best, self.current, strict=True):
             current[which] = best[which]
 
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that the rest of a training depends on, by name."""
+        names = ("first", "second", "slowed", "score", "recoveries")
+        tensors = {name: getattr(self, name) for name in names}
+        for name, parts in (("current", self.current), ("best", self.best)):
+            tensors |= {f"{name}.{i}": part for i, part in enumerate(parts)}
+        return tensors
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """A copy of it all."""
+        return {name: t.detach().cpu().numpy().copy() for name, t in self._tensors().items()}
+
+    def take_up(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Become what `arrays` once returned."""
+        import torch
+
+        for name, tensor in self._tensors().items():
+            tensor.copy_(torch.from_numpy(arrays[name]))
+
     def update(
         self, gradient: Tensor, rate: float, n_done: int, betas: tuple[float, float]
     ) -> None:
@@ -217,7 +266,13 @@ class _Restarts:
         self.current[0].addcmul_(step, self.slowed, value=-size)
 
 
-def train(objective: Objective, schedule: Schedule, *, progress: bool = False) -> History:
+def train(
+    objective: Objective,
+    schedule: Schedule,
+    *,
+    progress: bool = False,
+    checkpoint: Checkpoint | None = None,
+) -> History:
     """Minimise every restart of `objective`, and leave each in its best held-out state.
 
     A restart whose loss or gradient stops being finite, or whose loss explodes, goes back
@@ -231,6 +286,9 @@ def train(objective: Objective, schedule: Schedule, *, progress: bool = False) -
         Steps and rates.
     progress : bool
         Whether to show a progress bar on stderr.
+    checkpoint : Checkpoint, optional
+        Written at every check. If one can be read the training goes on from there, to the
+        same end; the objective must then be `Resumable`.
 
     Returns
     -------
@@ -251,19 +309,44 @@ def train(objective: Objective, schedule: Schedule, *, progress: bool = False) -
         steps.append(n_done)
         terms.append((reconstruction.double().cpu().numpy(), kl.double().cpu().numpy()))
 
-    begun = time.monotonic()
-    for _ in range(PILOT):
-        objective.step()
-    restarts.restore(everyone)
-    step_seconds = (time.monotonic() - begun) / PILOT
-    check(0)
-    n_steps = schedule.n_steps
-    if schedule.seconds is not None:
-        check_seconds = time.monotonic() - begun - PILOT * step_seconds
-        left = schedule.seconds - PILOT * step_seconds - (schedule.n_checks + 1) * check_seconds
-        n_steps = min(n_steps, max(1, int(left / step_seconds)))
+    def keep(checkpoint: Checkpoint) -> None:
+        along = {
+            "steps": np.array(steps),
+            "terms": np.array(terms),
+            "n_steps": np.array([n_steps]),
+        }
+        checkpoint.write(restarts.arrays() | along)
+
+    saved = None if checkpoint is None else checkpoint.read()
+    if saved is None:
+        begun = time.monotonic()
+        for _ in range(PILOT):
+            objective.step()
+        restarts.restore(everyone)
+        step_seconds = (time.monotonic() - begun) / PILOT
+        check(0)
+        n_steps = schedule.n_steps
+        if schedule.seconds is not None:
+            check_seconds = time.monotonic() - begun - PILOT * step_seconds
+            left = schedule.seconds - PILOT * step_seconds
+            left -= (schedule.n_checks + 1) * check_seconds
+            n_steps = min(n_steps, max(1, int(left / step_seconds)))
+    else:
+        restarts.take_up(saved)
+        steps += saved["steps"].tolist()
+        terms += [(reconstruction, kl) for reconstruction, kl in saved["terms"]]
+        n_steps = int(saved["n_steps"][0])
+        cast("Resumable", objective).seek(steps[-1])
     checks = {round(n_steps * (i + 1) / schedule.n_checks) for i in range(schedule.n_checks)}
-    for n_done in tqdm(range(1, n_steps + 1), disable=not progress, unit="step", leave=False):
+    bar = tqdm(
+        range(steps[-1] + 1, n_steps + 1),
+        disable=not progress,
+        unit="step",
+        leave=False,
+        initial=steps[-1],
+        total=n_steps,
+    )
+    for n_done in bar:
         loss, gradient = objective.step()
         norm = torch.linalg.vector_norm(gradient, dim=1)
         finite = torch.isfinite(norm) & torch.isfinite(loss)
@@ -276,6 +359,8 @@ def train(objective: Objective, schedule: Schedule, *, progress: bool = False) -
         restarts.update(gradient, schedule.rate(n_done / n_steps), n_done, schedule.betas)
         if n_done in checks:
             check(n_done)
+            if checkpoint is not None and n_done < n_steps:
+                keep(checkpoint)
     restarts.restore(everyone)
     reconstruction, kl = (np.stack(term) for term in zip(*terms, strict=True))
     return History(np.array(steps), reconstruction, kl, restarts.recoveries.numpy())

@@ -1,0 +1,152 @@
+"""One size of windows: the cells of a mixture, and unmixing rows for all frequencies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft
+
+from sourcesep.ivae.cepstrum import cepstral_variances, sparse_cepstrum
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.projection import Complex, Products, identity, principal_rows, project
+from sourcesep.ivae.spectral import Cells, power, to_signal, to_spectrum
+
+__all__ = ["FLOOR", "SILENCE", "Level", "filtered"]
+
+FLOOR = 1e-3
+"""Least variance as a share of its bin's mean power (`cepstral_variances`); .3 to 10 times as much
+make little difference."""
+N_POLISH = 8
+"""Cepstral iterations after the window has been doubled; twice as many gain nothing."""
+N_SWEEPS = 3
+"""Updates that find the rows from given variances, where one is not exact."""
+RIDGE = 1e-4
+"""Assumed in outputs that are hardly two, as a share of their mean power."""
+SILENCE = 1e-12
+"""Least power of an output in a bin; cells have a mean power near 1."""
+
+
+def filtered(matrix: NDArray[Any], cells: Cells) -> Cells:
+    """Multiply every bin's cells (n, n_frames, n_bins) by its matrix (m, n, n_bins)."""
+    filtered: Cells = np.stack(
+        [sum(row * x for row, x in zip(rows, cells, strict=True)) for rows in matrix]
+    )
+    return filtered
+
+
+class Level:
+    """Fits with windows of one size.
+
+    Parameters
+    ----------
+    y : ndarray of float32, shape (rank, n_times)
+        Independent channels.
+    size : int
+        Samples of the windows.
+    k : int
+        Number of sources.
+    """
+
+    def __init__(self, y: NDArray[np.float32], size: int, k: int) -> None:
+        self.n_times = y.shape[1]
+        self.cells = to_spectrum(y, size)
+        whole = Products(self.cells)
+        self.covariance = whole.covariances(np.ones((1, whole.values.shape[1], 1)))[0]
+        self.basis = identity(len(y), size // 2 + 1)
+        self.products = whole
+        if k < len(y):
+            self.basis = principal_rows(self.covariance, k)
+            self.products = Products(filtered(self.basis.astype(np.complex64), self.cells))
+        self.rows = identity(k, size // 2 + 1)
+
+    def begun(self, n_frame: int, n_cepstral: int) -> Complex:
+        """Rows from nothing: one variance a frame binds the bins of a source together.
+
+        Then cepstral variances.
+        """
+        rows = self.rows
+        for _ in range(n_frame):
+            variances = self.products.frame_powers(rows)[:, :, None] + 1e-6
+            rows = project(rows, self.products.covariances(variances))
+        return self._refined(rows, n_cepstral)
+
+    def continued(self, signals: Array) -> Complex:
+        """Rows from what was found with shorter windows, (k, n_times)."""
+        return self._refined(self.rows_of(signals), N_POLISH)
+
+    def rows_of(self, signals: Array) -> Complex:
+        """Rows that find such sources, (k, n_times)."""
+        variances = sparse_cepstrum(power(to_spectrum(signals, 2 * (self.cells.shape[2] - 1))))
+        covariances = self.products.covariances(variances)
+        rows = self.rows
+        for _ in range(1 if len(rows) == 2 else N_SWEEPS):
+            rows = project(rows, covariances)
+        return rows
+
+    def _refined(self, rows: Complex, n: int) -> Complex:
+        for _ in range(n):
+            variances = cepstral_variances(self.products.powers(rows), FLOOR)
+            rows = project(rows, self.products.covariances(variances))
+        return rows
+
+    def encoder(self, rows: Complex) -> Complex:
+        """From channels to sources, (k, rank, n_bins)."""
+        encoder: Complex = np.einsum("abf,brf->arf", rows, self.basis)
+        return encoder
+
+    def decoder(self, rows: Complex) -> Complex:
+        """From sources to channels by least squares, (rank, k, n_bins)."""
+        encoder = self.encoder(rows)
+        cross = np.einsum("rsf,asf->raf", self.covariance, encoder.conj())
+        gram = np.einsum("arf,rbf->fab", encoder, cross)
+        mean = np.einsum("faa->f", gram).real / len(rows)
+        gram += (RIDGE * mean[:, None, None] + 1e-20) * np.eye(len(rows))
+        # decoder gram = cross
+        decoder: Complex = np.linalg.solve(gram.swapaxes(1, 2), cross.transpose(2, 1, 0)).T
+        return decoder
+
+    def responses(self, rows: Complex) -> NDArray[Any]:
+        """Power of the sources' filters to the first channel, (k, n_bins)."""
+        return power(self.decoder(rows)[0])
+
+    def heard(self, rows: Complex) -> NDArray[Any]:
+        """Power of the sources as the first channel hears them, (k, n_frames, n_bins)."""
+        heard: NDArray[Any] = self.products.powers(rows) * self.responses(rows)[:, None]
+        return heard.astype(np.float32, copy=False)
+
+    def signals(self, rows: Complex) -> Array:
+        """Sources as the channels hear them that hear them loudest, (k, n_times)."""
+        outputs = filtered(self.encoder(rows).astype(np.complex64), self.cells)
+        decoder = self.decoder(rows)
+        heard = (power(decoder) * power(outputs).mean(axis=1)).sum(axis=2)
+        loudest = decoder[heard.argmax(axis=0), np.arange(len(rows))].astype(np.complex64)
+        return to_signal(outputs * loudest[:, None], self.n_times)
+
+    @property
+    def aside(self) -> Cells:
+        """Mean power of what the basis leaves out, in each direction of it, (n_bins,)."""
+        total = np.einsum("rrf->f", self.covariance).real
+        kept = np.einsum("arf,rsf,asf->f", self.basis, self.covariance, self.basis.conj()).real
+        spare = (total - kept) / max(len(self.cells) - len(self.basis), 1)
+        aside: Cells = np.maximum(spare, 1e-6 * total + SILENCE).astype(np.float32)
+        return aside
+
+    def compactness(self, rows: Complex) -> float:
+        """How short the relative impulse responses of the sources are.
+
+        The mean over sources and channels of the log peak of their phases' inverse FFT, bins
+        weighted by image power ^ 1/4: a bin with another source's phase, which is that of
+        another delay, lowers the peak.
+        """
+        if len(self.cells) == 1:
+            return 0.0
+        decoder = self.decoder(rows)
+        outputs = self.products.powers(rows).mean(axis=1)
+        weights = (power(decoder).sum(axis=0) * outputs) ** 0.25
+        weights /= weights.mean(axis=1, keepdims=True) + 1e-20
+        relative = decoder[1:] * decoder[:1].conj()
+        relative /= np.abs(relative) + 1e-12
+        peaks = np.abs(irfft(relative * weights, axis=2)).max(axis=2)
+        return float(np.log(peaks + 1e-12).mean())
