@@ -27,6 +27,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from ctypes import c_longlong
 from multiprocessing import connection, get_context, sharedctypes
 from pathlib import Path
@@ -212,6 +213,9 @@ def fuzz(
 ) -> tuple[dict[str, int], list[tuple[str, int, str]]]:
     """Try many cases side by side; return how many of each kind were tried, and what was found."""
     only = only or KINDS
+    if "model" in only:
+        with suppress(ImportError):
+            import torch  # noqa: F401 (some models load it, and with little memory left it hangs)
     for kind in only:  # what workers share is made and loaded before they are forked
         if kind in CORPORA:
             corpus(kind)

@@ -32,7 +32,8 @@ FIRST_SEED = 3000
 SFREQ, N_TIMES = 8000, 8000
 WARM = 50
 """Files after which memory must not grow any more."""
-MOST_GROWTH, MOST_RATIO = 0.02, 1.1
+MOST_GROWTH, MOST_RATIO = 0.05, 1.1
+"""The first file that calls for a family other than the linear loads it, which takes 5 MB."""
 SETTINGS: dict[str, Any] = {
     **{"n_components": None, "mixing": "auto", "aux": None, "model": None, "columns": None},
     **{"kernel_size": None, "quality": "normal", "device": "auto", "random_state": 0},
@@ -120,7 +121,7 @@ def main() -> None:
     """Separate them all, three times, and print what that took."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="0: one by one only")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -132,8 +133,11 @@ def main() -> None:
         print(f"{options.files} files of {N_TIMES / SFREQ:g} s, {len(bad)} of them poisoned")
         print(f"one by one, in this process: {alone:.1f} s of CPU")
         print("memory, MB: " + ", ".join(f"{m:.0f} after {n}" for n, m in memory.items()))
-        print(f"growth after {min(memory)} files: {100 * growth:.1f} % (at most 2)")
+        most = 100 * MOST_GROWTH
+        print(f"growth after {min(memory)} files: {100 * growth:.1f} % (at most {most:g})")
         print(f"failed: {'the poisoned ones and no other' if failed == bad else failed ^ bad}")
+        if not options.jobs:
+            return
         together, clock, failed_too, code = by_command(paths, root / "side", options.jobs)
         ratio = together / alone
         print(

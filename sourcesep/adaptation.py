@@ -202,6 +202,8 @@ class AdaptationMixin:
                 "needs those of every row; give them as u"
             )
         built = self._auxiliary(X, u)
+        if not built.used.any():
+            raise InputError(f"u={built.spec!r}: leaves out every row; at least one is needed")
         if built.is_time:
             return self.model_.refit_prior(X.T, built), built
         return self.model_, self._labels_of_the_fit(built)

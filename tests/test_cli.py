@@ -391,7 +391,8 @@ class TestOutput:
 
         monkeypatch.setattr(module, "read", full)
         assert error_of(run("separate", "a.wav")) == (
-            "a.wav: out of memory; cut the recording into parts"
+            "a.wav: out of memory; run fewer at once (-j), ask for fewer components (-k) or less "
+            "quality (--quality fast), or cut the recording into parts"
         )
 
 

@@ -451,3 +451,13 @@ def test_stationary_sources_by_every_start():
     scores = ivae.scores_["linear"]
     assert scores["non-gaussian"] == max(scores.values())
     assert "non-gaussian" in ivae.reason_
+
+
+def test_u_that_leaves_out_every_row_is_refused(data, in_time):
+    from sourcesep.auxiliary import Auxiliary, Scale
+
+    X = data[0]
+    nothing = Auxiliary((Scale(np.full(len(X), -1), ("bad",)),), None, True, "annotations:BAD")
+    for call in (in_time.score, in_time.elbo, in_time.adapted):
+        with pytest.raises(InputError, match="u='annotations:BAD': leaves out every row"):
+            call(X, u=nothing)

@@ -303,6 +303,7 @@ def test_one_that_fails_in_an_unforeseen_way_stops_no_other(
     assert names(tmp_path / "out")[0] == "a"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_a_process_that_may_not_have_more_memory_says_so(inputs):
     script = (
         "import resource, sys\n"

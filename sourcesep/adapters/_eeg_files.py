@@ -41,7 +41,12 @@ def check_promises(path: Path, suffix: str) -> None:
 
 def check_companions(path: Path, files: Any) -> None:
     """Refuse what was read from files that do not lie beside the one that was named."""
-    elsewhere = [f for f in files if f is not None and Path(f).parent != path.absolute().parent]
+    allowed = (path.parent, path.resolve().parent)  # links may be followed or not
+    elsewhere = [
+        file
+        for file in files
+        if file is not None and not any(Path(file).parent.samefile(p) for p in allowed)
+    ]
     if elsewhere:
         raise InputError(
             f"input={path}: takes its samples from {elsewhere[0]}, in another folder; put the "

@@ -128,6 +128,24 @@ def test_damaged_gzip(tmp_path):
     refused(path, r"a_raw\.fif\.gz: cannot be read \(")
 
 
+@pytest.mark.parametrize("suffix", ["fif", "edf"])
+@pytest.mark.parametrize("way", ["plain", "up and down", "link to file", "link to folder"])
+def test_whatever_way_leads_to_a_file_it_is_read(fif, tmp_path, monkeypatch, suffix, way):
+    there = tmp_path / "there"
+    there.mkdir()
+    path = there / f"x_raw.{suffix}"
+    path.write_bytes(fif.read_bytes() if suffix == "fif" else edf((50, 50)))
+    (tmp_path / "link").symlink_to(there)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path / "sub")
+    ways = {"plain": path, "up and down": f"../there/{path.name}", "link to file": path.name}
+    given = ways.get(way, f"../link/{path.name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert read(given).n_channels == 2
+
+
 def edf(widths, suffix="edf", n_records=4):
     n = len(widths)
     head = b"0       ".ljust(168) + b"06.05.2407.08.09"
@@ -137,7 +155,7 @@ def edf(widths, suffix="edf", n_records=4):
     fields += [b"-9".ljust(8), b"9".ljust(8), b"".ljust(80)]
     head += b"".join(field * n for field in fields)
     head += b"".join(str(w).encode().ljust(8) for w in widths) + b"".ljust(32 * n)
-    return head + bytes(2000)
+    return head + bytes(range(250)) * 8
 
 
 @pytest.mark.parametrize("suffix", ["edf", "bdf"])
