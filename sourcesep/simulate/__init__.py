@@ -22,10 +22,12 @@ from sourcesep.simulate.protocols import (
     shuffled_labels,
 )
 from sourcesep.simulate.rooms import absorption, impulse_responses, reverberation_time
+from sourcesep.simulate.sprites import ImageSimulation, images
 from sourcesep.simulate.voices import speech
 
 __all__ = [
     "EEGSimulation",
+    "ImageSimulation",
     "Mixture",
     "MixtureKind",
     "Protocol",
@@ -34,6 +36,7 @@ __all__ = [
     "eeg",
     "from_recordings",
     "icebeem",
+    "images",
     "impulse_responses",
     "instantaneous",
     "instrument",
