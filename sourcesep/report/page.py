@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sourcesep.report import prior, sources
+from sourcesep.report.effects import effects
 from sourcesep.report.panels import number
 
 if TYPE_CHECKING:
@@ -200,6 +201,9 @@ def _facts(separation: Separation, result: dict[str, Any]) -> dict[str, Any]:
         "is_linear": separation.mixing is not None,
         "time_prior": prior.time_prior(separation, called) if is_time else None,
         "label_prior": None if is_time else prior.label_prior(separation),
+        "effects": effects(separation, called)
+        if recording.kind in ("table", "array") and not is_time
+        else None,
         "choices": [_choice(name, scores) for name, scores in result["candidates"].items()],
     }
 
