@@ -66,11 +66,10 @@ def test_factors_of_images_are_found_because_of_the_label(seed):
     assert shuffled.verdict_.label == "not identifiable"
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_nonlinear_digits_are_not_trusted(seed):
+def test_nonlinear_digits_are_not_trusted():
     """Ten labels are few: restarts from other rotations find other components."""
     x, u = load_digits(return_X_y=True)
-    ivae = IVAE(4, **SHORT | {"random_state": seed}).fit(x, u=u)
+    ivae = IVAE(4, **SHORT).fit(x, u=u)
     assert ivae.verdict_.label != "trusted"
     assert min(ivae.verdict_.agreement) < 0.95
 

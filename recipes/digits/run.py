@@ -29,7 +29,7 @@ N_DRAWS, N_DRAWS_QUICK = 20, 3
 FIRST_DRAW = 100
 N_HELD = 450
 """Images that no fit sees, of 1797; of fewer images a quarter."""
-EXPECTED, TOLERANCE = 0.95, 0.01
+EXPECTED, TOLERANCE = 0.966, 0.01
 """Mean agreement of the linear iVAE in a full run."""
 
 
@@ -124,7 +124,9 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict
     if reproduced is not None:
         said = "reproduced" if reproduced else "NOT reproduced"
         print(f"{figure:.3f}, expected {EXPECTED} +- {TOLERANCE}: {said}")
-    whole = fit(x, labels)
+    # digits follow each other in turn in the file, and the verdict also looks along the rows
+    order = np.random.default_rng(0).permutation(len(labels))
+    whole = fit(x[order], labels[order])
     print(f"verdict on all images: {whole.verdict_.label}: {whole.verdict_.sentence}")
     result = {
         "recipe": "digits",

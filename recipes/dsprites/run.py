@@ -39,7 +39,7 @@ STEEPEST = np.pi / 4
 EDGE = 0.25
 """Places nearer to the edge are left out, as a share of the range: few principal components
 can tell only so many places apart."""
-N_LABELS, PER_LABEL, PER_LABEL_QUICK = 40, 500, 60
+N_LABELS, PER_LABEL, PER_LABEL_QUICK = 40, 500, 40
 SPREADS = (0.1, 0.35)
 """Standard deviation of a factor within a label, as a share of its range."""
 BLOCK = 4096

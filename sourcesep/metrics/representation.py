@@ -17,6 +17,8 @@ FEWEST = 20
 """Samples that say something of a factor."""
 MOST_SAMPLES = 5000
 """On which forests are grown, and as many on which they are tried: more changes little."""
+MOST_CLASSES = 50
+"""Whole numbers that take more values are predicted as numbers."""
 N_TREES = 50
 LEAF = 5
 """Least samples in a leaf: single ones would fit noise."""
@@ -68,8 +70,8 @@ def dci(
     latents : array-like of shape (n_samples, n_latents)
         The representation, e.g. what ``IVAE.transform`` gives.
     factors : array-like of shape (n_samples, n_factors)
-        The truth. Floats are predicted as values. Whole numbers, truth values and text are
-        classes to a forest; the lasso takes numbers only.
+        The truth. Floats are predicted as values. Whole numbers of up to 50 values, truth
+        values and text are classes to a forest; the lasso takes numbers only.
     method : {"forest", "lasso"}
         The forest finds factors that are any function of latents, the lasso those that are
         a weighted sum.
@@ -133,8 +135,8 @@ def mig(latents: ArrayLike, factors: ArrayLike, *, n_bins: int = N_BINS) -> floa
     latents : array-like of shape (n_samples, n_latents)
         The representation; at least two latents.
     factors : array-like of shape (n_samples, n_factors)
-        The truth. Whole numbers, truth values and text are classes, and so are floats that
-        take no more than `n_bins` values.
+        The truth. Whole numbers of up to 50 values, truth values and text are classes, and so
+        are floats that take no more than `n_bins` values.
     n_bins : int
         Bins of every continuous latent and factor. Information is overestimated by about
         ``n_bins**2 / (2 n_samples)`` nats.
@@ -183,9 +185,21 @@ def _seed(random_state: int) -> int:
     return int(random_state)
 
 
+def _real(values: ArrayLike) -> Array:
+    if np.iscomplexobj(values):
+        raise ValueError("they are complex")
+    return np.asarray(values, dtype=np.float64)
+
+
+def _scaled(values: NDArray[np.generic]) -> Array:
+    """Values between -1 and 1, whose squares are numbers whatever their unit."""
+    column = values.astype(np.float64)
+    return column / (np.abs(column).max() or 1.0)
+
+
 def _numbers(factors: ArrayLike) -> Array:
     try:
-        return np.asarray(factors, dtype=np.float64)
+        return _real(factors)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"factors: method='lasso' takes numbers only ({error}); use method='forest'"
@@ -195,10 +209,15 @@ def _numbers(factors: ArrayLike) -> Array:
 def _checked(latents: ArrayLike, factors: ArrayLike) -> tuple[Array, list[NDArray[np.generic]]]:
     """Latents as numbers, and each factor: float, or whole numbers for classes."""
     try:
-        z = np.asarray(latents, dtype=np.float64)
+        z = _real(latents)
     except (TypeError, ValueError) as error:
         raise InputError(f"latents: must be an array of real numbers ({error})") from error
     truth = np.asarray(factors)
+    if truth.dtype.kind in "Oc":  # what are no real numbers is text
+        try:
+            truth = _real(truth)
+        except (TypeError, ValueError):
+            truth = truth.astype(str)
     for name, array in (("latents", z), ("factors", truth)):
         if array.ndim != 2 or array.size == 0:
             raise InputError(
@@ -218,9 +237,10 @@ def _checked(latents: ArrayLike, factors: ArrayLike) -> tuple[Array, list[NDArra
         values, classes = np.unique(column, return_inverse=True)
         if len(values) == 1:
             raise InputError(f"factors: column {k} is constant: there is nothing to predict")
-        is_float = np.issubdtype(truth.dtype, np.floating)
-        columns.append(column.astype(np.float64) if is_float else classes.astype(np.int64))
-    return z, columns
+        kind = truth.dtype.kind
+        is_value = kind == "f" or (kind in "iu" and len(values) > MOST_CLASSES)
+        columns.append(_scaled(column) if is_value else classes.astype(np.int64))
+    return np.stack([_scaled(row) for row in z.T], axis=1), columns
 
 
 def _by_forest(

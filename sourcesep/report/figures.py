@@ -67,7 +67,9 @@ def traversals(
     Raises
     ------
     InputError
-        If `values` are fewer than two.
+        If `values` are fewer than two, or not finite.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
     SettingsError
         If the features are not as many as the pixels of such an image.
 
@@ -83,17 +85,21 @@ def traversals(
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from sklearn.utils.validation import check_is_fitted
 
     steps = np.linspace(-2, 2, 9) if values is None else np.asarray(values, np.float64)
-    if steps.ndim != 1 or len(steps) < 2:
-        raise InputError(f"values of shape {steps.shape}: must be (n_values,), two or more")
+    if steps.ndim != 1 or len(steps) < 2 or not np.isfinite(steps).all():
+        raise InputError(
+            f"values of shape {steps.shape}: must be (n_values,), two or more finite numbers"
+        )
+    check_is_fitted(ivae)
     n = min(ivae.model_.n_components, MOST_COMPONENTS)
     moved = np.stack([ivae.effect(k, steps) for k in range(n)])
     n_features = moved.shape[2]
-    if image_shape is not None and (len(image_shape) != 2 or np.prod(image_shape) != n_features):
+    if image_shape is not None and not _is_shape(image_shape, n_features):
         raise SettingsError(
-            f"image_shape={image_shape}: an image must have as many pixels as x has features, "
-            f"{n_features}"
+            f"image_shape={image_shape!r}: must be (rows, columns) of an image that has as many "
+            f"pixels as x has features, {n_features}"
         )
     tiles = len(steps) + 1 if image_shape is not None else 1
     width = TILE * (len(steps) + 1)
@@ -111,6 +117,12 @@ def traversals(
         places[0].set_ylabel(f"component {k}", fontsize=9)
         _prior(figure.add_subplot(grid[k, tiles]), ivae, k, is_first=k == 0, is_last=k == n - 1)
     return figure
+
+
+def _is_shape(image_shape: Any, n_features: int) -> bool:
+    sides = np.asarray(image_shape)
+    right = sides.shape == (2,) and sides.dtype.kind in "iu" and (sides > 0).all()
+    return bool(right) and int(sides.prod()) == n_features
 
 
 def _feature_names(ivae: IVAE, n_features: int) -> list[str]:

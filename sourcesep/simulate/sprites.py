@@ -146,7 +146,7 @@ def images(
     positive(reach=reach)
     if not (noise >= 0 and np.isfinite(noise)):
         raise SettingsError(f"noise={noise}: must be 0 or more")
-    names = tuple(factors)
+    names = (factors,) if isinstance(factors, str) else tuple(factors)
     if not names or len(set(names)) < len(names) or not set(names) <= set(FACTORS):
         raise SettingsError(
             f"factors={names}: must be some of {', '.join(FACTORS)}, each of them once"

@@ -97,6 +97,16 @@ def test_a_seed_is_a_result_and_a_silent_latent_does_no_harm():
     assert metrics.mig(z, f) == metrics.mig(f, f)
 
 
+def test_units_and_kinds_of_number_do_not_matter():
+    f = factors(2, 400)
+    plain, gap = metrics.dci(f, f), metrics.mig(f, f)
+    for unit in (1e200, 1e-200):
+        assert metrics.dci(unit * f, unit * f)[:3] == pytest.approx(plain[:3], abs=0.01)
+    assert metrics.dci(f, f.astype(object))[:3] == plain[:3]
+    assert metrics.dci(f, (1e6 * f).astype(int))[:3] == pytest.approx(plain[:3], abs=0.01)
+    assert metrics.mig(f, (1e6 * f).astype(int)) == pytest.approx(gap, abs=0.01)
+
+
 def test_one_latent_alone():
     f = factors(1)[:, :1]
     assert metrics.dci(f, f)[:3] == pytest.approx((1, 1, 1), abs=0.01)
@@ -118,6 +128,7 @@ GOOD = factors(0, 40)
         (np.where(GOOD > 2, np.nan, GOOD), np.where(GOOD > 0, np.inf, GOOD), "must be finite"),
         (GOOD, np.ones((40, 2)), "column 0 is constant"),
         ([["a", "b"]] * 40, GOOD, "real numbers"),
+        (GOOD + 1j, GOOD, "they are complex"),
     ],
 )
 def test_data_that_cannot_be(measure, latents, truth, message):

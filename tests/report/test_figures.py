@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 import sourcesep
 from sourcesep.exceptions import InputError, SettingsError
@@ -74,7 +75,11 @@ def test_it_can_be_written_and_leaves_pyplot_alone(tmp_path):
 def test_what_cannot_be_drawn():
     with pytest.raises(SettingsError, match=r"image_shape=\(8, 9\).*64"):
         traversals(fitted(), (8, 9))
-    with pytest.raises(SettingsError, match="image_shape"):
-        traversals(fitted(), (64,))
-    with pytest.raises(InputError, match="values"):
-        traversals(fitted(), (8, 8), values=[1.0])
+    for shape in ((64,), (-8, -8), "88", (8.0, 8.0), 64):
+        with pytest.raises(SettingsError, match="image_shape"):
+            traversals(fitted(), shape)
+    for values in ([1.0], [[1.0, 2.0]], [0.0, np.nan]):
+        with pytest.raises(InputError, match="values"):
+            traversals(fitted(), (8, 8), values=values)
+    with pytest.raises(NotFittedError):
+        traversals(sourcesep.IVAE(2), (8, 8))
