@@ -45,3 +45,16 @@ def test_the_page_has_them_for_levels_and_not_for_time(table, audio):
     assert "What each component does at each level of u" in table.page
     assert table.page.count('aria-label="Effect of') == 2
     assert "What each component does" not in audio.page
+
+
+def test_more_sources_than_channels_have_none_and_no_bound_of_misfit(tmp_path):
+    """Sources of a spectrum's cells have no value at a row, and depend on each other."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 3)) @ rng.laplace(size=(3, 4000))
+    levels = np.arange(4000) // 1000
+    found = sourcesep.separate((x, 1000.0), aux=levels, mixing="underdetermined", n_components=3)
+    found.save(tmp_path / "out", report=True)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "of each source at each level of u" in page
+    assert "What each component does" not in page
+    assert "no bound" in page
