@@ -28,8 +28,8 @@ N_COMPONENTS = 4
 N_DRAWS, N_DRAWS_QUICK = 20, 3
 FIRST_DRAW = 100
 N_HELD = 450
-"""Images that no fit sees, of 1797; of fewer images a quarter."""
-EXPECTED, TOLERANCE = 0.966, 0.01
+"""Images that no fit sees, of 1797; of fewer images a third at most."""
+EXPECTED, TOLERANCE = 0.965, 0.01
 """Mean agreement of the linear iVAE in a full run."""
 
 
@@ -75,7 +75,7 @@ def agreements(x: Array, labels: Labels, draw: int) -> dict[str, float]:
     rng = np.random.default_rng(draw)
     order = rng.permutation(len(labels))
     shuffled = rng.permutation(labels)
-    n_held = min(N_HELD, len(labels) // 4)
+    n_held = min(N_HELD, len(labels) // 3)
     held, halves = order[:n_held], np.array_split(order[n_held:], 2)
 
     def between(*fits: Any) -> float:
