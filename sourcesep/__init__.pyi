@@ -1,4 +1,5 @@
 from . import metrics as metrics
+from . import report as report
 from . import simulate as simulate
 from ._version import __version__ as __version__
 from .component_analysis import ComponentAnalysis as ComponentAnalysis

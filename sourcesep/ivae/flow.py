@@ -196,6 +196,16 @@ class Flow:
             second[..., :-1] = normal(*second[..., :-1].shape) / math.sqrt(n_hidden)
         return flow
 
+    def turn(self, generator: torch.Generator) -> None:
+        """Follow every flow but the first with a random rotation, in place."""
+        import torch
+
+        n = self.n_components
+        shape = (self.n_restarts, n, n)
+        turn = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))[0]
+        turn[0] = torch.eye(n)
+        self.absorb(turn.to(self.parameters), self.parameters.new_zeros(shape[:2]))
+
     @property
     def n_restarts(self) -> int:
         """Flows side by side."""

@@ -84,7 +84,7 @@ class Likelihood:
         self._n_chosen = min(len(present), BATCH // FEWEST)
         self._tape = Tape(flow, self._n_chosen * self._per_label, backward=True)
         shape = (flow.n_restarts, flow.n_components, len(present))
-        # the flow starts as the identity: so do its moments
+        # the first flow starts as the identity, and so do the moments; others' soon follow
         rows = np.repeat(np.arange(len(present)), counts)
         first, second = (
             np.stack([np.bincount(rows, row, len(present)) / counts for row in power])
@@ -106,9 +106,17 @@ class Likelihood:
         dtype: torch.dtype,
         device: str,
     ) -> Self:
-        """Start at the identity; `shape` is (n_blocks, n_hidden, n_restarts)."""
+        """Start at the identity; `shape` is (n_blocks, n_hidden, n_restarts).
+
+        Where u has labels that mean something, all restarts but the first are turned at
+        random. There may be few labels, too few for the map to be unique: then restarts
+        that share a start would agree on nothing but that. Where it is unique, turned
+        ones come out as well.
+        """
         generator = torch.Generator().manual_seed(seed)
         flow = Flow.identity(len(y), *shape, generator, dtype)
+        if not u.is_time:
+            flow.turn(generator)
         return cls(flow.with_parameters(flow.parameters.to(device)), y, u, held, generator)
 
     def settle(self, flow: Flow) -> None:

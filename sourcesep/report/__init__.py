@@ -1,1 +1,5 @@
-"""One page about a separation: what was found, how far to trust it, how it came about."""
+"""What there is to look at: the page about a separation, and figures of a fitted `IVAE`."""
+
+from sourcesep.report.figures import traversals
+
+__all__ = ["traversals"]

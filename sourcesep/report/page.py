@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sourcesep.report import prior, sources
+from sourcesep.report.effects import effects
 from sourcesep.report.panels import number
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
                 f"Do the components still depend on {what}? The largest dependence, in standard "
                 "errors.",
                 number(value, 1) if measured else "not measured",
-                f"\N{LESS-THAN OR EQUAL TO} {most:.3g}",
-                value <= most if measured else None,
+                "no bound" if most is None else f"\N{LESS-THAN OR EQUAL TO} {most:.3g}",
+                value <= most if measured and most is not None else None,
             )
         )
     return found
@@ -200,8 +201,16 @@ def _facts(separation: Separation, result: dict[str, Any]) -> dict[str, Any]:
         "is_linear": separation.mixing is not None,
         "time_prior": prior.time_prior(separation, called) if is_time else None,
         "label_prior": None if is_time else prior.label_prior(separation),
+        "effects": effects(separation, called) if _has_effects(separation) else None,
         "choices": [_choice(name, scores) for name, scores in result["candidates"].items()],
     }
+
+
+def _has_effects(separation: Separation) -> bool:
+    """Whether a component's value at one row says what the row is, and levels mean something."""
+    model, kind = separation.ivae.model_, separation.recording.kind
+    is_instant = model.representation == "time" and model.memory == 1
+    return kind in ("table", "array") and is_instant and not separation.u.is_time
 
 
 def _sentence(text: str) -> str:

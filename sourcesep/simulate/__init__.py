@@ -24,12 +24,14 @@ from sourcesep.simulate.protocols import (
 )
 from sourcesep.simulate.rooms import absorption, impulse_responses, reverberation_time
 from sourcesep.simulate.scenes import scenes
+from sourcesep.simulate.sprites import ImageSimulation, images
 from sourcesep.simulate.tables import FactorTable, factors
 from sourcesep.simulate.voices import speech
 
 __all__ = [
     "EEGSimulation",
     "FactorTable",
+    "ImageSimulation",
     "Mixture",
     "MixtureKind",
     "Protocol",
@@ -40,6 +42,7 @@ __all__ = [
     "from_recordings",
     "hidden_markov",
     "icebeem",
+    "images",
     "impulse_responses",
     "instantaneous",
     "instrument",
