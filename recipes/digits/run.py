@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import json
-import platform
 import sys
 import warnings
 from importlib.resources import files
@@ -15,22 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep import IVAE, __version__
-from sourcesep.exceptions import InputError, SourcesepError
+from sourcesep import IVAE
+from sourcesep.exceptions import InputError
 from sourcesep.metrics import mcc
 from sourcesep.report import traversals
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import command_line, finish
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
+NAME = "digits"
 FILE = "digits.csv.gz"
 N_COMPONENTS = 4
 N_DRAWS, N_DRAWS_QUICK = 20, 3
 FIRST_DRAW = 100
 N_HELD = 450
 """Images that no fit sees, of 1797; of fewer images a third at most."""
-EXPECTED, TOLERANCE = 0.965, 0.01
-"""Mean agreement of the linear iVAE in a full run."""
 
 
 def download(root: Path) -> Path:
@@ -103,9 +103,9 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict
     quick : bool
         Three draws for a first look; no figure is promised of these.
     output : pathlib.Path, optional
-        Folder to write to; `root` by default.
+        Folder to write to; ``results/digits`` by default.
     """
-    folder = Path(root if output is None else output)
+    folder = Path("results") / NAME if output is None else output
     download(root)
     x, labels = load(root)
     n_draws = N_DRAWS_QUICK if quick else N_DRAWS
@@ -115,50 +115,24 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict
         for name in draws[0]
         for values in [[draw[name] for draw in draws]]
     ]
-    print(f"agreement of two fits on disjoint halves, {n_draws} draws, K = {N_COMPONENTS}")
-    print("| method | mean | least |\n|---|---|---|")
-    for row in rows:
-        print(f"| {row['method']} | {row['mean']:.3f} | {row['least']:.3f} |")
-    figure = rows[0]["mean"]
-    reproduced = None if quick else bool(abs(figure - EXPECTED) <= TOLERANCE)
-    if reproduced is not None:
-        said = "reproduced" if reproduced else "NOT reproduced"
-        print(f"{figure:.3f}, expected {EXPECTED} +- {TOLERANCE}: {said}")
     # digits follow each other in turn in the file, and the verdict also looks along the rows
     order = np.random.default_rng(0).permutation(len(labels))
     whole = fit(x[order], labels[order])
-    print(f"verdict on all images: {whole.verdict_.label}: {whole.verdict_.sentence}")
-    result = {
-        "recipe": "digits",
-        "quick": quick,
-        "n_images": len(x),
-        "rows": rows,
-        "figure": figure,
-        "expected": {"value": EXPECTED, "tolerance": TOLERANCE},
-        "reproduced": reproduced,
-        "verdict": whole.verdict_.as_dict(),
-        "versions": {"sourcesep": __version__, "python": platform.python_version()},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
+    verdict = whole.verdict_
+    result = finish(
+        NAME,
+        rows,
+        quick=quick,
+        output=folder,
+        figure=rows[0]["mean"],
+        n_images=len(x),
+        n_draws=n_draws,
+        verdict=verdict.as_dict(),
+    )
+    print(f"\nverdict on all images: {verdict.label}: {verdict.sentence}")
     traversals(whole, (8, 8)).savefig(folder / "traversals.png", dpi=100)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     return result
 
 
-def command_line() -> None:
-    """Run from the command line; exit 1 if it fails or the figure does not hold."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root", nargs="?", type=Path, default=Path("data") / "digits")
-    parser.add_argument("--quick", action="store_true", help="three draws, for a first look")
-    parser.add_argument("-o", "--output", type=Path, help="folder of result.json; ROOT by default")
-    options = parser.parse_args()
-    try:
-        result = main(options.root, options.quick, output=options.output)
-    except (SourcesepError, OSError) as error:
-        sys.exit(f"digits: {error}")
-    if result["reproduced"] is False:
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    command_line()
+    command_line(NAME, main, __doc__)

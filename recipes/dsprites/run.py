@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import sys
 import zipfile
 from pathlib import Path
@@ -13,14 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep import IVAE, __version__
-from sourcesep.exceptions import InputError, SourcesepError
+from sourcesep import IVAE
+from sourcesep.exceptions import InputError
 from sourcesep.metrics import dci, mcc, mig
 from sourcesep.report import traversals
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import command_line, finish
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
+NAME = "dsprites"
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 WHERE = (
     f"get {FILE} (about 26 MB) from https://github.com/google-deepmind/dsprites-dataset and put "
@@ -190,7 +192,7 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict
     quick : bool
         Fewer images and a shorter fit, for a first look.
     output : pathlib.Path, optional
-        Folder to write to; `root` by default.
+        Folder to write to; ``results/dsprites`` by default.
     """
     from sklearn.decomposition import PCA, FastICA
     from sklearn.pipeline import make_pipeline
@@ -218,43 +220,22 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict
         {"method": name} | scores(fitted, data.images[held], data.factors[held])
         for name, fitted in fits.items()
     ]
-    heads = list(rows[0])
-    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-    for row in rows:
-        cells = [f"{value:.3f}" for value in list(row.values())[1:]]
-        print("| " + " | ".join([str(row["method"]), *cells]) + " |")
-    print(f"verdict on the nonlinear iVAE: {best.verdict_.label}: {best.verdict_.sentence}")
-    result = {
-        "recipe": "dsprites",
-        "quick": quick,
-        "factors": FACTORS,
-        "n_images": len(data.u),
-        "rows": rows,
-        "figure": rows[0]["MCC"],
-        "expected": None,
-        "reproduced": None,
-        "verdict": best.verdict_.as_dict(),
-        "versions": {"sourcesep": __version__, "python": platform.python_version()},
-    }
-    folder = Path(root if output is None else output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path("results") / NAME if output is None else output
+    verdict = best.verdict_
+    result = finish(
+        NAME,
+        rows,
+        quick=quick,
+        output=folder,
+        figure=rows[0]["MCC"],
+        factors=FACTORS,
+        n_images=len(data.u),
+        verdict=verdict.as_dict(),
+    )
+    print(f"\nverdict on the nonlinear iVAE: {verdict.label}: {verdict.sentence}")
     traversals(best, (SIZE, SIZE)).savefig(folder / "traversals.png", dpi=100)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     return result
 
 
-def command_line() -> None:
-    """Run from the command line; exit 1 if it fails."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root", nargs="?", type=Path, default=Path("data") / "dsprites")
-    parser.add_argument("--quick", action="store_true", help="fewer images, a shorter fit")
-    parser.add_argument("-o", "--output", type=Path, help="folder of result.json; ROOT by default")
-    options = parser.parse_args()
-    try:
-        main(options.root, options.quick, output=options.output)
-    except (SourcesepError, OSError) as error:
-        sys.exit(f"dsprites: {error}")
-
-
 if __name__ == "__main__":
-    command_line()
+    command_line(NAME, main, __doc__)

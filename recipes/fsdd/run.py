@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
-import platform
 import re
 import sys
 import tempfile
@@ -17,11 +14,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sourcesep import __version__
-from sourcesep.exceptions import InputError, SourcesepError
+from sourcesep.exceptions import InputError
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+from common import command_line, finish
 from source_prior import (
     FAILURE,
     TIMES,
@@ -70,7 +68,6 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> Row:
     if quick:
         made = [next(s for s in made if s.rt60 == rt60) for rt60 in TIMES]
     left = [scene.talkers[0 if quick else i % 2] for i, scene in enumerate(made)]
-    folder = Path("results") / NAME if output is None else output
     settings = {"n_steps": 4} if quick else {}
     with tempfile.TemporaryDirectory() as temporary, threadpool_limits(limits=1):
         train = partial(prior_of, paths, Path(temporary), "normal", **settings)
@@ -91,21 +88,7 @@ def main(root: Path, quick: bool = False, *, output: Path | None = None) -> Row:
             begin = time.process_time()
             values = np.array([sdr(scene, separate(scene)) for scene in made])
             rows.append(_row(name, values, made, time.process_time() - begin))
-    result = {
-        "recipe": NAME,
-        "quick": quick,
-        "rows": rows,
-        "talkers": talkers,
-        "card": prior.card,
-        "versions": {"sourcesep": __version__, "python": platform.python_version()},
-    }
-    heads = list(rows[0])
-    print(" | ".join(heads))
-    for row in rows:
-        print(" | ".join(str(row[head]) for head in heads))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    return result
+    return finish(NAME, rows, quick=quick, output=output, talkers=talkers, card=prior.card)
 
 
 def _row(name: str, values: np.ndarray, made: list[Any], seconds: float) -> Row:
@@ -121,12 +104,4 @@ def _row(name: str, values: np.ndarray, made: list[Any], seconds: float) -> Row:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or NAME).splitlines()[0])
-    parser.add_argument("root", nargs="?", type=Path, default=Path("data") / NAME)
-    parser.add_argument("--quick", action="store_true", help="a short run, for a first look")
-    parser.add_argument("-o", "--output", type=Path, help="folder of result.json")
-    options = parser.parse_args()
-    try:
-        main(options.root, options.quick, output=options.output)
-    except (SourcesepError, OSError) as error:
-        sys.exit(f"{NAME}: {error}")
+    command_line(NAME, main, __doc__)

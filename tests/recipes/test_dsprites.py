@@ -1,25 +1,19 @@
 """The recipe on a small file of dSprites' format: its keys, types, grid and pickled metadata."""
 
-import importlib.util
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sourcesep.exceptions import InputError
 
-PATH = Path(__file__).parents[2] / "recipes" / "dsprites" / "run.py"
 NAME = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("recipe_dsprites", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(name="dsprites")
+def loaded(recipe):
+    return recipe("dsprites")
 
 
 def ellipse(scale, turn, x, y):
@@ -56,9 +50,9 @@ def root(arrays, tmp_path_factory):
     return folder
 
 
-def test_images_and_factors_belong_together(recipe, root, arrays, monkeypatch):
-    monkeypatch.setattr(recipe, "BLOCK", 100)
-    data = recipe.load(root, per_label=5)
+def test_images_and_factors_belong_together(dsprites, root, arrays, monkeypatch):
+    monkeypatch.setattr(dsprites, "BLOCK", 100)
+    data = dsprites.load(root, per_label=5)
     assert data.images.shape == (200, 256)
     np.testing.assert_array_equal(np.bincount(data.u), np.full(40, 5))
     assert np.abs(data.factors[:, 1]).max() <= np.pi / 4 + 1e-6
@@ -68,16 +62,16 @@ def test_images_and_factors_belong_together(recipe, root, arrays, monkeypatch):
         assert np.abs(image - expected).max() <= 1 / 16, "rounding of the half turn apart"
 
 
-def test_factors_follow_labels_independently(recipe, root):
-    data = recipe.load(root, per_label=200)
+def test_factors_follow_labels_independently(dsprites, root):
+    data = dsprites.load(root, per_label=200)
     means = np.stack([data.factors[data.u == label].mean(0) for label in range(40)])
     within = data.factors - means[data.u]
     assert (means.std(0) > 0.3 * data.factors.std(0)).all()
     assert np.abs(np.corrcoef(within.T) - np.eye(4)).max() < 0.1
 
 
-def test_a_quick_run(recipe, root, tmp_path, capsys):
-    result = recipe.main(root, quick=True, output=tmp_path)
+def test_a_quick_run(dsprites, root, tmp_path, capsys):
+    result = dsprites.main(root, quick=True, output=tmp_path)
     assert json.loads((tmp_path / "result.json").read_text("utf-8"))["rows"] == result["rows"]
     assert (tmp_path / "traversals.png").stat().st_size > 10_000
     found = {row["method"]: row["MCC"] for row in result["rows"]}
@@ -85,13 +79,13 @@ def test_a_quick_run(recipe, root, tmp_path, capsys):
     assert "| nonlinear iVAE |" in capsys.readouterr().out
 
 
-def test_what_is_no_such_file(recipe, arrays, tmp_path):
+def test_what_is_no_such_file(dsprites, arrays, tmp_path):
     with pytest.raises(InputError, match=r"not there; get dsprites.*github\.com"):
-        recipe.main(tmp_path)
+        dsprites.main(tmp_path)
     path = tmp_path / NAME
     path.write_bytes(b"no zip")
     with pytest.raises(InputError, match="cannot be read as dSprites"):
-        recipe.load(tmp_path)
+        dsprites.load(tmp_path)
     few = {name: array[:50] for name, array in arrays.items() if array.ndim}
     for name, wrong, said in (
         ("imgs", few["imgs"][:, :32], "has \\(n, 64, 64\\)"),
@@ -101,4 +95,4 @@ def test_what_is_no_such_file(recipe, arrays, tmp_path):
     ):
         np.savez_compressed(path, **few | {name: wrong})
         with pytest.raises(InputError, match=said):
-            recipe.load(tmp_path)
+            dsprites.load(tmp_path)

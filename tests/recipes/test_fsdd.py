@@ -1,8 +1,6 @@
 """The recipe of the spoken digits, on tiny recordings of the same names."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import soundfile
@@ -13,18 +11,14 @@ from sourcesep.exceptions import InputError
 SFREQ = 4000
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    path = Path(__file__).parents[2] / "recipes" / "fsdd" / "run.py"
-    spec = importlib.util.spec_from_file_location("recipe_fsdd", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(name="fsdd")
+def loaded(recipe):
+    return recipe("fsdd")
 
 
-def test_quick_on_tiny_digits(recipe, tmp_path, capsys, monkeypatch):
+def test_quick_on_tiny_digits(fsdd, tmp_path, capsys, monkeypatch):
     # the peer is there on some machines only, and warns of silence
-    monkeypatch.setattr(recipe.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(fsdd.importlib.util, "find_spec", lambda _: None)
     folder = tmp_path / "recordings"
     folder.mkdir()
     for k, talker in enumerate(("ann", "bob", "cyd")):
@@ -32,7 +26,7 @@ def test_quick_on_tiny_digits(recipe, tmp_path, capsys, monkeypatch):
         for i, part in enumerate(0.5 * speech.reshape(20, -1) / abs(speech).max()):
             digit, index = divmod(i, 10)
             soundfile.write(folder / f"{digit}_{talker}_{index}.wav", part, SFREQ)
-    result = recipe.main(tmp_path, quick=True, output=tmp_path / "out")
+    result = fsdd.main(tmp_path, quick=True, output=tmp_path / "out")
     rows = {row["method"]: row for row in result["rows"]}
     assert rows["linear oracle"]["SDR at 0.15 s"] > rows["blind"]["SDR at 0.15 s"] > 5
     assert {"trained, labels known", "trained, labels unknown"} < set(rows)
@@ -42,6 +36,6 @@ def test_quick_on_tiny_digits(recipe, tmp_path, capsys, monkeypatch):
     ]
 
 
-def test_without_data_it_says_where_they_are(recipe, tmp_path):
+def test_without_data_it_says_where_they_are(fsdd, tmp_path):
     with pytest.raises(InputError, match="git clone --depth 1 --branch v1"):
-        recipe.main(tmp_path, quick=True)
+        fsdd.main(tmp_path, quick=True)
