@@ -96,20 +96,21 @@ def _power_changes(recording: Recording) -> NDArray[np.int64]:
     if n_frames < 2:
         return np.array([0, n_times])
     starts = np.arange(n_frames) * size
-    energy = np.array([np.add.reduceat(_squares(row), starts) for row in data])
-    power = energy / np.diff(np.append(starts, n_times))
+    power = np.array([_frame_power(row, starts) for row in data])
     # 60 dB below a channel's mean counts as silence.
     log_power = np.log(power + 1e-6 * power.mean(axis=1, keepdims=True))
     return np.concatenate([[0], windows.change_points(log_power.T) * size, [n_times]])
 
 
-def _squares(row: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared distance from the mean; where a value is missing, what it is on average."""
-    squares: NDArray[np.float64] = (row - np.nanmean(row)) ** 2
-    missing = np.isnan(squares)
-    if missing.any():
-        squares[missing] = squares[~missing].mean()
-    return squares
+def _frame_power(row: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean power of the values that are there in each frame; of empty ones that about them."""
+    squares = (row - np.nanmean(row)) ** 2
+    known = ~np.isnan(squares)
+    counts = np.add.reduceat(known.astype(np.int64), starts)
+    energy = np.add.reduceat(np.where(known, squares, 0.0), starts)
+    full = counts > 0
+    power: NDArray[np.float64] = np.interp(starts, starts[full], energy[full] / counts[full])
+    return power
 
 
 def _stretches(bounds: Sequence[NDArray[np.int64]], recordings: Sequence[Recording]) -> Scale:

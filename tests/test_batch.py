@@ -24,6 +24,7 @@ SETTINGS = {
     "model": None,
     "refit": False,
     "columns": None,
+    "interpolate": None,
     "kernel_size": None,
     "quality": "normal",
     "device": "auto",

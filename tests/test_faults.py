@@ -29,6 +29,7 @@ from sourcesep.recording import read
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SETTINGS = {
     **{"n_components": None, "mixing": "linear", "aux": None, "model": None, "columns": None},
+    **{"prior": None, "labels": None, "resample": False, "refit": False, "interpolate": None},
     **{"kernel_size": None, "quality": "normal", "device": "auto", "random_state": 0},
 }
 

@@ -75,6 +75,7 @@ class FactorModel(Model):
     is_invertible: ClassVar[bool] = False
     accepts_missing: ClassVar[bool] = True
     only_variances: ClassVar[bool] = True
+    holds_everywhere: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("noise",)
 
     mean: Array

@@ -98,13 +98,14 @@ def draw_halves(
     return None
 
 
-def excerpt(u: Auxiliary, memory: int = 1, most: int = EXCERPT) -> slice | NDArray[np.int64]:
+def excerpt(u: Auxiliary, memory: int = 1, most: int | None = None) -> slice | NDArray[np.int64]:
     """Return which samples to compare or judge fits on: all, or stretches of a long record.
 
     The stretches lie apart from its beginning to its end, so that few sources are missed.
     They are fewer and longer for a map that reaches over several samples, `memory`. Up to
-    `most` samples are all taken, and about as many of a longer record.
+    `most` samples (`EXCERPT` by default) are all taken, and about as many of a longer record.
     """
+    most = EXCERPT if most is None else most
     enough = most if memory == 1 else max(most, 4 * STRETCH * memory)
     if u.n_times <= enough:
         return slice(None)

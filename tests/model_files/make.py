@@ -2,8 +2,9 @@
 
     python tests/model_files/make.py
 
-Run it when the schema version is raised, into files of the new version's name: those that are here
-stay, for a later sourcesep must read them and give the same latents (`tests/test_model_files.py`).
+Run it when the schema version is raised, into files of the new version's name, or when there is a
+new family. What is here stays, for a later sourcesep must read it and give the same latents
+(`tests/test_model_files.py`).
 The fits are too short to be good; that is not what they are for.
 """
 
@@ -19,6 +20,7 @@ from sourcesep import IVAE, ComponentAnalysis, estimator, save
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
+from sourcesep.ivae.factor import FactorModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
@@ -38,6 +40,7 @@ FAMILIES = {
     "convolutive": ConvolutiveModel(sfreq=SFREQ, starts=STARTS["fast"]),
     "underdetermined": UnderdeterminedModel(3, sfreq=SFREQ),
     "nonlinear": CouplingModel(n_restarts=2, n_steps=40, n_blocks=4, n_hidden=8),
+    "factor": FactorModel(1),
     "amortised-matrix": AmortisedModel(kernel_size=1, candidates=("linear",)),
     "amortised-networks": AmortisedModel(
         kernel_size=1, candidates=("networks",), n_restarts=1, n_steps=40
@@ -68,9 +71,13 @@ def labels() -> np.ndarray:
 
 
 def main() -> None:
-    """Fit and write all of them, without `select`, which would refuse fits as short as these."""
-    x, latents = mixture(), {}
-    for name, unfitted in FAMILIES.items():
+    """Fit and write what is missing, without `select`, which would refuse such short fits."""
+    x, latents, record = mixture(), {}, HERE / f"latents-{SCHEMA_VERSION}.npz"
+    if record.exists():
+        with np.load(record, allow_pickle=False) as kept:
+            latents = {name: kept[name] for name in kept.files if name != "x"}
+    for name in FAMILIES.keys() - latents.keys():
+        unfitted = FAMILIES[name]
 
         def only(x, u, rng, *, mixing, settings, unfitted=unfitted):
             model = unfitted.fit(x, u, rng)
@@ -82,10 +89,11 @@ def main() -> None:
         ivae.fit(x.T / 300, u=labels())
         save(ivae, HERE / f"{name}-{SCHEMA_VERSION}.safetensors")
         latents[name] = ivae.transform(x.T / 300, u=labels())[::STEP]
-    components = ComponentAnalysis(2, random_state=0).fit(raw(x))
-    components.save(HERE / f"components-{SCHEMA_VERSION}.safetensors", overwrite=True)
-    latents["components"] = components.get_sources(raw(x)).get_data().T[::STEP]
-    np.savez_compressed(HERE / f"latents-{SCHEMA_VERSION}.npz", x=x, **latents)
+    if "components" not in latents:
+        components = ComponentAnalysis(2, random_state=0).fit(raw(x))
+        components.save(HERE / f"components-{SCHEMA_VERSION}.safetensors")
+        latents["components"] = components.get_sources(raw(x)).get_data().T[::STEP]
+    np.savez_compressed(record, x=x, **latents)
 
 
 if __name__ == "__main__":
