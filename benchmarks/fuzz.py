@@ -216,6 +216,7 @@ def fuzz(
     if "model" in only:
         with suppress(ImportError):
             import torch  # noqa: F401 (some models load it, and with little memory left it hangs)
+        import sourcesep.estimator  # noqa: F401 (on a busy machine its imports alone take seconds)
     for kind in only:  # what workers share is made and loaded before they are forked
         if kind in CORPORA:
             corpus(kind)

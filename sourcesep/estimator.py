@@ -22,7 +22,7 @@ from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
-from sourcesep.selection import FAMILIES, PRIORS, select
+from sourcesep.selection import FAMILIES, PRIORS, families_of, select
 
 __all__ = ["IVAE"]
 
@@ -237,6 +237,7 @@ class IVAE(
                 f"aux={self.aux!r}: must be a SPEC such as 'segments'; arrays are given to fit "
                 "as u"
             )
+        families_of(self.mixing)
         if self.prior not in tuple(PRIORS):
             raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
         auxiliary.parse(self.aux)

@@ -246,7 +246,10 @@ def read_file(path: Path, form: str) -> Iterator[tuple[dict[str, Any], dict[str,
             if not np.isfinite(tensor).all():
                 raise ValueError(f"tensor {name} has NaN or infinite values")
         yield facts, tensors
-    except (LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
+    except (
+        *(LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError),
+        RuntimeError,  # torch's, of tensors that do not fit each other
+    ) as error:
         raise ModelFileError(
             f"model={path}: damaged model file ({type(error).__name__}: {error}); "
             "write it again with --save-model"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.verdict import LABELS, MISFITS, Verdict, judge
 
-__all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "choose_n_components", "select"]
+__all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection"]
+__all__ += ["choose_n_components", "families_of", "select"]
 
 FAMILIES: dict[str, type[Model]] = {
     model.family: model
@@ -123,7 +125,7 @@ def select(
     SettingsError
         If a setting is unknown, or cannot be for this x.
     """
-    families = _families(mixing)
+    families = families_of(mixing)
     check(fill(x), u, settings.n_components)
 
     def fitted(name: str) -> Selection:
@@ -167,13 +169,13 @@ def select(
     return best
 
 
-def _families(mixing: str | Sequence[str]) -> tuple[str, ...]:
-    """Families to try in turn if the linear one does not fit."""
+def families_of(mixing: Any) -> tuple[str, ...]:
+    """Return the families to try in turn if the linear one does not fit; refuse what is none."""
     if isinstance(mixing, str):
         if mixing not in MIXINGS:
             raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
         mixing = AUTO if mixing == "auto" else ()
-    elif not set(mixing) <= set(FAMILIES):
+    elif not (isinstance(mixing, list | tuple) and all(name in MIXINGS[1:] for name in mixing)):
         raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
     return tuple(name for name in FAMILIES if name in mixing and name != LinearModel.family)
 

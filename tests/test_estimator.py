@@ -368,6 +368,7 @@ class TestRefuses:
             ({"kernel_size": 0}, "kernel_size=0: must be a whole number, 1 or more"),
             ({"n_restarts": 0}, "n_restarts=0: must be a whole number, 1 or more"),
             ({"mixing": ("linear", "cubic")}, "to choose among are linear, post-nonlinear"),
+            ({"mixing": 7}, "mixing=7: to choose among are linear, post-nonlinear"),
             ({"starts": ("luck",)}, "starts=('luck',): allowed are segments, bands"),
             ({"starts": ()}, "starts=(): allowed are"),
             ({"aux": "sundials"}, "aux='sundials': unknown term 'sundials'; known are"),

@@ -106,3 +106,22 @@ class TestMigrations:
         monkeypatch.setitem(persistence.MIGRATIONS, 0, lambda facts: facts["nowhere"])
         with pytest.raises(ModelFileError, match="is no sourcesep model file"):
             load(old)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("networks", "damaged model file"), ("parameters", "mixing=1099511627776: to choose among")],
+)
+def test_facts_that_no_file_of_ours_has(tmp_path, name, message):
+    """As a fuzzer found them: a size below zero, and a family that is a number."""
+
+    def change(facts):
+        if name == "networks":
+            facts["facts"]["map"]["net"]["architecture"]["condition_decoder"] = -1
+        else:
+            facts["parameters"]["mixing"] = 2**40
+
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(aged((FOLDER / "amortised-networks-1.safetensors").read_bytes(), change))
+    with pytest.raises(ModelFileError, match=message):
+        load(path)
