@@ -159,6 +159,8 @@ class Model(ABC):
     """Whether it has been measured how often the verdict is right on fits of this family."""
     needs_u: ClassVar[bool] = False
     """Whether `posterior` raises InputError without u."""
+    condition_decoder: bool = False
+    """Whether `decode` needs u: the decoder sees it too, p(x|z,u)."""
     accepts_missing: ClassVar[bool] = False
     """Whether entries of x may be NaN, in the fit and after."""
     only_variances: ClassVar[bool] = False
