@@ -21,6 +21,7 @@ from sourcesep.output import (
     recover,
     sha256,
 )
+from sourcesep.recording import kind_of
 from sourcesep.workers import connected
 
 __all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]
@@ -106,6 +107,7 @@ def share(items: Sequence[Item], part: str) -> list[Item]:
 
 def separate_file(job: Job) -> Outcome:
     """Separate one recording and write the result; whatever fails is said in the outcome."""
+    from sourcesep.result import check_options
     from sourcesep.separation import separate
 
     outcome = Outcome(job.path, job.folder)
@@ -122,6 +124,8 @@ def separate_file(job: Job) -> Outcome:
             check_output(job.folder, saving["overwrite"])
             if job.save_model is not None:
                 check_model_output(job.save_model, job.saving["overwrite"])
+            if (kind := kind_of(job.path)) is not None:
+                check_options(kind, saving["bit_depth"], saving["exclude"])
             separation = separate(job.path, **job.settings)
             result = separation.save(job.folder, **saving)
             if job.save_model is not None:

@@ -18,7 +18,7 @@ from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
 from sourcesep.output import sha256
-from sourcesep.recording import SUFFIXES, Recording, adapter_for, from_array, read, suffix_of
+from sourcesep.recording import Recording, adapter_for, from_array, kind_of, read
 from sourcesep.result import Separation
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def as_recording(
     given = {"columns": columns, "interpolate": interpolate}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
-        if isinstance(aux, str) and suffix_of(Path(source)) in SUFFIXES["table"]:
+        if isinstance(aux, str) and kind_of(Path(source)) == "table":
             options["beside"] = [name for term in auxiliary.parse(aux) for name in term.columns]
         return read(source, **options)
     for name, value in options.items():

@@ -104,6 +104,12 @@ def _die_where_it_is_read(parent):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def test_an_option_of_another_kind_is_refused_before_anything_is_fitted(jobs, monkeypatch):
+    monkeypatch.setattr("sourcesep.separation.separate", None)
+    outcome = separate_file(replace(jobs[0], saving=SAVING | {"exclude": ("eog",)}))
+    assert outcome.error == ("exclude=['eog']: components are removed from EEG only; leave it out")
+
+
 class TestResume:
     def test_keeps_what_is_there_and_makes_the_rest(self, jobs, tmp_path):
         first = separate_file(jobs[0])
