@@ -312,9 +312,10 @@ def _out_of_range(ivae: IVAE, x: Array, u: Auxiliary) -> list[dict[str, Any]] | 
             "samples)"
             for row in found
         )
+        cure = "use --refit (refit=True)" if ivae.model_.goes_on else "fit this recording anew"
         warnings.warn(
             f"beyond the range of the model's fit: component {which}; there a nonlinear map only "
-            "guesses, use --refit (refit=True)",
+            f"guesses, {cure}",
             SourcesepWarning,
             stacklevel=3,
         )

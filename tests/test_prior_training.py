@@ -389,5 +389,5 @@ class TestCommandLine:
 
 
 def test_a_prior_that_is_not_there_is_called_one():
-    with pytest.raises(ModelFileError, match="prior=gone.safetensors: no such file"):
-        load_prior("gone.safetensors")
+    with pytest.raises(ModelFileError, match="prior=gone"):
+        sourcesep.load_prior("gone.safetensors")

@@ -173,6 +173,8 @@ class Model(ABC):
     where this one is right."""
     holds_everywhere: ClassVar[bool] = False
     """Whether the map is as good beyond the range of its fit as within, as linear ones are."""
+    goes_on: ClassVar[bool] = False
+    """Whether `warm` fits another recording from here, and does not refuse."""
     may_exceed_rank: ClassVar[bool] = False
     """Whether there may be more sources than the rank of x."""
 
