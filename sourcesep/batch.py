@@ -125,7 +125,7 @@ def separate_file(job: Job) -> Outcome:
             if job.save_model is not None:
                 check_model_output(job.save_model, job.saving["overwrite"])
             if (kind := kind_of(job.path)) is not None:
-                check_options(kind, saving["bit_depth"], saving["exclude"])
+                check_options(kind, saving.get("bit_depth"), saving.get("exclude", ()))
             separation = separate(job.path, **job.settings)
             result = separation.save(job.folder, **saving)
             if job.save_model is not None:
