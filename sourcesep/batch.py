@@ -12,12 +12,7 @@ from typing import Any, TypeVar
 
 from sourcesep import auxiliary
 from sourcesep._version import __version__
-from sourcesep.exceptions import (
-    MissingDependencyError,
-    SettingsError,
-    SourcesepError,
-    SourcesepWarning,
-)
+from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
 from sourcesep.output import (
     RESULT,
     check_model_output,
@@ -26,13 +21,13 @@ from sourcesep.output import (
     recover,
     sha256,
 )
+from sourcesep.recording import kind_of
+from sourcesep.workers import connected
 
 __all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]
 
 Item = TypeVar("Item")
 
-PATIENCE = 10
-"""Seconds in which a Dask scheduler must answer."""
 DIED = (
     "the process that worked on it died, perhaps for want of memory; run it alone, with fewer "
     "jobs, or cut the recording into parts"
@@ -112,6 +107,7 @@ def share(items: Sequence[Item], part: str) -> list[Item]:
 
 def separate_file(job: Job) -> Outcome:
     """Separate one recording and write the result; whatever fails is said in the outcome."""
+    from sourcesep.result import check_options
     from sourcesep.separation import separate
 
     outcome = Outcome(job.path, job.folder)
@@ -128,6 +124,8 @@ def separate_file(job: Job) -> Outcome:
             check_output(job.folder, saving["overwrite"])
             if job.save_model is not None:
                 check_model_output(job.save_model, job.saving["overwrite"])
+            if (kind := kind_of(job.path)) is not None:
+                check_options(kind, saving.get("bit_depth"), saving.get("exclude", ()))
             separation = separate(job.path, **job.settings)
             result = separation.save(job.folder, **saving)
             if job.save_model is not None:
@@ -286,19 +284,9 @@ def _numbered(number: int, job: Job) -> tuple[int, Outcome]:
 
 
 def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
-    try:
-        from distributed import Client, KilledWorker, as_completed
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
-        ) from error
-    try:
-        client: Any = Client(address, set_as_default=False, timeout=PATIENCE)
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"dask={address}: no scheduler answers there; start one with `dask scheduler`"
-        ) from error
-    with client:
+    with connected(address) as client:
+        from distributed import KilledWorker, as_completed
+
         # what is read and written is the files' own: two jobs that look alike are still two;
         # a worker may die when it has written a result and before it could say so
         retried = [replace(_absolute(j), resume=j.resume or not j.folder.exists()) for j in jobs]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.recording import SUFFIXES, Recording, read, suffix_of
+from sourcesep.recording import Recording, kind_of, read
 from sourcesep.spec import parse
 
 __all__ = ["Clean", "gather"]
@@ -95,7 +95,7 @@ def gather(folder: Path, aux: str) -> Clean:
     paths = sorted(
         p
         for p in folder.rglob("*")
-        if suffix_of(p) in SUFFIXES["audio"] and not p.name.startswith(".") and p.is_file()
+        if kind_of(p) == "audio" and not p.name.startswith(".") and p.is_file()
     )
     if not paths:
         raise InputError(f"folder={folder}: holds no audio files; name the folder of recordings")

@@ -249,6 +249,7 @@ class IVAE(
             standardise=self.standardise,
             kernel_size=self.kernel_size,
             post_kernel_size=self.post_kernel_size,
+            condition_decoder=bool(self.condition_decoder),
             n_restarts=self.n_restarts,
             source_prior=self.source_prior,
             source_labels=self.source_labels,
@@ -282,7 +283,7 @@ class IVAE(
     def inverse_transform(self, S: ArrayLike, *, u: Any = None) -> Array:
         """Mix sources of shape (n_samples, n_components) by the decoder.
 
-        u counts where the decoder was conditioned on it.
+        u is what the decoder needs, and counts, where it was conditioned on it.
         """
         check_is_fitted(self)
         S = np.asarray(S, np.float64)
@@ -291,8 +292,7 @@ class IVAE(
                 f"S of shape {S.shape}: must be (n_samples, {self.model_.n_components}), a "
                 "column for each component"
             )
-        given = None if u is None else self._labels_of_the_fit(auxiliary.from_array(u, len(S)))
-        return self.model_.decode(S.T, given).T
+        return self.model_.decode(S.T, self._told(u, len(S))).T
 
     def elbo(self, X: ArrayLike, *, u: Any = None) -> tuple[float, float]:
         """Return the two terms of the ELBO, (reconstruction, kl), in nats a sample.

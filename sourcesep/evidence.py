@@ -110,6 +110,9 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
     u, spectrum and shape (`heldout_log_likelihood`). Only each component's likest others
     are compared.
 
+    Where u is labels rows may come in any order, and what precedes a row says nothing:
+    spectra do not count then. Rows whose neighbours are alike only lower the evidence.
+
     Parameters
     ----------
     z : ndarray of shape (n_components, n_times)
@@ -136,7 +139,8 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
 
     def likelihood(part: tuple[Array, NDArray[np.int64], NDArray[np.int64]], turn: Array) -> Array:
         output, unseen, inner = part
-        errors = innovations(turn @ output)[:, unseen]
+        turned = turn @ output
+        errors = (innovations(turned) if u.is_time else turned)[:, unseen]
         values = np.empty_like(errors)
         for which in (0, 1):
             held = inner == which
@@ -159,7 +163,7 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
         for part, value in zip(parts, own, strict=True):
             turned = likelihood(part, turn).sum(axis=0)
             gain[part[1]] += (value[[i, j]].sum(axis=0) - turned) / len(fits)
-        weakest[[i, j]] = np.minimum(weakest[[i, j]], _standard_errors(gain))
+        weakest[[i, j]] = np.minimum(weakest[[i, j]], _standard_errors(gain, u))
     return weakest
 
 
@@ -194,20 +198,30 @@ def _likest_pairs(z: Array, u: Auxiliary) -> list[tuple[int, int]]:
     if d <= N_LIKEST + 1:
         return list(combinations(range(d), 2))
     power = np.stack([np.bincount(u.labels, row**2, u.n_labels) for row in z])
-    spectra = np.stack([(s**2).mean(axis=1) for s in band_signals(z)], axis=1)
-    profile = np.concatenate([np.log(power + 1e-9), np.log(spectra + 1e-9)], axis=1)
+    profile = np.log(power + 1e-9)
+    if u.is_time:
+        spectra = np.stack([(s**2).mean(axis=1) for s in band_signals(z)], axis=1)
+        profile = np.concatenate([profile, np.log(spectra + 1e-9)], axis=1)
     distance = np.square(profile[:, None] - profile[None]).sum(axis=2)
     np.fill_diagonal(distance, np.inf)
     nearest = np.argsort(distance, axis=1)[:, :N_LIKEST]
     return sorted({(min(i, j), max(i, j)) for i in range(d) for j in map(int, nearest[i])})
 
 
-def _standard_errors(gain: Array) -> float:
-    """Mean of dependent samples in units of its standard error, from block means."""
+def _standard_errors(gain: Array, u: Auxiliary) -> float:
+    """Mean of dependent samples in units of its standard error, from block means.
+
+    What labels differ in is no dependence: rows sorted by label count as much as others.
+    """
     n_blocks = int(np.clip(len(gain) // 32, 4, 100))
     size = len(gain) // n_blocks
     if size == 0:
         return 0.0
-    blocks = gain[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
-    error = blocks.std(ddof=1) / np.sqrt(n_blocks)
-    return float(blocks.mean() / error) if error > 0 else 0.0
+    rest, least = gain, 0.0
+    if not u.is_time:
+        counts = np.bincount(u.labels, minlength=u.n_labels)
+        by_label = np.bincount(u.labels, gain, u.n_labels) / np.maximum(counts, 1)
+        rest, least = gain - by_label[u.labels], gain.std(ddof=1) / np.sqrt(len(gain))
+    blocks = rest[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
+    error = max(blocks.std(ddof=1) / np.sqrt(n_blocks), least)
+    return float(gain[: n_blocks * size].mean() / error) if error > 0 else 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sourcesep.recording import SUFFIXES, longest_in_memory, suffix_of
+from sourcesep.recording import kind_of, longest_in_memory, suffix_of
 
 __all__ = ["Forecast", "forecast"]
 
@@ -62,8 +62,7 @@ def forecast(path: Path, mixing: str = "auto") -> Forecast | None:
         None where that is little, or not known: for families that are trained, for packed
         tables, and for what cannot be read.
     """
-    suffix = suffix_of(path)
-    kind = next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+    kind, suffix = kind_of(path), suffix_of(path)
     try:
         size = path.stat().st_size
     except (OSError, ValueError):

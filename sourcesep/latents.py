@@ -63,7 +63,23 @@ class LatentsMixin:
         z, x = self.model_.sample(given, rng)
         return z.T, x.T
 
-    def effect(self, component: int, values: ArrayLike | None = None) -> Array:
+    def _told(self, u: Any, n: int) -> Auxiliary | None:
+        """What the decoder is told of n rows; InputError where it needs to be told."""
+        if u is not None:
+            return self._labels_of_the_fit(auxiliary.from_array(u, n))
+        if not self.model_.condition_decoder:
+            return None
+        if self.u_names_ is None:
+            raise InputError(
+                "condition_decoder=True: this decoder was fitted on stretches of time, which mean "
+                "nothing for other rows; fit with labels as u to decode them"
+            )
+        raise InputError(
+            "u=None: this decoder was fitted with condition_decoder=True and needs the label of "
+            "every row; give them as u"
+        )
+
+    def effect(self, component: int, values: ArrayLike | None = None, *, u: Any = None) -> Array:
         """Decode with one component moved and the others at their prior mean.
 
         Parameters
@@ -72,11 +88,19 @@ class LatentsMixin:
             Which one.
         values : array-like of shape (n_values,), optional
             Where to; -2 to 2 standard deviations in 9 steps by default.
+        u : label, or array-like of shape (n_values,), optional
+            At which label, one for all values or one each: needed where the decoder was
+            conditioned on u, and of no effect elsewhere.
 
         Returns
         -------
         ndarray of shape (n_values, n_features)
             Observations.
+
+        Raises
+        ------
+        InputError
+            If the decoder needs u and is given none, or one that the fit has not seen.
         """
         check_is_fitted(self)
         d = self.model_.n_components
@@ -89,7 +113,8 @@ class LatentsMixin:
         centre = np.average(mean, axis=0, weights=self.label_counts_)
         z = np.tile(centre[:, None], (1, len(steps)))
         z[component] = steps
-        return self.model_.decode(z).T
+        given = np.full(len(steps), u) if u is not None and np.ndim(u) == 0 else u
+        return self.model_.decode(z, self._told(given, len(steps))).T
 
     def prior_table(self) -> list[dict[str, Any]]:
         """Return mean and variance of every component given every label.

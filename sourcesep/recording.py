@@ -28,6 +28,7 @@ __all__ = [
     "adapter_for",
     "check_magnitude",
     "from_array",
+    "kind_of",
     "longest_in_memory",
     "read",
     "suffix_of",
@@ -51,7 +52,7 @@ N_STRETCHES = 20
 QUIET = 1e-4
 """Stretches of less than this share of the mean power say little: they are not fitted on."""
 
-SUFFIXES: dict[str, tuple[str, ...]] = {
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "audio": (
         *(".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
         *(".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
@@ -266,6 +267,12 @@ def suffix_of(path: Path) -> str:
     return ".fif.gz" if name.endswith(".fif.gz") else path.suffix.lower()
 
 
+def kind_of(path: Path) -> Kind | None:
+    """Return what kind of recording the file's suffix promises; None where none is known."""
+    suffix = suffix_of(path)
+    return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+
+
 def adapter_for(kind: str) -> ModuleType:
     """Return the adapter module that reads and writes recordings of `kind`."""
     return importlib.import_module(f"sourcesep.adapters.{'table' if kind == 'array' else kind}")
@@ -314,9 +321,9 @@ def read(path: str | Path, **options: Any) -> Recording:
     """
     path = Path(path)
     _check_path(path)
-    suffix = suffix_of(path)
-    kind = next((k for k, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+    kind = kind_of(path)
     if kind is None:
+        suffix = suffix_of(path)
         known = " ".join(s for suffixes in SUFFIXES.values() for s in suffixes)
         cure = CURES.get(suffix, f"known are {known}")
         raise InputError(f"input={path}: cannot read {suffix or 'a file without suffix'}; {cure}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
     from sourcesep.verdict import Verdict
 
-__all__ = ["Separation"]
+__all__ = ["Separation", "check_options"]
 
 MOST_AT_ONCE = 2**19
 """Values of all images together that are computed at once: 4 MiB, which caches hold."""
@@ -290,17 +290,9 @@ class Separation:
         """
         folder = Path(folder)
         check_output(folder, overwrite)
-        options: dict[str, Any] = {}
-        if bit_depth is not None:
-            if self.recording.kind != "audio":
-                raise SettingsError(f"bit_depth={bit_depth}: only audio has one; leave it out")
-            options["bit_depth"] = bit_depth
-        if len(exclude):
-            if self.recording.kind != "eeg":
-                raise SettingsError(
-                    f"exclude={list(exclude)}: components are removed from EEG only; leave it out"
-                )
-            options["exclude"] = tuple(exclude)
+        check_options(self.recording.kind, bit_depth, exclude)
+        options: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
+        options |= {"exclude": tuple(exclude)} if len(exclude) else {}
         found = self._look_for(exclude)
         numbers = [k for k in exclude if not isinstance(k, str)]
         numbers += [k for kind in found.values() for k in kind["components"]]
@@ -360,3 +352,13 @@ class Separation:
         from sourcesep.persistence import contract_of, save
 
         save(self.ivae, path, contract=contract_of(self.recording))
+
+
+def check_options(kind: str, bit_depth: str | None, exclude: Sequence[int | str]) -> None:
+    """Refuse options of writing that recordings of another kind have."""
+    if bit_depth is not None and kind != "audio":
+        raise SettingsError(f"bit_depth={bit_depth}: only audio has one; leave it out")
+    if len(exclude) and kind != "eeg":
+        raise SettingsError(
+            f"exclude={list(exclude)}: components are removed from EEG only; leave it out"
+        )

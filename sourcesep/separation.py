@@ -18,7 +18,7 @@ from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
 from sourcesep.output import sha256
-from sourcesep.recording import SUFFIXES, Recording, adapter_for, from_array, read, suffix_of
+from sourcesep.recording import Recording, adapter_for, from_array, kind_of, read
 from sourcesep.result import Separation
 
 if TYPE_CHECKING:
@@ -96,9 +96,10 @@ def separate(
         Whether a recording of another rate than the prior's is brought to it; the sources
         have that rate too.
     model : str, pathlib.Path or IVAE, optional
-        Use this fitted model instead of fitting one; the recording must have the same
-        channels, units and rate. Components that lie where the fit has seen none are named
-        in a warning and in result.json, unless the model is linear and holds everywhere.
+        Use this fitted model instead of fitting one, with the number of components and the
+        mixing that it has; the recording must have the same channels, units and rate.
+        Components that lie where the fit has seen none are named in a warning and in
+        result.json, unless the model is linear and holds everywhere.
     refit : bool
         Whether the model's map goes on from where it is to fit this recording, every
         component keeping its index (see `IVAE.refit`).
@@ -153,16 +154,16 @@ def separate(
         raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
+    if refit and model is None:
+        raise SettingsError("refit=True: needs the model to go on from; give it as model")
     trained, kinds = guided_by(prior, labels, mixing, n_components, model)
     with _noting() as notes:
         recording = prepared(as_recording(source, columns, interpolate, aux), trained, resample)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         out_of_range = None
-        if refit and model is None:
-            raise SettingsError("refit=True: needs the model to go on from; give it as model")
         if model is not None:
-            ivae = _given(model, recording, n_components)
+            ivae = _given(model, recording, n_components, mixing)
             if not ivae.model_.accepts_missing:
                 recording.check_missing(f"this model has {ivae.model_.family} mixing, {NO_GAPS}")
             if refit:
@@ -249,7 +250,7 @@ def as_recording(
     given = {"columns": columns, "interpolate": interpolate}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
-        if isinstance(aux, str) and suffix_of(Path(source)) in SUFFIXES["table"]:
+        if isinstance(aux, str) and kind_of(Path(source)) == "table":
             options["beside"] = [name for term in auxiliary.parse(aux) for name in term.columns]
         return read(source, **options)
     for name, value in options.items():
@@ -267,7 +268,7 @@ def as_recording(
     )
 
 
-def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
+def _given(model: Any, recording: Recording, n_components: int | None, mixing: str) -> IVAE:
     """The fitted estimator to use, where it fits what was asked for."""
     from sourcesep.estimator import IVAE
     from sourcesep.persistence import check_contract, load
@@ -280,6 +281,11 @@ def _given(model: Any, recording: Recording, n_components: int | None) -> IVAE:
         raise SettingsError(
             f"n_components={n_components}: the model has {ivae.model_.n_components}; leave it "
             "out, or fit anew without a model"
+        )
+    if mixing not in ("auto", ivae.model_.family):
+        raise SettingsError(
+            f"mixing={mixing}: the model has {ivae.model_.family} mixing; leave it out, or fit "
+            "anew without a model"
         )
     return ivae
 
@@ -306,9 +312,10 @@ def _out_of_range(ivae: IVAE, x: Array, u: Auxiliary) -> list[dict[str, Any]] | 
             "samples)"
             for row in found
         )
+        cure = "use --refit (refit=True)" if ivae.model_.goes_on else "fit this recording anew"
         warnings.warn(
             f"beyond the range of the model's fit: component {which}; there a nonlinear map only "
-            "guesses, use --refit (refit=True)",
+            f"guesses, {cure}",
             SourcesepWarning,
             stacklevel=3,
         )

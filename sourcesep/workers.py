@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 
-__all__ = ["in_order"]
+__all__ = ["connected", "in_order"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -83,22 +83,36 @@ def _on_one_thread(function: Callable[[Item], Found], item: Item) -> Found:
 def _on_cluster(
     function: Callable[[Item], Found], items: Sequence[Item], address: str
 ) -> Iterator[Found]:
-    try:
-        from distributed import Client, KilledWorker
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
-        ) from error
-    try:
-        client: Any = Client(address, set_as_default=False, timeout=PATIENCE)
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"dask={address}: no scheduler answers there; start one with `dask scheduler`"
-        ) from error
-    with client:
+    with connected(address) as client:
+        from distributed import KilledWorker
+
         tasks = [client.submit(_on_one_thread, function, item, pure=False) for item in items]
         try:
             while tasks:
                 yield tasks.pop(0).result()
         except KilledWorker as error:
             raise InputError(DIED) from error
+
+
+def connected(address: str) -> Any:
+    """Return a client of the Dask scheduler at this address, to be used in a ``with``.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Dask is not installed.
+    SettingsError
+        If the scheduler cannot be reached.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
+        ) from error
+    try:
+        return Client(address, set_as_default=False, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"dask={address}: no scheduler answers there; start one with `dask scheduler`"
+        ) from error

@@ -1,5 +1,6 @@
 """Many recordings: side by side, resumed, in shares, and what happens when a worker dies."""
 
+import inspect
 import json
 import os
 import signal
@@ -11,25 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from sourcesep import batch, exceptions
+from sourcesep import batch, exceptions, workers
 from sourcesep.batch import Job, separate_file, separate_files, share
+from sourcesep.separation import separate
 
-SETTINGS = {
-    "n_components": None,
-    "mixing": "linear",
-    "aux": None,
-    "prior": None,
-    "labels": None,
-    "resample": False,
-    "model": None,
-    "refit": False,
-    "columns": None,
-    "interpolate": None,
-    "kernel_size": None,
-    "quality": "normal",
-    "device": "auto",
-    "random_state": 0,
-}
+OPTIONS = list(inspect.signature(separate).parameters.values())[1:]
+SETTINGS = {option.name: option.default for option in OPTIONS} | {"mixing": "linear"}
 SAVING = {"overwrite": False, "bit_depth": None, "exclude": ()}
 
 
@@ -114,6 +102,12 @@ class TestSideBySide:
 def _die_where_it_is_read(parent):
     if os.getpid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_option_of_another_kind_is_refused_before_anything_is_fitted(jobs, monkeypatch):
+    monkeypatch.setattr("sourcesep.separation.separate", None)
+    outcome = separate_file(replace(jobs[0], saving=SAVING | {"exclude": ("eog",)}))
+    assert outcome.error == ("exclude=['eog']: components are removed from EEG only; leave it out")
 
 
 class TestResume:
@@ -236,7 +230,7 @@ class TestCluster:
         assert (outcome.error, outcome.resumed) == (None, False)
 
     def test_says_when_no_scheduler_answers(self, jobs, monkeypatch):
-        monkeypatch.setattr(batch, "PATIENCE", 1)
+        monkeypatch.setattr(workers, "PATIENCE", 1)
         pytest.importorskip("distributed", reason="Dask is not installed")
         with pytest.raises(exceptions.SettingsError, match="no scheduler answers there"):
             list(separate_files(jobs, dask="tcp://127.0.0.1:9"))

@@ -1,5 +1,6 @@
 """What goes wrong on real machines: full disks, killed runs, files that change, no memory."""
 
+import inspect
 import json
 import os
 import resource
@@ -27,11 +28,8 @@ from sourcesep.output import alone, beside, recover, replacing
 from sourcesep.recording import read
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SETTINGS = {
-    **{"n_components": None, "mixing": "linear", "aux": None, "model": None, "columns": None},
-    **{"prior": None, "labels": None, "resample": False, "refit": False, "interpolate": None},
-    **{"kernel_size": None, "quality": "normal", "device": "auto", "random_state": 0},
-}
+OPTIONS = list(inspect.signature(separation.separate).parameters.values())[1:]
+SETTINGS = {option.name: option.default for option in OPTIONS} | {"mixing": "linear"}
 
 
 def mixture(n_times=1600, n=2):

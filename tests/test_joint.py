@@ -238,4 +238,6 @@ class TestUse:
 
     def test_refit_without_a_model_is_refused(self):
         with pytest.raises(SettingsError, match="refit=True: needs the model"):
+            separate("gone.wav", refit=True)
+        with pytest.raises(SettingsError, match="refit=True: needs the model"):
             separate(arrays(scene(1, 1))[0], refit=True)

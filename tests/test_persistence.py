@@ -446,6 +446,11 @@ class TestContract:
         with pytest.raises(SettingsError, match="n_components=1: the model has 3; leave it out"):
             separate(recording(), model=model, n_components=1)
 
+    def test_another_mixing(self, model):
+        with pytest.raises(SettingsError, match="mixing=factor: the model has linear mixing"):
+            separate(recording(), model=model, mixing="factor")
+        assert separate(recording(), model=model, mixing="linear").n_components == 3
+
     def test_no_model_at_all(self):
         with pytest.raises(SettingsError, match="model=5: must be a model file or a fitted IVAE"):
             separate(recording(), model=5)

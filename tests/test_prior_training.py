@@ -386,3 +386,8 @@ class TestCommandLine:
         assert found.exit_code == code
         assert message in found.stderr
         assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_prior_that_is_not_there_is_called_one():
+    with pytest.raises(ModelFileError, match="prior=gone"):
+        sourcesep.load_prior("gone.safetensors")

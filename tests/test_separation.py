@@ -709,17 +709,8 @@ class TestSave:
 def test_signatures_are_those_of_the_documentation():
     names = list(inspect.signature(separate).parameters)
     assert names == [
-        *("source", "n_components", "mixing", "aux", "prior", "labels", "resample"),
-        *(
-            "model",
-            "refit",
-            "columns",
-            "interpolate",
-            "kernel_size",
-            "quality",
-            "device",
-            "random_state",
-        ),
+        *("source", "n_components", "mixing", "aux", "prior", "labels", "resample", "model"),
+        *("refit", "columns", "interpolate", "kernel_size", "quality", "device", "random_state"),
     ]
     assert isinstance(separate((mixture(n_times=1600), 10.0)), Separation)
     assert isinstance(separate((mixture(n_times=1600), 10.0)).recording, Recording)

@@ -122,6 +122,35 @@ class TestSourcesThatDiffer:
         sources = rng.uniform(0.3, 3, (3, 6))[:, labels] * rng.standard_normal((3, 8000))
         assert verdict(mix(sources), from_array(labels, 8000)).label == "trusted"
 
+    @pytest.mark.parametrize("seed", [0, 1])
+    @pytest.mark.parametrize("means", [0.0, 2.0])
+    def test_the_order_of_rows_with_labels_makes_no_difference(self, means, seed):
+        rng = np.random.default_rng(seed)
+        labels = np.sort(rng.integers(0, 6, 8000))
+        scale, mean = rng.uniform(0.5, 2, (3, 6)), means * rng.standard_normal((3, 6))
+        x = mix(mean[:, labels] + scale[:, labels] * rng.standard_normal((3, 8000)), seed)
+        shuffled = rng.permutation(8000)
+        by_label = verdict(x, from_array(labels, 8000), seed=seed)
+        anyhow = verdict(x[:, shuffled], from_array(labels[shuffled], 8000), seed=seed)
+        assert min(by_label.richness) > 2 * RICH
+        # the components of two fits may come in another order
+        assert sorted(by_label.richness) == pytest.approx(sorted(anyhow.richness), rel=0.15)
+
+    @pytest.mark.parametrize("seed", [20, 21])
+    def test_an_order_that_was_made_tells_nothing_apart(self, seed):
+        """Rows sorted by a column: it looks smooth, and is like any other."""
+        rng = np.random.default_rng(seed)
+        labels, x = rng.integers(0, 6, 8000), rng.standard_normal((3, 8000))
+        x = x[:, np.argsort(x[0])]
+        assert verdict(x, from_array(labels, 8000)).label == "not identifiable"
+
+    @pytest.mark.parametrize("seed", [103, 105])
+    def test_labels_of_rows_that_hang_together(self, seed):
+        """Slow signals, alike all three: short blocks of labels differ by chance only."""
+        slow = lfilter([1], [1, -0.95], np.random.default_rng(seed).standard_normal((3, 8000)))
+        u = from_array(np.arange(8000) // 200, 8000)
+        assert verdict(slow, u, seed=seed - 100).label == "not identifiable"
+
     def test_two_labels(self):
         rng = np.random.default_rng(0)
         labels = np.repeat([0, 1], 4000)

@@ -220,7 +220,9 @@ def separate(
         ]
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    for task in () if quiet else tasks:
+    # what a fit takes is known; a model that is given, or a prior, takes something else
+    is_foretold = not quiet and settings["model"] is None and settings["prior"] is None
+    for task in tasks if is_foretold else ():
         if (expected := forecast(task.path, settings["mixing"])) is not None:
             talk(f"{task.path}: {expected}")
     failed = []

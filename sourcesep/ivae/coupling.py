@@ -97,6 +97,7 @@ class CouplingModel(InvertibleModel):
     family: ClassVar[str] = "nonlinear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
     shapes: tuple[float, ...] = (2.0,)
 

@@ -69,6 +69,7 @@ class LinearModel(InvertibleModel):
     family: ClassVar[str] = "linear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = True
+    goes_on: ClassVar[bool] = True
     holds_everywhere: ClassVar[bool] = True
 
     mean: Array

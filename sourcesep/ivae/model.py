@@ -159,6 +159,8 @@ class Model(ABC):
     """Whether it has been measured how often the verdict is right on fits of this family."""
     needs_u: ClassVar[bool] = False
     """Whether `posterior` raises InputError without u."""
+    condition_decoder: bool = False
+    """Whether `decode` needs u: the decoder sees it too, p(x|z,u)."""
     accepts_missing: ClassVar[bool] = False
     """Whether entries of x may be NaN, in the fit and after."""
     only_variances: ClassVar[bool] = False
@@ -171,6 +173,8 @@ class Model(ABC):
     where this one is right."""
     holds_everywhere: ClassVar[bool] = False
     """Whether the map is as good beyond the range of its fit as within, as linear ones are."""
+    goes_on: ClassVar[bool] = False
+    """Whether `warm` fits another recording from here, and does not refuse."""
     may_exceed_rank: ClassVar[bool] = False
     """Whether there may be more sources than the rank of x."""
 

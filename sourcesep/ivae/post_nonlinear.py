@@ -87,6 +87,7 @@ class PostNonlinearModel(InvertibleModel):
     family: ClassVar[str] = "post-nonlinear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
 
     chain: Chain

@@ -207,9 +207,10 @@ def _facts(separation: Separation, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_effects(separation: Separation) -> bool:
-    """Whether a component's value at one row says what the row is, and levels mean something."""
+    """Whether a component's value at one row says what the row is, at any level alike."""
     model, kind = separation.ivae.model_, separation.recording.kind
     is_instant = model.representation == "time" and model.memory == 1
+    is_instant &= not model.condition_decoder
     return kind in ("table", "array") and is_instant and not separation.u.is_time
 
 

@@ -360,3 +360,53 @@ class TestEstimator:
         assert metrics.mcc(z[:, :2000].T, other.sources.T) > 0.95
         rest = other.recording.data - other.images.sum(axis=0)
         np.testing.assert_allclose(other.residual, rest, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def conditioned():
+    _, x, _ = noisy(rng(2), 4, 2, 0.2)
+    labels = np.array(["a", "b", "c", "d"])[by_label().labels % 4]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STEPS, "fast", 20)
+        ivae = IVAE(
+            2,
+            mixing="amortised",
+            condition_decoder=True,
+            quality="fast",
+            n_restarts=1,
+            random_state=0,
+        )
+        return ivae.fit(x.T, u=labels), labels
+
+
+class TestConditionedDecoder:
+    """`IVAE(condition_decoder=True)`: what decodes without x has to be told u."""
+
+    def test_it_is_passed_on_and_kept(self, conditioned, tmp_path):
+        ivae, _ = conditioned
+        assert ivae.model_.condition_decoder
+        save(ivae, tmp_path / "m.safetensors")
+        assert load(tmp_path / "m.safetensors").model_.condition_decoder
+
+    def test_asks_for_u(self, conditioned):
+        ivae, labels = conditioned
+        sources, _ = ivae.sample(len(labels[:50]), u=labels[:50])
+        assert ivae.inverse_transform(sources, u=labels[:50]).shape == (50, 4)
+        assert ivae.sample(5)[1].shape == (5, 4)
+        for wrong in (lambda: ivae.inverse_transform(sources), lambda: ivae.effect(0)):
+            with pytest.raises(InputError, match="u=None: this decoder was fitted with"):
+                wrong()
+        with pytest.raises(InputError, match="a label that the fit has not seen"):
+            ivae.effect(0, u="elsewhere")
+
+    def test_effect_is_that_at_a_label(self, conditioned):
+        ivae, _ = conditioned
+        at = ivae.effect(0, [1.0, 1.0], u=["a", "b"])
+        np.testing.assert_allclose(at[:1], ivae.effect(0, [1.0], u="a"), atol=1e-12)
+        np.testing.assert_allclose(at[1:], ivae.effect(0, [1.0], u="b"), atol=1e-12)
+
+    def test_stretches_of_time_cannot_be_told(self, conditioned, monkeypatch):
+        ivae, _ = conditioned
+        monkeypatch.setattr(ivae, "u_names_", None)
+        with pytest.raises(InputError, match="fit with labels as u"):
+            ivae.effect(0)
