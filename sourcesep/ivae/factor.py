@@ -72,7 +72,6 @@ class FactorModel(Model):
     family: ClassVar[str] = "factor"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = True
-    holds_everywhere: ClassVar[bool] = True
     is_invertible: ClassVar[bool] = False
     accepts_missing: ClassVar[bool] = True
     only_variances: ClassVar[bool] = True
