@@ -181,6 +181,8 @@ def describe(path: Path) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         return read_metadata(path)
+    if not path.exists():
+        raise InputError(f"path={path}: no such file or folder; check the path")
     try:
         if path.is_dir():
             path = path / "result.json"

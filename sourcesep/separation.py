@@ -187,7 +187,8 @@ def separate(
             wanted = len(kinds) if n_components is None and kinds else n_components
             if wanted is None and recording.kind == "table":
                 rng = np.random.default_rng(random_state)
-                known = {"linear", "factor"} & set(among) or {"linear"}
+                simplest = "factor" if recording.summary.missing.any() else "linear"
+                known = {"linear", "factor"} & set(among) or {simplest}
                 wanted, numbers = choose_n_components(x, u, rng, families=sorted(known)[::-1])
                 candidates["n_components"] = numbers
             ivae = IVAE(
