@@ -164,7 +164,7 @@ def separate(
         if model is not None:
             ivae = _given(model, recording, n_components)
             if not ivae.model_.accepts_missing:
-                recording.check_missing(f"this model has {ivae.model_.family} mixing, {NO_GAPS}")
+                recording.check_missing(f"the model's mixing={ivae.model_.family!r} {NO_GAPS}")
             if refit:
                 ivae = ivae.refit(x.T, u=u)
                 ivae.contract_ = contract_of(recording)
