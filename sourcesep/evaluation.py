@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -181,9 +183,9 @@ def describe(path: Path) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         return read_metadata(path)
-    if not path.exists():
-        raise InputError(f"path={path}: no such file or folder; check the path")
     try:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if path.is_dir():
             path = path / "result.json"
         if path.suffix != ".json":

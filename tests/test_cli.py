@@ -531,7 +531,7 @@ class TestOtherCommands:
             (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
             (["simulate", "-o", "/proc/none", "--seconds", "1"], "cannot be written"),
             (["simulate", "-o", "."], "exists already"),
-            (["info", "no"], "path=no: no such file or folder; check the path"),
+            (["info", "no"], "path=no: is no result.json (No such file or directory); name"),
             (["info", "."], "result.json: is no result.json (No such file or directory); name"),
             (["info", "no.safetensors"], "model=no.safetensors: no such file"),
         ],
