@@ -104,7 +104,8 @@ class IVAE(
     components_ : ndarray of shape (n_components, n_features)
         The encoder's matrix; absent unless the decoder is linear.
     scores_ : dict of str to dict of str to float
-        Held-out log-likelihoods of the candidates of every family fitted, nats a sample.
+        Scores of the candidates of every family fitted, the higher the better: held-out
+        log-likelihoods, nats a sample, or a measure of the family's own.
     reason_ : str
         Why this candidate was chosen.
     history_ : dict of str to list of float

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -182,6 +184,8 @@ def describe(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return read_metadata(path)
     try:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if path.is_dir():
             path = path / "result.json"
         if path.suffix != ".json":

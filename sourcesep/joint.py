@@ -193,8 +193,8 @@ def _spec(sources: Sequence[Any], aux: str) -> str | None:
     """Check what is asked for before anything is read; the SPEC within one recording."""
     if isinstance(sources, str | Path) or len(sources) < 2:
         raise SettingsError(
-            f"sources={sources!r}: at least two recordings are needed; for one use separate with "
-            "save_model"
+            f"sources={sources!r}: at least two recordings are needed; for one use separate "
+            "with save_model, and for a folder of clean sources train a prior (--kind prior)"
         )
     paths = [Path(s) for s in sources if isinstance(s, str | Path)]
     path, count = Counter(paths).most_common(1)[0] if paths else (None, 1)

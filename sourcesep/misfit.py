@@ -58,7 +58,9 @@ def misfit(z: Array, sfreq: float) -> Misfit:
     if z.shape[1] < SHORTEST:
         return Misfit(0.0, 0.0)
     n_strongest = int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2)
-    z = z[:n_strongest] - z[:n_strongest].mean(axis=1, keepdims=True)
+    z = z[:n_strongest]
+    z = z[np.ptp(z, axis=1) > 0]  # what is constant depends on nothing
+    z = z - z.mean(axis=1, keepdims=True)
     z = z / z.std(axis=1, keepdims=True)
     flat = [_Flattening(row, min(max(16, round(0.02 * sfreq)), len(row))) for row in z]
     return Misfit(_lagged_dependence(flat, z, sfreq), _power_dependence(flat, z))

@@ -48,9 +48,9 @@ COMPONENTS = "sourcesep-components"
 SOURCE_PRIOR = "sourcesep-source-prior"
 TRAINING = "sourcesep-training"
 READERS = {
-    FORMAT: "sourcesep.load",
+    FORMAT: "sourcesep.load or --model",
     COMPONENTS: "sourcesep.read_components",
-    SOURCE_PRIOR: "sourcesep.load_prior",
+    SOURCE_PRIOR: "sourcesep.load_prior or --prior",
     TRAINING: "the `sourcesep train` that was interrupted",
 }
 """What reads a file of which format."""

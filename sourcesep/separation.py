@@ -165,7 +165,7 @@ def separate(
         if model is not None:
             ivae = _given(model, recording, n_components, mixing)
             if not ivae.model_.accepts_missing:
-                recording.check_missing(f"this model has {ivae.model_.family} mixing, {NO_GAPS}")
+                recording.check_missing(f"the model's mixing={ivae.model_.family!r} {NO_GAPS}")
             if refit:
                 ivae = ivae.refit(x.T, u=u)
                 ivae.contract_ = contract_of(recording)
@@ -188,7 +188,8 @@ def separate(
             wanted = len(kinds) if n_components is None and kinds else n_components
             if wanted is None and recording.kind == "table":
                 rng = np.random.default_rng(random_state)
-                known = {"linear", "factor"} & set(among) or {"linear"}
+                simplest = "factor" if recording.summary.missing.any() else "linear"
+                known = {"linear", "factor"} & set(among) or {simplest}
                 wanted, numbers = choose_n_components(x, u, rng, families=sorted(known)[::-1])
                 candidates["n_components"] = numbers
             ivae = IVAE(

@@ -253,9 +253,9 @@ class TestRefusedSettings:
             (["--aux", "tides"], "aux='tides': unknown term 'tides'; known are segments, adapti"),
             (["--aux", ""], "aux='': is empty; known are"),
             (["--aux", "segments:0"], "aux='segments:0': seconds=0 must be a number above 0"),
-            (["--exclude", "0,x"], "--exclude=0,x: must be component numbers joined by commas"),
+            (["--exclude", "0,x"], "--exclude=0,x: must be component numbers or eog, ecg, muscle"),
             (["--exclude", "1.5"], "--exclude=1.5: must be component numbers"),
-            (["--exclude", "9" * 5000], "must be component numbers joined by commas, e.g. 0,3"),
+            (["--exclude", "9" * 5000], "joined by commas: 0,3 or eog,ecg"),
             (["--seed", "-1"], "Invalid value for '--seed': -1 is not in the range x>=0."),
             (["--bit-depth", "12"], "Invalid value for '--bit-depth': '12' is not one of '16'"),
             (["--save-model", "m.pkl"], "--save-model=m.pkl: must end in .safetensors"),
@@ -447,6 +447,32 @@ class TestSays:
             pattern = rf"a\.wav: linear {start}: -?\d+\.\d{{4}} nats a sample, held out"
             assert any(re.fullmatch(pattern, line) for line in lines), start
 
+    def test_a_channel_that_is_silent_beside_one_that_is_not(self):
+        wav("left.wav", np.concatenate([mixture()[:1], np.zeros((1, 4000))]))
+        found = run("separate", "left.wav")
+        assert found.exit_code == 0, found.stderr
+        assert found.stdout == "separated/left: 2 sources, not identifiable\n"
+
+    def test_verbose_gives_every_score_its_own_unit(self):
+        wav("three.wav", mixture(3)[:2])
+        found = run("separate", "-v", "--mixing", "underdetermined", "-k", "3", "three.wav")
+        scores = [line for line in found.stderr.splitlines() if " ms: " in line]
+        assert scores
+        assert all(line.endswith("where one source is alone") for line in scores)
+
+    def test_a_family_that_was_asked_for_and_is_not_given(self):
+        found = run("separate", "a.wav", "--mixing", "factor")
+        assert found.stdout == "separated/a: 2 sources, trusted\n"
+        assert "a.wav: mixing=factor was asked for, but" in found.stderr
+        assert run("separate", "-q", "-f", "a.wav", "--mixing", "factor").output == ""
+
+    def test_a_table_with_gaps_and_no_number_of_factors(self):
+        x = mixture(n=3, n_times=480)
+        x[0, ::7], x[1, 3::7] = np.nan, np.nan
+        Path("gaps.csv").write_text("a,b,c\n" + lines_of(x))
+        found = run("separate", "gaps.csv", "--mixing", "amortised", "--quality", "fast")
+        assert found.exit_code == 0, found.stderr
+
     def test_a_model_goes_out_and_in(self):
         wav("b.wav", 0.5 * mixture())
         assert run("separate", "a.wav", "--save-model", "m.safetensors").exit_code == 0
@@ -471,7 +497,9 @@ class TestSays:
         assert Path("separated/rest_raw/sources_raw.fif").is_file()
         assert Path("separated/rest_raw/model.safetensors").is_file()
         assert Path("separated/t/loadings.csv").is_file()
+        assert "cleaned_raw.fif" not in found.stderr
         found = run("separate", "-f", eeg, "--exclude", "0,2,0")
+        assert "cleaned_raw.fif is without components 0, 2\n" in found.stderr
         assert Path("separated/rest_raw/cleaned_raw.fif").is_file()
 
 
@@ -503,7 +531,7 @@ class TestOtherCommands:
             (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
             (["simulate", "-o", "/proc/none", "--seconds", "1"], "cannot be written"),
             (["simulate", "-o", "."], "exists already"),
-            (["info", "no"], "path=no: is no result.json (ends in nothing); name"),
+            (["info", "no"], "path=no: is no result.json (No such file or directory); name"),
             (["info", "."], "result.json: is no result.json (No such file or directory); name"),
             (["info", "no.safetensors"], "model=no.safetensors: no such file"),
         ],

@@ -212,7 +212,8 @@ class TestDescribe:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
         [
-            ("none", None, "none: is no result.json (ends in nothing); name a .safetensors file"),
+            ("none", None, "none: is no result.json (No such file or directory); name a .saf"),
+            ("void", b"", "void: is no result.json (ends in nothing); name a .safetensors file"),
             ("none.json", None, "is no result.json (No such file or directory); name"),
             ("a.wav", b"RIFF", "is no result.json (ends in .wav); name"),
             ("a.json", b"[1]", "is no result.json (holds a list, not an object); name"),

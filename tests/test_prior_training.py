@@ -233,11 +233,11 @@ class TestFile:
         assert shown["card"]["files"] == 6
 
     def test_of_another_kind(self, file, tmp_path, room):
-        with pytest.raises(ModelFileError, match=r"read it with sourcesep\.load_prior"):
+        with pytest.raises(ModelFileError, match=r"read it with sourcesep\.load_prior or --p"):
             sourcesep.load(file)
         model = tmp_path / "model.safetensors"
         sourcesep.separate((room.data, SFREQ), mixing="linear").save_model(model)
-        with pytest.raises(ModelFileError, match=r"read it with sourcesep\.load$"):
+        with pytest.raises(ModelFileError, match=r"read it with sourcesep\.load or --model$"):
             sourcesep.separate((room.data, SFREQ), prior=model)
 
     @pytest.mark.parametrize(

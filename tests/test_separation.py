@@ -554,7 +554,7 @@ class TestTables:
     def test_so_does_a_model_of_theirs(self, path, tmp_path):
         whole = separate((mixture(n=8, n_times=800), 1.0), n_components=2)
         whole.ivae.contract_ = {}
-        with pytest.raises(InputError, match="this model has linear mixing, needs every value"):
+        with pytest.raises(InputError, match="the model's mixing='linear' needs every value"):
             separate(path, model=whole.ivae, columns=list("abcdefgh"))
 
     def test_of_arrays_too(self, simulated):

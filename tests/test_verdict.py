@@ -210,6 +210,12 @@ class TestTheWrongModel:
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
         assert misfit(z, 1000.0).power > 12
 
+    def test_a_constant_depends_on_nothing(self):
+        z = np.random.default_rng(0).laplace(size=(3, 5000))
+        z[2] = 0.1
+        assert misfit(z, 100.0) == misfit(z[:2], 100.0)
+        assert misfit(z[1:], 100.0) == (0.0, 0.0)
+
     def test_scale_and_offset_make_no_difference(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))
         assert misfit(1e-9 * z + 1e-6, 100.0) == pytest.approx(misfit(z, 100.0), rel=1e-3)

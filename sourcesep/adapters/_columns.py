@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sourcesep.exceptions import InputError
 
 __all__ = [
-    "DECIMAL_COMMA",
     "Column",
+    "cure_of",
     "filled",
     "from_array",
     "from_cells",
@@ -34,6 +34,9 @@ TIMES = CLOCKS | SECONDS | {"dates", "times", "timestamps", "index", "day", "yea
 
 DECIMAL_COMMA = re.compile(r"\s*[+-]?[\d.\s]*,\d+\s*")
 """A number as many languages write it, and no table that is separated by commas can."""
+
+FORMATTED = re.compile(r"\s*[+-]?[$€£]?(\d{1,3}(,\d{3})+(\.\d+)?|[\d.]+\s*%|(?<=[$€£])[\d.]+)\s*")
+"""A number with separators of thousands, a sign of percent or of a currency."""
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 UNIT = re.compile(r"(?P<base>.*?)[ _]*(?:[\[(](?P<a>.*)[\])]|_(?P<b>s|sec|seconds|ms|us|ns))?")
@@ -196,6 +199,15 @@ def from_array(name: str, array: NDArray[np.generic]) -> Column:
             "dates are read"
         )
     return Column(values)
+
+
+def cure_of(cell: str) -> str:
+    """What to do about a cell of text among numbers."""
+    if DECIMAL_COMMA.fullmatch(cell):
+        return "a decimal comma is not read as a number; write numbers with a point, as in 1.5"
+    if FORMATTED.fullmatch(cell):
+        return "write plain numbers, without marks of thousands, percent or currency"
+    return "only numbers can be separated; choose the columns of numbers with --columns"
 
 
 def is_number(cell: str) -> bool:

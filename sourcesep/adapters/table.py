@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.adapters._columns import (
-    DECIMAL_COMMA,
     Column,
+    cure_of,
     filled,
     from_array,
     from_cells,
@@ -194,15 +194,7 @@ def _check_numbers(table: Table, chosen: Sequence[str]) -> None:
         if column.is_text:
             row, cell = column.first_text()
             found = f"column={name} holds text (row {row}: {cell[:40]!r})"
-            if DECIMAL_COMMA.fullmatch(cell):
-                raise InputError(
-                    f"{found}: a decimal comma is not read as a number; write numbers with a "
-                    "point, as in 1.5"
-                )
-            raise InputError(
-                f"{found}: only numbers can be separated; choose the columns of numbers with "
-                "--columns"
-            )
+            raise InputError(f"{found}: {cure_of(cell)}")
         if column.values.dtype == np.float64 and np.isnan(column.values).all():
             raise InputError(
                 f"column={name} has no value at all: choose the other columns with --columns"

@@ -19,6 +19,12 @@ __all__ = ["separate"]
 
 
 ARTEFACTS = ("eog", "ecg", "muscle")
+NATS = "nats a sample, held out"
+MEASURES = {
+    "convolutive": "compactness of the responses",
+    "underdetermined": "share of the sound where one source is alone",
+}
+"""What candidates within families on the short-time Fourier transform are compared by."""
 
 
 def _exclude(text: str | None) -> tuple[int | str, ...]:
@@ -27,8 +33,8 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
         return tuple(part if part in ARTEFACTS else int(part) for part in parts)
     except ValueError:
         raise click.UsageError(
-            f"--exclude={text}: must be component numbers joined by commas, e.g. 0,3, or of "
-            f"{', '.join(ARTEFACTS)}"
+            f"--exclude={text}: must be component numbers or {', '.join(ARTEFACTS)}, joined by "
+            "commas: 0,3 or eog,ecg"
         ) from None
 
 
@@ -262,8 +268,29 @@ def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> N
         click.echo(printable(line + ", was there already" * outcome.resumed))
     if not quiet and result["verdict"] != "trusted":
         talk(f"{outcome.path}: {result['verdict']}: {result['sentence']}")
+    settings = result["settings"]
+    if not quiet and "cleaned_raw.fif" in result["output"]["files"]:
+        talk(f"{outcome.path}: cleaned_raw.fif is {_without(result['output'])}")
+    is_as_asked = settings["model"] or settings["mixing"] in ("auto", result["family"])
+    if not (is_as_asked or quiet or verbose):
+        talk(f"{outcome.path}: {result['reason']}")
     if verbose:
         talk(f"{outcome.path}: {result['reason']}; u = {result['settings']['aux']}")
         for choice, scores in result["candidates"].items():
+            measure = MEASURES.get(choice, NATS)
+            if choice == "convolutive" and settings["prior"] is not None:
+                measure = "nats a cell and source"
             for name, score in scores.items():
-                talk(f"{outcome.path}: {choice} {name}: {score:.4f} nats a sample, held out")
+                talk(f"{outcome.path}: {choice} {name}: {score:.4f} {measure}")
+
+
+def _without(output: dict[str, Any]) -> str:
+    """Which components were removed, and for what."""
+    if not output["exclude"]:
+        return "the recording as it was: no component was removed"
+    found = output.get("found", {})
+    named = []
+    for k in output["exclude"]:
+        kinds = [kind for kind in found if k in found[kind]["components"]]
+        named.append(f"{k} ({', '.join(kinds)})" if kinds else str(k))
+    return f"without component{'s' * (len(named) > 1)} {', '.join(named)}"

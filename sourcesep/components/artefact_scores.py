@@ -202,8 +202,8 @@ def _heart(inst: Any, ch_name: str | None) -> Array:
     magnetometers = _of_type(inst, "mag")
     if not magnetometers:
         raise InputError(
-            "no ECG channel, by type or name: name the one that sees the heart as ch_name, or do "
-            "without"
+            "no ECG channel, by type or name: leave ecg out, or name the channel that sees the "
+            "heart: find_bads_ecg(raw, ch_name=...)"
         )
     return _mean(_good(inst, magnetometers))
 

@@ -303,6 +303,10 @@ def test_a_column_of_whole_numbers_and_others(tmp_path, monkeypatch):
             "write numbers with a point, as in 1.5",
         ),
         ("a;b\n1;-1.000,25\n2;3\n", "decimal comma"),
+        ('a,b\n"1,309.5",1\n2,3\n', "'1,309.5'.*write plain numbers, without marks"),
+        ("a,b\n12.5%,1\n2,3\n", "write plain numbers, without marks"),
+        ("a,b\n-$12.5,1\n2,3\n", "write plain numbers, without marks"),
+        ("a,b\n1.2.2020,1\n2,3\n", "only numbers can be separated"),
         ("a,b\n1,\n3,NA\n5,?\n", r"column=b has no value at all: choose the other columns"),
         (
             "date,a,b\n2020-01-01,1,2\n2020-01-03,2,5\n2020-01-02,3,4\n",
