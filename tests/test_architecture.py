@@ -62,6 +62,7 @@ LAYERS = (
     ("workers",),
     ("batch", "demo", "evaluation", "joint"),
     ("cli",),
+    ("__main__",),
 )
 LAYER = {name: row for row, names in enumerate(LAYERS) for name in names}
 

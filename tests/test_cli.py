@@ -689,6 +689,11 @@ class TestAnyWords:
 class TestProcess:
     """As a shell sees it."""
 
+    def test_as_a_module(self):
+        command = [sys.executable, "-m", "sourcesep", "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == process("--version").stdout.replace("-c", "sourcesep")
+
     def test_exit_codes(self):
         wav("a.wav", mixture())
         done = process("separate", "a.wav")
