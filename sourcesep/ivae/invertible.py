@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from typing import ClassVar, Self
 
@@ -74,7 +75,7 @@ class InvertibleModel(Model):
         q = self._posterior(s, u)
         spread = ((s - q.mean) ** 2 + q.scale**2) / SIGMA**2
         reconstruction = log_volume - 0.5 * (np.log(2 * np.pi * SIGMA**2) + spread).sum(axis=0)
-        entropy = 0.5 * np.log(2 * np.pi * np.e * q.scale**2).sum(axis=0)
+        entropy = 0.5 * np.log(2 * np.pi * math.e * q.scale**2).sum(axis=0)
         expected = self.prior.expected_log_prob(q.mean, q.scale, u.labels).sum(axis=0)
         return ELBO(reconstruction, -entropy - expected)
 

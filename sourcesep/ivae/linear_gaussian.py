@@ -6,6 +6,7 @@ here unless a network explains held-out samples better.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,7 +106,7 @@ class LinearGaussian:
         volume = np.log(spread).sum(0) - log_det
         volume += np.log(2 * np.pi * self.noise) @ there
         scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))[kind].T
-        entropy = 0.5 * (log_det + len(found) * np.log(2 * np.pi * np.e))
+        entropy = 0.5 * (log_det + len(found) * np.log(2 * np.pi * math.e))
         return centre + found, scale, entropy, -0.5 * (quadratic + volume)
 
     def covariance(self, there: NDArray[np.bool_], variance: Array) -> Array:
