@@ -598,6 +598,13 @@ class TestHelp:
         for verdict in ("trusted", "doubtful", "not identifiable"):
             assert verdict in text
 
+    def test_artefacts_are_those_that_can_be_found(self):
+        """Named twice, as the command line starts without numpy."""
+        from sourcesep.cli.separate import ARTEFACTS
+        from sourcesep.components.artefact_scores import THRESHOLDS
+
+        assert ARTEFACTS == tuple(THRESHOLDS)
+
     def test_version(self):
         assert re.fullmatch(r"sourcesep, version \d+\.\d+\.\d+\n", run("--version").stdout)
 
