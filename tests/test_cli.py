@@ -603,7 +603,7 @@ class TestHelp:
         from sourcesep.cli.separate import ARTEFACTS
         from sourcesep.components.artefact_scores import THRESHOLDS
 
-        assert ARTEFACTS == tuple(THRESHOLDS)
+        assert tuple(THRESHOLDS) == ARTEFACTS
 
     def test_version(self):
         assert re.fullmatch(r"sourcesep, version \d+\.\d+\.\d+\n", run("--version").stdout)
