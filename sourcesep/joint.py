@@ -14,12 +14,12 @@ import numpy as np
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.contracts import check_alike, contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.moments import Moments
-from sourcesep.persistence import contract_of
 from sourcesep.recording import Recording
 from sourcesep.selection import MIXINGS
 from sourcesep.separation import as_recording, separate
@@ -294,7 +294,7 @@ def _checked(shares: Iterator[Shared]) -> Iterator[Shared]:
     size = 0
     for share in shares:
         first = first or share
-        _check_alike(first, share)
+        check_alike(first.contract, share.contract, where=share.name, other=first.name)
         size += 0 if share.moments is None else share.moments.size
         if size > MOST_MOMENTS:
             raise InputError(
@@ -303,27 +303,6 @@ def _checked(shares: Iterator[Shared]) -> Iterator[Shared]:
                 "aux='recording+segments:10'"
             )
         yield share
-
-
-def _check_alike(first: Shared, other: Shared) -> None:
-    """Refuse a recording that no map has in common with the first."""
-    a, b = first.contract, other.contract
-    cure = "recordings with one map have the same channels, units and rate"
-    if a["names"] != b["names"]:
-        missing = [name for name in a["names"] if name not in b["names"]]
-        extra = [name for name in b["names"] if name not in a["names"]]
-        differ = (
-            f"missing {missing[:5]}, extra {extra[:5]}" if missing or extra else "in their order"
-        )
-        raise InputError(
-            f"{other.name}: channels differ from those of {first.name}: {differ}; {cure}"
-        )
-    for what in ("kind", "sfreq", "units"):
-        if a[what] != b[what]:
-            raise InputError(
-                f"{other.name}: {what}={b[what]}, and {first.name} has {a[what]}; {cure}, "
-                "convert it first"
-            )
 
 
 def _laid_end_to_end(shares: Sequence[Shared], aux: str) -> tuple[Recording, Auxiliary]:

@@ -21,21 +21,18 @@ from numpy.typing import NDArray
 
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.exceptions import InputError, ModelFileError, OutputError
+from sourcesep.exceptions import ModelFileError, OutputError
 from sourcesep.ivae.model import Model, State
 from sourcesep.output import alone, beside, check_model_output, plain
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
-    from sourcesep.recording import Recording
 
 __all__ = [
     "COMPONENTS",
     "SCHEMA_VERSION",
     "SOURCE_PRIOR",
     "TRAINING",
-    "check_contract",
-    "contract_of",
     "load",
     "read_file",
     "read_metadata",
@@ -349,52 +346,3 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         )
     checked: dict[str, Any] = facts
     return checked
-
-
-def contract_of(recording: Recording) -> dict[str, Any]:
-    """Return what a model fitted on this recording needs of another."""
-    return {
-        "kind": recording.kind,
-        "names": list(recording.names),
-        "units": list(recording.units),
-        "sfreq": recording.sfreq,
-    }
-
-
-def check_contract(model: IVAE, recording: Recording) -> None:
-    """Refuse a recording that is not what the model was fitted on.
-
-    Raises
-    ------
-    InputError
-        Naming what differs: number or names of channels, units, rate or kind.
-    """
-    from sklearn.utils.validation import check_is_fitted
-
-    check_is_fitted(model)
-    contract = getattr(model, "contract_", {})
-    where = recording.path.name if recording.path else "the recording"
-    if contract.get("kind", recording.kind) != recording.kind:
-        raise InputError(
-            f"{where}: kind={recording.kind}, the model was fitted on {contract['kind']}; "
-            "use a model of that kind"
-        )
-    names = tuple(contract.get("names", recording.names))
-    if names != recording.names:
-        missing = [n for n in names if n not in recording.names]
-        extra = [n for n in recording.names if n not in names]
-        raise InputError(
-            f"{where}: channels differ from the model's: missing {missing[:5] or 'none'}, "
-            f"extra {extra[:5] or 'none'}; give the same channels in the same order"
-        )
-    if model.n_features_in_ != recording.n_channels:
-        raise InputError(
-            f"{where}: n_channels={recording.n_channels}, the model needs "
-            f"{model.n_features_in_}; use one fitted on a recording like this"
-        )
-    for what, value in (("sfreq", recording.sfreq), ("units", list(recording.units))):
-        if contract.get(what, value) != value:
-            raise InputError(
-                f"{where}: {what}={value}, the model was fitted on {contract[what]}; convert the "
-                "recording first"
-            )

@@ -17,6 +17,7 @@ import numpy as np
 
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.contracts import contract_of
 from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, plain, replacing, sha256
@@ -349,7 +350,7 @@ class Separation:
 
     def save_model(self, path: str | Path) -> None:
         """Write the fitted model, with what it needs of a recording: see `sourcesep.save`."""
-        from sourcesep.persistence import contract_of, save
+        from sourcesep.persistence import save
 
         save(self.ivae, path, contract=contract_of(self.recording))
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.contracts import check_alike, contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
@@ -143,7 +144,6 @@ def separate(
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
-    from sourcesep.persistence import contract_of
     from sourcesep.selection import FAMILIES, choose_n_components
     from sourcesep.source_priors import LIKE, guided_by, prepared
 
@@ -271,13 +271,18 @@ def as_recording(
 
 def _given(model: Any, recording: Recording, n_components: int | None, mixing: str) -> IVAE:
     """The fitted estimator to use, where it fits what was asked for."""
+    from sklearn.utils.validation import check_is_fitted
+
     from sourcesep.estimator import IVAE
-    from sourcesep.persistence import check_contract, load
+    from sourcesep.persistence import load
 
     ivae = load(model) if isinstance(model, str | Path) else model
     if not isinstance(ivae, IVAE):
         raise SettingsError(f"model={model!r}: must be a model file or a fitted IVAE")
-    check_contract(ivae, recording)
+    check_is_fitted(ivae)
+    needed = {"n_channels": ivae.n_features_in_} | getattr(ivae, "contract_", {})
+    where = recording.path.name if recording.path else "the recording"
+    check_alike(needed, contract_of(recording), where=where, other="the model")
     if n_components not in (None, ivae.model_.n_components):
         raise SettingsError(
             f"n_components={n_components}: the model has {ivae.model_.n_components}; leave it "

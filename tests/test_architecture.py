@@ -39,7 +39,7 @@ LAYERS = (
     ("metrics", "output", "windows"),
     ("samples",),
     ("recording",),
-    ("adapters", "forecast", "simulate", "spec"),
+    ("adapters", "contracts", "forecast", "simulate", "spec"),
     ("labels",),
     ("factors",),
     ("auxiliary",),

@@ -486,7 +486,7 @@ class TestSays:
         info = json.loads(run("info", "m.safetensors").stdout)
         assert info["contract"]["kind"] == "audio"
         wav("m.wav", mixture()[:1])
-        assert "channels differ from the model's: missing ['ch1'], extra none" in error_of(
+        assert "channels differ from those of the model: missing ['ch1'], extra none" in error_of(
             run("separate", "m.wav", "--model", "m.safetensors")
         )
 

@@ -186,7 +186,7 @@ class TestBadInput:
             train([first, *voices(tmp_path, [4], n_channels=3)])
         table = tmp_path / "t.csv"
         table.write_text("ch0,ch1\n" + "\n".join(f"{i},{i * i % 7}" for i in range(50)))
-        with pytest.raises(InputError, match=r"t.csv: kind=table, and take1.wav has audio"):
+        with pytest.raises(InputError, match=r"t.csv: kind=table, take1.wav has kind=audio"):
             train([first, table])
         x = Recording(
             np.random.default_rng(0).normal(size=(2, 400)), 10.0, ("a", "b"), ("V", "V"), "array"

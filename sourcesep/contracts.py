@@ -1,0 +1,78 @@
+"""Contracts: what a recording must be to go with a model, or with other recordings.
+
+A contract is JSON-ready: ``kind``, ``names``, ``units`` and ``sfreq``, as a recording has
+them, and ``n_channels``. What it leaves out may be anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sourcesep.exceptions import InputError
+from sourcesep.recording import Recording
+
+__all__ = ["check_alike", "contract_of"]
+
+MOST_NAMED = 5
+"""Channels that a message lists."""
+
+
+def contract_of(recording: Recording) -> dict[str, Any]:
+    """Return what a model fitted on this recording needs of another."""
+    return {
+        "kind": recording.kind,
+        "names": list(recording.names),
+        "units": list(recording.units),
+        "sfreq": recording.sfreq,
+    }
+
+
+def check_alike(
+    needed: Mapping[str, Any], given: Mapping[str, Any], *, where: str, other: str
+) -> None:
+    """Refuse what does not have the kind, channels, units and rate that are needed.
+
+    Parameters
+    ----------
+    needed : mapping
+        The contract that counts.
+    given : mapping
+        The whole contract of a recording.
+    where, other : str
+        What to call the recording, and whose contract counts.
+
+    Raises
+    ------
+    InputError
+        Naming the first thing that differs.
+    """
+    if needed.get("kind", given["kind"]) != given["kind"]:
+        raise InputError(
+            f"{where}: kind={given['kind']}, {other} has kind={needed['kind']}; both must be of "
+            "one kind"
+        )
+    here = list(given["names"])
+    names = list(needed.get("names", here))
+    if names != here:
+        missing = [name for name in names if name not in here][:MOST_NAMED]
+        extra = [name for name in here if name not in names][:MOST_NAMED]
+        differ = (
+            f"missing {missing or 'none'}, extra {extra or 'none'}"
+            if missing or extra
+            else "they come in another order"
+        )
+        raise InputError(
+            f"{where}: channels differ from those of {other}: {differ}; give the same channels in "
+            "the same order"
+        )
+    number = needed.get("n_channels", len(here))
+    if number != len(here):
+        raise InputError(
+            f"{where}: n_channels={len(here)}, {other} has {number}; give the same channels"
+        )
+    for what in ("sfreq", "units"):
+        if needed.get(what, given[what]) != given[what]:
+            raise InputError(
+                f"{where}: {what}={given[what]}, {other} has {needed[what]}; convert it first"
+            )
