@@ -194,12 +194,12 @@ def _spec(sources: Sequence[Any], aux: str) -> str | None:
     if isinstance(sources, str | Path) or len(sources) < 2:
         raise SettingsError(
             f"sources={sources!r}: at least two recordings are needed; for one use separate "
-            "with save_model, and for a folder of clean sources train a prior (--kind prior)"
+            "with save_model=FILE, and for a folder of clean sources train a prior (--kind prior)"
         )
     paths = [Path(s) for s in sources if isinstance(s, str | Path)]
     path, count = Counter(paths).most_common(1)[0] if paths else (None, 1)
     if count > 1:
-        raise SettingsError(f"sources: {path} is given {count} times; once is enough")
+        raise SettingsError(f"sources={path}: is given {count} times; once is enough")
     terms = auxiliary.parse(aux)
     if any(term.name == "file" for term in terms):
         raise SettingsError(

@@ -155,7 +155,7 @@ def separate(
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
     if refit and model is None:
-        raise SettingsError("refit=True: needs the model to go on from; give it as model")
+        raise SettingsError("refit=True: needs the model to go on from; give it as model=FILE")
     trained, kinds = guided_by(prior, labels, mixing, n_components, model)
     with _noting() as notes:
         recording = prepared(as_recording(source, columns, interpolate, aux), trained, resample)
@@ -318,7 +318,7 @@ def _out_of_range(ivae: IVAE, x: Array, u: Auxiliary) -> list[dict[str, Any]] | 
             "samples)"
             for row in found
         )
-        cure = "use --refit (refit=True)" if ivae.model_.goes_on else "fit this recording anew"
+        cure = "use refit=True" if ivae.model_.goes_on else "fit this recording anew"
         warnings.warn(
             f"beyond the range of the model's fit: component {which}; there a nonlinear map only "
             f"guesses, {cure}",

@@ -250,9 +250,12 @@ class TestRefusedSettings:
             ),
             (["-k", "two"], "Invalid value for '-k' / '--n-components': 'two' is not a valid int"),
             (["--mixing", "magic"], "Invalid value for '--mixing': 'magic' is not one of 'auto'"),
-            (["--aux", "tides"], "aux='tides': unknown term 'tides'; known are segments, adapti"),
-            (["--aux", ""], "aux='': is empty; known are"),
-            (["--aux", "segments:0"], "aux='segments:0': seconds=0 must be a number above 0"),
+            (
+                ["--aux", "tides"],
+                "--aux='tides': unknown term 'tides'; known are segments, adapti",
+            ),
+            (["--aux", ""], "--aux='': is empty; known are"),
+            (["--aux", "segments:0"], "--aux='segments:0': seconds=0 must be a number above 0"),
             (["--exclude", "0,x"], "--exclude=0,x: must be component numbers or eog, ecg, muscle"),
             (["--exclude", "1.5"], "--exclude=1.5: must be component numbers"),
             (["--exclude", "9" * 5000], "joined by commas: 0,3 or eog,ecg"),
@@ -271,14 +274,17 @@ class TestRefusedSettings:
         [
             (
                 ["-k", "3", "--mixing", "linear"],
-                "a.wav: n_components=3: the 2 channels hold 2 linearly independent signa",
+                "a.wav: --n-components=3: the 2 channels hold 2 linearly independent signa",
             ),
-            (["--aux", "column:c"], "a.wav: aux='column:c': no column 'c'; there are: none"),
-            (["--aux", "annotations"], "a.wav: aux='annotations': no such annotation lasts any"),
-            (["--aux", "file:none.csv"], "a.wav: aux='file:none.csv': no such file; check the p"),
-            (["--columns", "a,b"], "a.wav: columns=a,b: is no option for audio files; leave it"),
-            (["--model", "no.safetensors"], "a.wav: model=no.safetensors: no such file; name a"),
-            (["--exclude", "0"], "a.wav: exclude=[0]: components are removed from EEG only"),
+            (["--aux", "column:c"], "a.wav: --aux='column:c': no column 'c'; there are: none"),
+            (["--aux", "annotations"], "a.wav: --aux='annotations': no such annotation lasts any"),
+            (
+                ["--aux", "file:none.csv"],
+                "a.wav: --aux='file:none.csv': no such file; check the p",
+            ),
+            (["--columns", "a,b"], "a.wav: --columns=a,b: is no option for audio files; leave it"),
+            (["--model", "no.safetensors"], "a.wav: --model=no.safetensors: no such file; name a"),
+            (["--exclude", "0"], "a.wav: --exclude=[0]: components are removed from EEG only"),
         ],
     )
     def test_for_this_input(self, arguments, message):
@@ -288,7 +294,10 @@ class TestRefusedSettings:
 
     @pytest.mark.parametrize(
         ("columns", "message"),
-        [("a,z", "columns=z: no such column; the file has a, b"), ("", "columns='': names at l")],
+        [
+            ("a,z", "--columns=z: no such column; the file has a, b"),
+            ("", "--columns='': names at l"),
+        ],
     )
     def test_columns(self, columns, message):
         Path("t.csv").write_text("a,b\n" + lines_of(mixture(n_times=320)))
@@ -297,8 +306,8 @@ class TestRefusedSettings:
     @pytest.mark.parametrize(
         ("exclude", "message"),
         [
-            ("3", "exclude=[3]: no such component; they are 0 to 2"),
-            ("-1,0", "exclude=[-1]: no su"),
+            ("3", "--exclude=[3]: no such component; they are 0 to 2"),
+            ("-1,0", "--exclude=[-1]: no su"),
         ],
     )
     def test_components_that_do_not_exist(self, eeg, exclude, message):
@@ -463,7 +472,7 @@ class TestSays:
     def test_a_family_that_was_asked_for_and_is_not_given(self):
         found = run("separate", "a.wav", "--mixing", "factor")
         assert found.stdout == "separated/a: 2 sources, trusted\n"
-        assert "a.wav: mixing=factor was asked for, but" in found.stderr
+        assert "a.wav: --mixing=factor was asked for, but" in found.stderr
         assert run("separate", "-q", "-f", "a.wav", "--mixing", "factor").output == ""
 
     def test_a_table_with_gaps_and_no_number_of_factors(self):
@@ -650,7 +659,7 @@ class TestManyInputs:
         wav("a.wav", mixture())
         found = run("separate", "--shard", part, "a.wav")
         assert found.exit_code == 2
-        assert f"shard={part}: must be I/N" in found.stderr
+        assert f"--shard={part}: must be I/N" in found.stderr
 
 
 OPTIONS = sorted(

@@ -140,12 +140,12 @@ class TestRefusals:
         ("words", "code", "message"),
         [
             (("a.wav",), 2, "at least two recordings"),
-            (("a.wav", "a.wav"), 2, "is given 2 times"),
+            (("a.wav", "a.wav"), 2, "a.wav: is given 2 times"),
             (("a.wav", "gone.wav"), 1, "no such file"),
             (("a.wav", "a.mat"), 1, "a.mat"),
             (("a.wav", "b.wav", "--aux", "nonsense"), 2, "unknown term 'nonsense'"),
-            (("a.wav", "b.wav", "-k", "9", "--mixing", "linear"), 2, "n_components=9"),
-            (("a.wav", "b.wav", "--columns", "x"), 2, "columns=x"),
+            (("a.wav", "b.wav", "-k", "9", "--mixing", "linear"), 2, "--n-components=9"),
+            (("a.wav", "b.wav", "--columns", "x"), 2, "--columns=x"),
         ],
     )
     def test_what_cannot_be(self, words, code, message):
@@ -157,7 +157,7 @@ class TestRefusals:
 
     def test_refit_needs_a_model(self):
         wav("a.wav", 0)
-        assert "refit=True: needs the model" in refused(run("separate", "a.wav", "--refit"))
+        assert "--refit: needs the model" in refused(run("separate", "a.wav", "--refit"))
 
     @pytest.mark.parametrize(
         ("kind", "option"),

@@ -191,7 +191,7 @@ class TestBadInput:
         x = Recording(
             np.random.default_rng(0).normal(size=(2, 400)), 10.0, ("a", "b"), ("V", "V"), "array"
         )
-        with pytest.raises(InputError, match=r"recording 1: units=\['V', 'uV'\], and recording 0"):
+        with pytest.raises(InputError, match=r"recording 1: units=\['V', 'uV'\], recording 0 has"):
             train([x, dataclasses.replace(x, units=("V", "uV"))])
 
     @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ class TestBadInput:
         [
             (["a.wav"], {}, "at least two recordings"),
             ("a.wav", {}, "at least two recordings"),
-            (["a.wav", "b.wav", "a.wav"], {}, "a.wav is given 2 times"),
+            (["a.wav", "b.wav", "a.wav"], {}, "a.wav: is given 2 times"),
             (["a.wav", "b.wav"], {"aux": "file:u.npy"}, "rows of one recording"),
             (["a.wav", "b.wav"], {"aux": "recordin"}, "did you mean 'recording'"),
         ],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, about, fail, printable, talk
+from sourcesep.cli.talk import FAILED, about, fail, printable, spoken, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def separate(
             for path, folder in share(folders, shard)
         ]
     except SettingsError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(spoken(error)) from error
     # what a fit takes is known; a model that is given, or a prior, takes something else
     is_foretold = not quiet and settings["model"] is None and settings["prior"] is None
     for task in tasks if is_foretold else ():
@@ -273,9 +273,9 @@ def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> N
         talk(f"{outcome.path}: cleaned_raw.fif is {_without(result['output'])}")
     is_as_asked = settings["model"] or settings["mixing"] in ("auto", result["family"])
     if not (is_as_asked or quiet or verbose):
-        talk(f"{outcome.path}: {result['reason']}")
+        talk(f"{outcome.path}: {spoken(result['reason'])}")
     if verbose:
-        talk(f"{outcome.path}: {result['reason']}; u = {result['settings']['aux']}")
+        talk(f"{outcome.path}: {spoken(result['reason'])}; u = {result['settings']['aux']}")
         for choice, scores in result["candidates"].items():
             measure = MEASURES.get(choice, NATS)
             if choice == "convolutive" and settings["prior"] is not None:

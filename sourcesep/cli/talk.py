@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,14 @@ import click
 
 from sourcesep.exceptions import SourcesepWarning
 
-__all__ = ["FAILED", "about", "fail", "noted", "printable", "talk"]
+__all__ = ["FAILED", "about", "fail", "noted", "printable", "spoken", "talk"]
 
 FAILED = 1
 """Exit code where an input failed."""
+ARGUMENTS = {"sources": "INPUT"}
+"""Settings of functions that are no options here."""
+NO_OPTIONS = ("kind", "output", "seconds")
+"""What messages say of something else too: of a recording, a result folder, and segments."""
 
 
 def talk(line: str) -> None:
@@ -41,10 +46,34 @@ def noted(where: object, *, quiet: bool) -> Iterator[None]:
                     talk(f"warning: {about(where, warning.message)}")
 
 
+def spoken(text: object) -> str:
+    """The text with every setting as the command that runs calls it.
+
+    ``n_components=3`` is ``--n-components=3``, ``refit=True`` is ``--refit``, and
+    ``labels=None`` is ``without --labels``.
+    """
+    context = click.get_current_context(silent=True)
+    parameters = [] if context is None else context.command.params
+    words = ARGUMENTS | {
+        option.name: max(option.opts, key=len)
+        for option in parameters
+        if isinstance(option, click.Option) and option.name not in NO_OPTIONS
+    }
+
+    def said(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if (word := words.get(name)) is None:
+            return match[0]
+        return {"True": word, "None": f"without {word}"}.get(value, f"{word}={value or ''}")
+
+    return re.sub(r"(?<![\w./-])([a-z_]+)=(True\b|None\b)?", said, str(text))
+
+
 def about(path: object, text: object) -> str:
     """The text in one line, beginning with the path unless that is in it already."""
     line = " ".join(str(text).split())
-    return line if str(Path(str(path)).name) in line else f"{path}: {line}"
+    named = str(Path(str(path)).name) in line
+    return spoken(line) if named else f"{path}: {spoken(line)}"
 
 
 def fail(error: object, path: object = "") -> None:

@@ -292,7 +292,7 @@ class Model(ABC):
         """
         raise SettingsError(
             f"refit=True: mixing={self.family} does not go on from a saved map; fit this "
-            "recording anew, without model"
+            "recording anew, without a model"
         )
 
     def pooled(self, moments: Moments) -> Self:
