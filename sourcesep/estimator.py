@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -13,10 +14,10 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.adaptation import AdaptationMixin
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
-from sourcesep.ivae.model import Array, Settings
+from sourcesep.ivae.model import Array, Settings, unheeded
 from sourcesep.ivae.ranges import winsorised_range
 from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
@@ -208,6 +209,7 @@ class IVAE(
         u = self._auxiliary(X, u, lengths)
         x = X.T
         check_values(x)
+        self._warn_of_unheeded(settings)
         chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
@@ -258,6 +260,15 @@ class IVAE(
             device=self.device,
             sfreq=self.sfreq,
         )
+
+    def _warn_of_unheeded(self, settings: Settings) -> None:
+        """Say what was asked for and none of the families to be fitted uses."""
+        among = families_of(self.mixing)
+        is_one = isinstance(self.mixing, str) and self.mixing != "auto"
+        names = (str(self.mixing),) if is_one else ("linear", *among)
+        for name, value in unheeded(settings, [FAMILIES[n] for n in names]).items():
+            said = f"{name}={value}: makes no difference to mixing={' or '.join(names)}"
+            warnings.warn(said, SourcesepWarning, stacklevel=4)
 
     def _publish(self) -> None:
         """Set the attributes that only a linear decoder has."""

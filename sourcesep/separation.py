@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sourcesep import auxiliary
+from sourcesep import auxiliary, reuse
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.contracts import check_alike, contract_of
+from sourcesep.contracts import contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array
 from sourcesep.output import sha256
 from sourcesep.recording import Recording, adapter_for, from_array, kind_of, read
@@ -36,12 +35,6 @@ AUTO: dict[str, str | tuple[str, ...]] = {
 """What ``auto`` may choose among by the kind of recording: volume conduction is linear, columns
 of a table are no saturated sensors but have noise of their own and gaps, and sound is bent by
 microphones and spread by rooms."""
-FAR_BEHIND = 1.0
-"""Nats a value: as if each lay e times as far from what is expected."""
-NO_GAPS = (
-    "needs every value; fill short gaps with interpolate=ROWS, leave those columns out, or take "
-    "mixing='factor', which allows for missing values"
-)
 EEG_STARTS = ("segments",)
 """Brain sources are told apart by their activity; measured better than other starts."""
 
@@ -98,15 +91,17 @@ def separate(
         have that rate too.
     model : str, pathlib.Path or IVAE, optional
         Use this fitted model instead of fitting one, with the number of components and the
-        mixing that it has; the recording must have the same channels, units and rate.
-        Components that lie where the fit has seen none are named in a warning and in
-        result.json, unless the model is linear and holds everywhere.
+        mixing that it has; the recording must have the same channels, units and rate. Of a
+        table the model's columns are taken, and others left out. Components that lie where
+        the fit has seen none are named in a warning and in result.json, unless the model is
+        linear and holds everywhere. Settings of a fit (`kernel_size`, `quality`, `device`,
+        `random_state`) are refused.
     refit : bool
         Whether the model's map goes on from where it is to fit this recording, every
         component keeping its index (see `IVAE.refit`).
     columns : str or sequence of str, optional
         Of a table, the columns to separate; by default all that are neither times nor named
-        in `aux`.
+        in `aux`, or those of the model.
     interpolate : int, optional
         Of a table, fill gaps of up to this many rows by straight lines first. What is still
         missing then needs a family that allows for it: factor, or amortised.
@@ -154,43 +149,38 @@ def separate(
         raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
-    if refit and model is None:
-        raise SettingsError("refit=True: needs the model to go on from; give it as model=FILE")
+    asked = {
+        "n_components": n_components,
+        "mixing": mixing,
+        "kernel_size": kernel_size,
+        "quality": quality,
+        "device": device,
+        "random_state": random_state,
+    }
+    reuse.check(model, refit, asked)
     trained, kinds = guided_by(prior, labels, mixing, n_components, model)
+    fitted = None if model is None else reuse.given(model, asked)
+    known = None if fitted is None else reuse.columns_of(fitted)
     with _noting() as notes:
-        recording = prepared(as_recording(source, columns, interpolate, aux), trained, resample)
+        read_as = as_recording(source, columns, interpolate, aux, known)
+        recording = prepared(read_as, trained, resample)
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
         out_of_range = None
-        if model is not None:
-            ivae = _given(model, recording, n_components, mixing)
-            if not ivae.model_.accepts_missing:
-                recording.check_missing(f"the model's mixing={ivae.model_.family!r} {NO_GAPS}")
-            if refit:
-                ivae = ivae.refit(x.T, u=u)
-                ivae.contract_ = contract_of(recording)
-            if not ivae.model_.is_invertible:
-                ivae, u = ivae.adapted(x.T, u=u)
-            keep = excerpt(u, ivae.model_.memory)
-            with np.errstate(over="ignore", invalid="ignore"):
-                elbo = ivae.elbo(x.T[keep], u=u.take(keep))
-            if not np.isfinite(elbo).all():
-                raise InputError("the model makes infinite values of this recording: rescale it")
-            if recording.kind == "table":
-                _compare(ivae, elbo, recording)
-            out_of_range = None if refit else _out_of_range(ivae, x, u)
+        if fitted is not None:
+            ivae, u, elbo, out_of_range = reuse.use(fitted, recording, x, u, refit=refit)
         else:
             table = recording.kind in ("table", "array")
             family = _mixing(recording, mixing, trained)
             among = (family,) if isinstance(family, str) else family
             if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
-                recording.check_missing(f"mixing={mixing!r} {NO_GAPS}")
+                recording.check_missing(f"mixing={mixing!r} {reuse.NO_GAPS}")
             wanted = len(kinds) if n_components is None and kinds else n_components
             if wanted is None and recording.kind == "table":
                 rng = np.random.default_rng(random_state)
                 simplest = "factor" if recording.summary.missing.any() else "linear"
-                known = {"linear", "factor"} & set(among) or {simplest}
-                wanted, numbers = choose_n_components(x, u, rng, families=sorted(known)[::-1])
+                likely = {"linear", "factor"} & set(among) or {simplest}
+                wanted, numbers = choose_n_components(x, u, rng, families=sorted(likely)[::-1])
                 candidates["n_components"] = numbers
             ivae = IVAE(
                 wanted,
@@ -210,9 +200,7 @@ def separate(
             elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
             if not ivae.model_.findings.get("source_prior", LIKE)["like_the_training"]:
                 warnings.warn(UNLIKE, SourcesepWarning, stacklevel=2)
-    settings = {
-        "n_components": n_components,
-        "mixing": mixing,
+    settings = asked | {
         "aux": u.spec,
         "prior": str(prior) if isinstance(prior, str | Path) else prior and "SourcePrior",
         "prior_sha256": sha256(Path(prior)) if isinstance(prior, str | Path) else None,
@@ -223,9 +211,6 @@ def separate(
         "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
         "columns": list(columns) if isinstance(columns, list | tuple) else columns,
         "interpolate": interpolate,
-        "kernel_size": kernel_size,
-        "quality": quality,
-        "device": device,
         "random_state": int(random_state),
     }
     seconds = time.perf_counter() - begin
@@ -246,13 +231,16 @@ def as_recording(
     columns: str | Sequence[str] | None = None,
     interpolate: int | None = None,
     aux: Any = None,
+    known: Sequence[str] | None = None,
 ) -> Recording:
-    """Return whatever was given as a Recording."""
+    """Return whatever was given as a Recording; `known` are the columns of a table's model."""
     given = {"columns": columns, "interpolate": interpolate}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
-        if isinstance(aux, str) and kind_of(Path(source)) == "table":
-            options["beside"] = [name for term in auxiliary.parse(aux) for name in term.columns]
+        if kind_of(Path(source)) == "table":
+            terms = auxiliary.parse(aux) if isinstance(aux, str) else ()
+            options["beside"] = [name for term in terms for name in term.columns]
+            options["known"] = known
         return read(source, **options)
     for name, value in options.items():
         raise SettingsError(f"{name}={value!r}: only files of tables take it; leave it out")
@@ -267,65 +255,6 @@ def as_recording(
         f"source of type {type(source).__name__}: give a path, a Recording, an MNE Raw, or "
         "(array of shape (channels, times), sfreq)"
     )
-
-
-def _given(model: Any, recording: Recording, n_components: int | None, mixing: str) -> IVAE:
-    """The fitted estimator to use, where it fits what was asked for."""
-    from sklearn.utils.validation import check_is_fitted
-
-    from sourcesep.estimator import IVAE
-    from sourcesep.persistence import load
-
-    ivae = load(model) if isinstance(model, str | Path) else model
-    if not isinstance(ivae, IVAE):
-        raise SettingsError(f"model={model!r}: must be a model file or a fitted IVAE")
-    check_is_fitted(ivae)
-    needed = {"n_channels": ivae.n_features_in_} | getattr(ivae, "contract_", {})
-    where = recording.path.name if recording.path else "the recording"
-    check_alike(needed, contract_of(recording), where=where, other="the model")
-    if n_components not in (None, ivae.model_.n_components):
-        raise SettingsError(
-            f"n_components={n_components}: the model has {ivae.model_.n_components}; leave it "
-            "out, or fit anew without a model"
-        )
-    if mixing not in ("auto", ivae.model_.family):
-        raise SettingsError(
-            f"mixing={mixing}: the model has {ivae.model_.family} mixing; leave it out, or fit "
-            "anew without a model"
-        )
-    return ivae
-
-
-def _compare(ivae: IVAE, elbo: tuple[float, float], recording: Recording) -> None:
-    """Warn if rows of a table are much less likely than those that the model was fitted on."""
-    own = ivae.history_["reconstruction"][-1] - ivae.history_["kl"][-1]
-    behind = (own - (elbo[0] - elbo[1])) / recording.n_channels
-    if behind > FAR_BEHIND:
-        warnings.warn(
-            f"the model explains these rows worse than its own, by {behind:.1f} nats a value, as "
-            "if they were of another kind or in other units: fit anew, or convert them first",
-            SourcesepWarning,
-            stacklevel=3,
-        )
-
-
-def _out_of_range(ivae: IVAE, x: Array, u: Auxiliary) -> list[dict[str, Any]] | None:
-    """Which components lie where the fit has seen none; a warning where that matters."""
-    found = ivae.out_of_range(x.T, u=None if ivae.model_.is_invertible else u)
-    if found and not ivae.model_.holds_everywhere:
-        which = ", ".join(
-            f"{row['component']} ({row['times']:.3g} times as far out, {row['share']:.2%} of the "
-            "samples)"
-            for row in found
-        )
-        cure = "use refit=True" if ivae.model_.goes_on else "fit this recording anew"
-        warnings.warn(
-            f"beyond the range of the model's fit: component {which}; there a nonlinear map only "
-            f"guesses, {cure}",
-            SourcesepWarning,
-            stacklevel=3,
-        )
-    return found
 
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:

@@ -52,7 +52,7 @@ LAYERS = (
     ("adaptation", "latents"),
     ("estimator",),
     ("persistence",),
-    ("clean_recordings", "source_priors"),
+    ("clean_recordings", "reuse", "source_priors"),
     ("prior_training",),
     ("report",),
     ("component_analysis",),
@@ -83,6 +83,7 @@ CLI_MAY_IMPORT = {
     "output",
     "persistence",
     "prior_training",
+    "reuse",
     "separation",
 }
 IVAE_MAY_NOT_IMPORT = {"mne", "soundfile", "click", "pandas", "pyarrow", "csv", "pathlib", "io"}

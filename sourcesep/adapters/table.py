@@ -22,14 +22,13 @@ from sourcesep.adapters._columns import (
     cure_of,
     filled,
     from_array,
-    from_cells,
     is_time_name,
 )
 from sourcesep.adapters._csv import NO_ROWS, read_csv
+from sourcesep.adapters._parquet import read_parquet
 from sourcesep.adapters._separated import Separated
 from sourcesep.exceptions import (
     InputError,
-    MissingDependencyError,
     OutputError,
     SettingsError,
     SourcesepWarning,
@@ -41,8 +40,6 @@ from sourcesep.samples import map_npy
 __all__ = ["TableOrigin", "read", "write"]
 
 ROWS_AT_ONCE = 2**16
-MOST_AT_EASE, MOST_PACKED = 2**28, 2**10
-"""Bytes that any Parquet file may unpack to, and for each of its own where that is more."""
 UNITS = {
     "fit": "columns count alike, each less its mean and divided by its standard deviation",
     "sources.csv": "standard deviations: each source has variance 1 over the rows of the fit",
@@ -72,6 +69,7 @@ def read(
     columns: str | Sequence[str] | None = None,
     interpolate: int | None = None,
     beside: Sequence[str] = (),
+    known: Sequence[str] | None = None,
 ) -> Recording:
     """Read a table whose rows are samples and whose columns are channels.
 
@@ -88,6 +86,9 @@ def read(
     beside : sequence of str
         Names of columns that are known beside the signal, such as u: they are not separated
         unless `columns` says so.
+    known : sequence of str, optional
+        Names of the columns of the table that a model was fitted on: those to separate unless
+        `columns` says otherwise.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def read(
     ------
     InputError
         If the file is damaged or not a table, if a column to separate holds text or no
-        value at all, or if dates do not rise from row to row.
+        value at all, if one that is known is not there, or if dates do not rise from row to row.
     SettingsError
         If `columns` names what is not there, or `interpolate` is no number of rows.
     MissingDependencyError
@@ -111,14 +112,15 @@ def read(
     -----
     SourcesepWarning
         Once about columns kept as time, once about those that are only called so, once about
-        names made up for want of a header, once about values filled in.
+        names made up for want of a header, once about values filled in, once about those that
+        the model does not know.
     """
     if interpolate is not None and not (type(interpolate) is int and interpolate >= 1):
         raise SettingsError(f"interpolate={interpolate!r}: must be a number of rows, 1 or more")
     readers = {".csv": _read_csv, ".npy": _read_npy, ".parquet": _read_parquet}
     try:
         table = readers[path.suffix.lower()](path)
-        chosen = _chosen(table, columns)
+        chosen = _chosen(table, columns) or _of_the_model(table, known)
         time = [
             name
             for i, (name, column) in enumerate(table.items())
@@ -148,6 +150,15 @@ def read(
         warnings.warn(
             f"{path.name}: {', '.join(fallen)} called like times, but they do not rise from row "
             "to row: separated like any other column; leave them out with --columns",
+            SourcesepWarning,
+            stacklevel=3,
+        )
+    left = [name for name in table if name not in {*chosen, *time, *beside}]
+    if known and columns is None and left:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        warnings.warn(
+            f"{path.name}: {', '.join(left[:5])}{more} left out: the model was fitted on "
+            "other columns",
             SourcesepWarning,
             stacklevel=3,
         )
@@ -185,6 +196,17 @@ def _chosen(table: Table, columns: str | Sequence[str] | None) -> list[str]:
     if len(set(names)) < len(names):
         raise SettingsError(f"columns={','.join(names)}: names a column twice; once is enough")
     return names
+
+
+def _of_the_model(table: Table, known: Sequence[str] | None) -> list[str]:
+    """Return the columns that a model was fitted on; none where there is no model."""
+    absent = [name for name in known or () if name not in table]
+    if absent:
+        raise InputError(
+            f"column={','.join(absent)}: the model was fitted on it, and it is not there; the "
+            f"file has {', '.join(table)}"
+        )
+    return list(known or ())
 
 
 def _check_numbers(table: Table, chosen: Sequence[str]) -> None:
@@ -283,48 +305,7 @@ def _read_npy(path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    try:
-        import pandas
-        import pyarrow.parquet
-    except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"input={path}: Parquet needs pandas and pyarrow ({error}): "
-            "pip install 'sourcesep[tables]'"
-        ) from error
-    try:
-        about = pyarrow.parquet.read_metadata(path)
-        promised, size = 8 * about.num_rows * about.num_columns, path.stat().st_size
-        if promised > max(MOST_AT_EASE, MOST_PACKED * size):
-            raise InputError(
-                f"{about.num_rows} rows of {about.num_columns} columns in {size} bytes: far more "
-                "than such a file can tell; write it anew"
-            )
-        frame = pandas.read_parquet(path, engine="pyarrow")
-    except InputError:
-        raise
-    except Exception as error:  # what pandas and pyarrow raise is of no fixed type
-        raise InputError(
-            f"not a readable Parquet file ({' '.join(str(error).split())[:200]}); write it anew"
-        ) from error
-    if not isinstance(frame.index, pandas.RangeIndex):
-        frame = frame.reset_index()
-    return _table(
-        (str(name), _from_series(str(name), frame.iloc[:, i]))
-        for i, name in enumerate(frame.columns)
-    )
-
-
-def _from_series(name: str, series: Any) -> Column:
-    from pandas.api.types import is_numeric_dtype
-
-    if not is_numeric_dtype(series.dtype):
-        gaps = series.isna()
-        return from_cells(
-            ["" if gap else str(value) for gap, value in zip(gaps, series, strict=True)]
-        )
-    if series.isna().any():
-        return from_array(name, series.to_numpy(dtype=np.float64, na_value=np.nan))
-    return from_array(name, series.to_numpy())
+    return _table(read_parquet(path))
 
 
 def write(separation: Separated, folder: Path) -> dict[str, Any]:

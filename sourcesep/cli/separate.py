@@ -87,7 +87,12 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 )
 @click.option("--labels", metavar="LIST", help="Which of the prior's labels the sources are: a,b.")
 @click.option("--resample", is_flag=True, help="Bring the input to the prior's rate.")
-@click.option("--model", metavar="FILE", help="Use this fitted model instead of fitting one.")
+@click.option(
+    "--model",
+    metavar="FILE",
+    help="Use this fitted model instead of fitting one. With it go --aux, --columns,"
+    " --interpolate and --refit; settings of a fit are refused.",
+)
 @click.option(
     "--refit", is_flag=True, help="Go on from --model to fit this input, components as they are."
 )
@@ -103,7 +108,11 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     help="EEG: components to remove, e.g. 0,3, or eog,ecg,muscle to find them; adds"
     " cleaned_raw.fif.",
 )
-@click.option("--columns", metavar="LIST", help="Tables: columns to separate, e.g. a,b,c.")
+@click.option(
+    "--columns",
+    metavar="LIST",
+    help="Tables: columns to separate, e.g. a,b,c.  [default: all numbers, or the model's]",
+)
 @click.option(
     "--interpolate",
     metavar="ROWS",
@@ -198,7 +207,7 @@ def separate(
     """  # noqa: D301, click wants the character itself
     from tqdm import tqdm
 
-    from sourcesep import auxiliary
+    from sourcesep import auxiliary, reuse
     from sourcesep.batch import Job, separate_files, share
     from sourcesep.forecast import forecast
     from sourcesep.output import folders_for
@@ -218,6 +227,7 @@ def separate(
     try:
         if settings["aux"] is not None:
             auxiliary.parse(settings["aux"])
+        reuse.check(settings["model"], settings["refit"], settings)
         folders = list(folders_for(inputs, Path(output)).items())
         model_path = None if save_model is None else Path(save_model)
         tasks = [

@@ -7,8 +7,9 @@ speaks to a model through `Model` alone and never asks which family it is of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sourcesep.ivae.moments import Moments
 
 __all__ = ["DEVICES", "ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
+__all__ += ["unheeded"]
 
 Array = NDArray[np.float64]
 
@@ -141,6 +143,17 @@ class Settings:
             raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
 
 
+class _Watched:
+    """Default settings that remember which of them are read."""
+
+    def __init__(self) -> None:
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(Settings(), name)
+
+
 class Model(ABC):
     """A prior p(z|u) and a map between sources z and observations x.
 
@@ -188,6 +201,13 @@ class Model(ABC):
     @abstractmethod
     def configured(cls, settings: Settings) -> Self:
         """Return an unfitted model with these settings."""
+
+    @classmethod
+    def heeded(cls) -> set[str]:
+        """Names of the settings that `configured` reads: no other makes a difference."""
+        watched = _Watched()
+        cls.configured(cast("Settings", watched))
+        return watched.read
 
     @property
     @abstractmethod
@@ -333,3 +353,20 @@ class Model(ABC):
     @abstractmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
+
+
+UNASKED: dict[str, tuple[Any, ...]] = {
+    "kernel_size": (None, 1),
+    "post_kernel_size": (1,),
+    "condition_decoder": (False,),
+    "n_restarts": (None,),
+    "source_prior": (None,),
+}
+"""Settings that make a model another one, and their values where nobody has asked for that."""
+
+
+def unheeded(settings: Settings, families: Iterable[type[Model]]) -> dict[str, Any]:
+    """What was asked for and makes no difference to any of these families."""
+    heeded = set[str]().union(*(family.heeded() for family in families))
+    asked = {name: getattr(settings, name) for name in UNASKED}
+    return {k: v for k, v in asked.items() if v not in UNASKED[k] and k not in heeded}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcesep.adapters import _csv, table
+from sourcesep.adapters import _csv, _parquet, table
 from sourcesep.exceptions import (
     InputError,
     MissingDependencyError,
@@ -499,7 +499,7 @@ def test_parquet_that_promises_more_than_it_can_hold(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     path = tmp_path / "a.parquet"
     pandas.DataFrame({"a": np.zeros(2**21), "b": np.ones(2**21)}).to_parquet(path)
-    monkeypatch.setattr(table, "MOST_AT_EASE", 2**20)
+    monkeypatch.setattr(_parquet, "MOST_AT_EASE", 2**20)
     monkeypatch.setattr(pandas, "read_parquet", lambda *_, **__: pytest.fail("memory was taken"))
     with pytest.raises(InputError, match=r"2097152 rows of 2 columns in \d+ bytes: far more"):
         read(path)
