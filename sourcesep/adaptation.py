@@ -190,7 +190,7 @@ class AdaptationMixin:
         if u.is_time or self.u_names_ is None:
             raise InputError(
                 "u: this model was fitted on stretches of time, which mean nothing in other "
-                "data; call without u"
+                "data; leave u (aux=SPEC) out"
             )
         return auxiliary.renumbered(u, self.u_names_)
 

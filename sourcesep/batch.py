@@ -21,7 +21,7 @@ from sourcesep.output import (
     recover,
     sha256,
 )
-from sourcesep.recording import kind_of
+from sourcesep.recording import Kind, kind_of
 from sourcesep.workers import connected
 
 __all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]
@@ -52,6 +52,8 @@ class Job:
         Where the fitted model goes too.
     resume : bool
         Whether a result that these settings have written already is kept.
+    base : Path, optional
+        Folder from which relative paths in settings are seen; that of the process by default.
     """
 
     path: Path
@@ -60,6 +62,25 @@ class Job:
     saving: Mapping[str, Any]
     save_model: Path | None = None
     resume: bool = False
+    base: Path | None = None
+
+    def seen(self) -> dict[str, Any]:
+        """Return the settings with paths that mean the same from wherever they are seen."""
+        settings = dict(self.settings)
+        if self.base is None:
+            return settings
+        for name in ("model", "prior"):
+            if settings[name] is not None:
+                settings[name] = str(self.base / settings[name])
+        if settings["aux"] is not None:
+            terms = (
+                replace(term, arguments=(str(self.base / term.arguments[0]),))
+                if term.name == "file"
+                else term
+                for term in auxiliary.parse(settings["aux"])
+            )
+            settings["aux"] = auxiliary.canonical(tuple(terms))
+        return settings
 
 
 @dataclass(frozen=True)
@@ -126,7 +147,11 @@ def separate_file(job: Job) -> Outcome:
                 check_model_output(job.save_model, job.saving["overwrite"])
             if (kind := kind_of(job.path)) is not None:
                 check_options(kind, saving.get("bit_depth"), saving.get("exclude", ()))
-            separation = separate(job.path, **job.settings)
+            separation = separate(job.path, **job.seen())
+            of = separation.recording
+            as_given = {name: job.settings[name] for name in ("model", "prior")}
+            as_given["aux"] = _spec(job.settings["aux"], of.kind, of.n_times, of.sfreq)
+            separation.settings |= as_given
             result = separation.save(job.folder, **saving)
             if job.save_model is not None:
                 separation.save_model(job.save_model)
@@ -163,7 +188,7 @@ def _earlier(job: Job) -> dict[str, Any] | None:
         about, output = result["input"], result["output"]
         same = (
             result["versions"]["sourcesep"] == __version__
-            and result["settings"] == _resolved(job.settings, about)
+            and result["settings"] == _resolved(job, about)
             and output["options"] == _written_with(job.saving)
             and all((job.folder / name).exists() for name in output["files"])
             and about["sha256"] == sha256(job.path)
@@ -177,17 +202,23 @@ def _has_its_model(job: Job) -> bool:
     return job.save_model is None or job.save_model.exists()
 
 
-def _resolved(settings: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(job: Job, about: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as result.json would state them for a recording like this."""
-    default = auxiliary.default_spec(about["kind"], about["n_times"], about["sfreq"])
+    seen = job.seen()
     return {
-        **settings,
-        "aux": auxiliary.canonical(auxiliary.resolve(settings["aux"], default)),
+        **job.settings,
+        "aux": _spec(job.settings["aux"], about["kind"], about["n_times"], about["sfreq"]),
         **{
-            f"{name}_sha256": None if settings[name] is None else sha256(Path(settings[name]))
+            f"{name}_sha256": None if seen[name] is None else sha256(Path(seen[name]))
             for name in ("model", "prior")
         },
     }
+
+
+def _spec(aux: str | None, kind: Kind, n_times: int, sfreq: float) -> str:
+    """The SPEC as it is resolved for a recording like this."""
+    default = auxiliary.default_spec(kind, n_times, sfreq)
+    return auxiliary.canonical(auxiliary.resolve(aux, default))
 
 
 def _written_with(saving: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,6 +345,7 @@ def _absolute(job: Job) -> Job:
     model = job.save_model
     return replace(
         job,
+        base=Path.cwd(),
         path=full(job.path),
         folder=full(job.folder),
         save_model=None if model is None else full(model),

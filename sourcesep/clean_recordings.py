@@ -6,18 +6,24 @@ import csv
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.recording import Recording, kind_of, read
+from sourcesep.exceptions import InputError, SettingsError, SourcesepError
+from sourcesep.recording import kind_of, read
 from sourcesep.spec import parse
 
 __all__ = ["Clean", "gather"]
+
+Parts = list[tuple[str, tuple[float, float]]]
+"""What is heard of a recording: a label, and from when to when, in seconds."""
+WHOLE = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,9 @@ class Clean:
         return digest.hexdigest()
 
 
-def gather(folder: Path, aux: str) -> Clean:
+def gather(
+    folder: Path, aux: str, on_failure: Callable[[str, SourcesepError], None] | None = None
+) -> Clean:
     """Read the recordings of a folder, and what labels each.
 
     Parameters
@@ -76,6 +84,8 @@ def gather(folder: Path, aux: str) -> Clean:
         Looked through with all its subfolders.
     aux : str
         ``folder``, ``column:NAME`` or ``annotations[:REGEX]``; see `sourcesep.train_prior`.
+    on_failure : callable, optional
+        Given the name of a recording that cannot be used and the error; raised by default.
 
     Raises
     ------
@@ -99,58 +109,81 @@ def gather(folder: Path, aux: str) -> Clean:
     )
     if not paths:
         raise InputError(f"folder={folder}: holds no audio files; name the folder of recordings")
+    parts_of = _LABELLED[terms[0].name](folder, paths, terms[0].arguments)
+
+    def left_out(path: Path, error: InputError) -> None:
+        if on_failure is None:
+            raise error
+        on_failure(str(path), error)
+
+    heard: dict[Path, _Heard] = {}
+    for path in paths:
+        try:
+            if parts := parts_of(path):
+                heard[path] = _heard(path, parts)
+        except InputError as error:
+            left_out(path, error)
+    rates = Counter(one.sfreq for one in heard.values())
+    usual = rates.most_common(1)[0][0] if rates else 0.0
     found: dict[str, list[NDArray[np.float64]]] = {}
-    first: Recording | None = None
     used = set()
-    for path, label, span in _LABELLED[terms[0].name](folder, paths, terms[0].arguments):
-        recording = read(path)
-        first = first or recording
-        _check(recording, first)
-        begin, end = (round(min(s * recording.sfreq, recording.n_times)) for s in span)
-        if end > begin:
-            found.setdefault(label, []).append(recording.data[0, begin:end])
+    for path, one in heard.items():
+        if one.sfreq != usual:
+            like = next(other for other in heard if heard[other].sfreq == usual)
+            text = f"{path}: {one.sfreq:g} Hz, {like} has {usual:g} Hz; all must have one rate"
+            left_out(path, InputError(f"{text}: resample them first"))
+            continue
+        for label, signal in one.signals:
+            found.setdefault(label, []).append(signal)
             used.add(path)
     labels = sorted(found)
-    if first is None or len(labels) < 2:
+    if len(labels) < 2:
         raise InputError(
             f"folder={folder}: {'one label, ' + repr(labels[0]) if labels else 'no label'}: at "
             "least two are needed to tell sources apart; see --aux"
         )
-    return Clean(folder, first.sfreq, {label: found[label] for label in labels}, len(used))
+    return Clean(folder, usual, {label: found[label] for label in labels}, len(used))
 
 
-def _check(recording: Recording, first: Recording) -> None:
-    """Refuse a recording that does not go with the first."""
+class _Heard(NamedTuple):
+    """What is heard in a recording, label by label, and its rate."""
+
+    sfreq: float
+    signals: list[tuple[str, NDArray[np.float64]]]
+
+
+def _heard(path: Path, parts: Parts) -> _Heard:
+    """Read the labelled parts of a recording of one channel."""
+    recording = read(path)
     if recording.n_channels != 1:
         raise InputError(
-            f"{recording.path}: n_channels={recording.n_channels}, clean recordings have one; "
-            "extract a channel first"
+            f"{path}: n_channels={recording.n_channels}, clean recordings have one; extract a "
+            "channel first"
         )
-    if recording.sfreq != first.sfreq:
-        raise InputError(
-            f"{recording.path}: {recording.sfreq:g} Hz, {first.path} has {first.sfreq:g} Hz; all "
-            "must have one rate: resample them first"
-        )
+    signals = []
+    for label, span in parts:
+        begin, end = (round(min(s * recording.sfreq, recording.n_times)) for s in span)
+        if end > begin:
+            signals.append((label, recording.data[0, begin:end]))
+    return _Heard(recording.sfreq, signals)
 
 
-Labelled = Iterator[tuple[Path, str, tuple[float, float]]]
-"""A recording, its label, and from when to when it has it, in seconds."""
-WHOLE = (0.0, math.inf)
-
-
-def _by_folder(folder: Path, paths: list[Path], _: tuple[str, ...]) -> Labelled:
+def _by_folder(folder: Path, _: list[Path], __: tuple[str, ...]) -> Callable[[Path], Parts]:
     """FOLDER/LABEL/...: the first folder below names the label."""
-    for path in paths:
+
+    def parts_of(path: Path) -> Parts:
         parts = path.relative_to(folder).parts
         if len(parts) < 2:
             raise InputError(
                 f"{path}: lies in no folder that names its label; put it into "
                 f"{folder}/LABEL/, or use --aux column:NAME"
             )
-        yield path, parts[0], WHOLE
+        return [(parts[0], WHOLE)]
+
+    return parts_of
 
 
-def _by_column(folder: Path, paths: list[Path], names: tuple[str, ...]) -> Labelled:
+def _by_column(folder: Path, paths: list[Path], names: tuple[str, ...]) -> Callable[[Path], Parts]:
     """The table in the folder says which file has which label."""
     tables = sorted(folder.glob("*.csv"))
     if len(tables) != 1:
@@ -158,22 +191,26 @@ def _by_column(folder: Path, paths: list[Path], names: tuple[str, ...]) -> Label
             f"folder={folder}: {len(tables)} .csv files; --aux column needs one, with the columns "
             "file and the one named"
         )
+    parts: dict[Path, Parts] = {path: [] for path in paths}
     for row in _rows(tables[0], ("file", *names)):
         path = folder / row["file"]
-        if path not in paths:
+        if path not in parts:
             raise InputError(f"{tables[0]}: file={row['file']}: no such recording in {folder}")
-        yield path, ", ".join(row[name] for name in names), WHOLE
+        parts[path].append((", ".join(row[name] for name in names), WHOLE))
+    return parts.__getitem__
 
 
-def _by_annotations(folder: Path, paths: list[Path], regex: tuple[str, ...]) -> Labelled:
+def _by_annotations(_: Path, __: list[Path], regex: tuple[str, ...]) -> Callable[[Path], Parts]:
     """A table beside each recording says when it has which label."""
-    for path in paths:
+
+    def parts_of(path: Path) -> Parts:
         table = path.with_suffix(".csv")
         if not table.is_file():
             raise InputError(
                 f"{path}: no {table.name} beside it; --aux annotations needs one, with the "
                 "columns onset, duration (in seconds) and label"
             )
+        parts = []
         for row in _rows(table, ("onset", "duration", "label")):
             try:
                 onset, duration = float(row["onset"]), float(row["duration"])
@@ -185,7 +222,10 @@ def _by_annotations(folder: Path, paths: list[Path], regex: tuple[str, ...]) -> 
                     "0 or more"
                 )
             if not regex or re.search(regex[0], row["label"]):
-                yield path, row["label"], (onset, onset + duration)
+                parts.append((row["label"], (onset, onset + duration)))
+        return parts
+
+    return parts_of
 
 
 def _rows(table: Path, names: tuple[str, ...]) -> Iterator[dict[str, str]]:

@@ -52,11 +52,11 @@ def check_alike(
             f"{where}: kind={given['kind']}, {other} has kind={needed['kind']}; both must be of "
             "one kind"
         )
-    here = list(given["names"])
-    names = list(needed.get("names", here))
-    if names != here:
-        missing = [name for name in names if name not in here][:MOST_NAMED]
-        extra = [name for name in here if name not in names][:MOST_NAMED]
+    own = list(given["names"])
+    names = list(needed.get("names", own))
+    if names != own:
+        missing = [name for name in names if name not in own][:MOST_NAMED]
+        extra = [name for name in own if name not in names][:MOST_NAMED]
         differ = (
             f"missing {missing or 'none'}, extra {extra or 'none'}"
             if missing or extra
@@ -66,13 +66,14 @@ def check_alike(
             f"{where}: channels differ from those of {other}: {differ}; give the same channels in "
             "the same order"
         )
-    number = needed.get("n_channels", len(here))
-    if number != len(here):
+    number = needed.get("n_channels", len(own))
+    if number != len(own):
         raise InputError(
-            f"{where}: n_channels={len(here)}, {other} has {number}; give the same channels"
+            f"{where}: n_channels={len(own)}, {other} has {number}; give the same channels"
         )
     for what in ("sfreq", "units"):
         if needed.get(what, given[what]) != given[what]:
-            raise InputError(
-                f"{where}: {what}={given[what]}, {other} has {needed[what]}; convert it first"
+            here, there = (
+                f"{value:g}" if what == "sfreq" else value for value in (given[what], needed[what])
             )
+            raise InputError(f"{where}: {what}={here}, {other} has {there}; convert it first")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.contracts import check_alike, contract_of
-from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
 from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
@@ -72,6 +72,12 @@ class Shared(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Failed(NamedTuple):
+    """Why a recording cannot be used."""
+
+    error: SourcesepError
+
+
 class Task(NamedTuple):
     """A source, and what is wanted of it: so many values, and moments by a SPEC."""
 
@@ -94,6 +100,7 @@ def train(
     random_state: int = 0,
     n_jobs: int = 1,
     dask: str | None = None,
+    on_failure: Callable[[str, SourcesepError], None] | None = None,
 ) -> IVAE:
     """Fit one model to several recordings of one scene: one map, and a prior for each.
 
@@ -132,6 +139,10 @@ def train(
     dask : str, optional
         Address of a Dask scheduler that does this instead; its workers must see the files.
         The result is the same to the bit.
+    on_failure : callable, optional
+        Given the name of a recording that cannot be used and the error, and the recording is
+        left out; what most recordings have then counts as right. By default the error is
+        raised.
 
     Returns
     -------
@@ -142,7 +153,8 @@ def train(
     ------
     InputError
         If a recording cannot be read, or differs from the first in channels, units or
-        rate: its name and what differs are said.
+        rate: its name and what differs are said. With `on_failure`, if fewer than two are
+        left.
     SettingsError
         If a setting cannot be, alone or for these recordings.
 
@@ -165,7 +177,10 @@ def train(
         for number, source in enumerate(sources)
     ]
     sum_up = partial(_share, columns=columns, with_moments=mixing in ("auto", LinearModel.family))
-    shares = list(_checked(in_order(sum_up, tasks, n_jobs=n_jobs, dask=dask)))
+    tried = in_order(partial(_tried, sum_up), tasks, n_jobs=n_jobs, dask=dask)
+    shares = list(
+        _raising(tried) if on_failure is None else _usable(list(tried), sources, on_failure)
+    )
     for note in dict.fromkeys(note for share in shares for note in share.notes):
         names = [share.name for share in shares if note in share.notes]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -288,21 +303,68 @@ def _fitting(recording: Recording, aux: str) -> str:
     return auxiliary.canonical(tuple(terms))
 
 
-def _checked(shares: Iterator[Shared]) -> Iterator[Shared]:
+def _tried(sum_up: Callable[[Task], Shared], task: Task) -> Shared | Failed:
+    """Sum up a recording, or say why that cannot be."""
+    try:
+        return sum_up(task)
+    except (InputError, SettingsError) as error:
+        return Failed(error)
+
+
+def _raising(tried: Iterator[Shared | Failed]) -> Iterator[Shared]:
     """Pass on what belongs together; refuse the first recording that does not."""
     first: Shared | None = None
     size = 0
-    for share in shares:
+    for share in tried:
+        if isinstance(share, Failed):
+            raise share.error
         first = first or share
         check_alike(first.contract, share.contract, where=share.name, other=first.name)
-        size += 0 if share.moments is None else share.moments.size
-        if size > MOST_MOMENTS:
-            raise InputError(
-                f"{share.name}: with it there are more segments than can be held, "
-                f"{size * 8 / 2**30:.1f} GiB of covariances; choose longer segments, as in "
-                "aux='recording+segments:10'"
-            )
+        size = _grown(size, share)
         yield share
+
+
+def _usable(
+    tried: Sequence[Shared | Failed],
+    sources: Sequence[Any],
+    on_failure: Callable[[str, SourcesepError], None],
+) -> Iterator[Shared]:
+    """Pass on what belongs together, and hand over why the rest does not."""
+    read = [share for share in tried if isinstance(share, Shared)]
+    if not read:
+        raise next(share.error for share in tried if isinstance(share, Failed))
+    usual = Counter(repr(share.contract) for share in read).most_common(1)[0][0]
+    first = next(share for share in read if repr(share.contract) == usual)
+    size, kept = 0, 0
+    for number, (share, source) in enumerate(zip(tried, sources, strict=True)):
+        try:
+            if isinstance(share, Failed):
+                raise share.error
+            check_alike(first.contract, share.contract, where=share.name, other=first.name)
+        except (InputError, SettingsError) as error:
+            named = isinstance(source, str | Path)
+            on_failure(str(source) if named else f"recording {number}", error)
+        else:
+            size = _grown(size, share)
+            kept += bool(share.parts)
+            yield share
+    if kept < 2:
+        raise InputError(
+            f"{kept} of {len(tried)} recordings can be fitted together: at least two are needed; "
+            "repair the others, or leave them out"
+        )
+
+
+def _grown(size: int, share: Shared) -> int:
+    """Values of covariances with those of one more recording; refuse too many."""
+    size += 0 if share.moments is None else share.moments.size
+    if size > MOST_MOMENTS:
+        raise InputError(
+            f"{share.name}: with it there are more segments than can be held, "
+            f"{size * 8 / 2**30:.1f} GiB of covariances; choose longer segments, as in "
+            "aux='recording+segments:10'"
+        )
+    return size
 
 
 def _laid_end_to_end(shares: Sequence[Shared], aux: str) -> tuple[Recording, Auxiliary]:

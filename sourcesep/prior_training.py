@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +18,7 @@ from sourcesep.exceptions import (
     InputError,
     ModelFileError,
     SettingsError,
+    SourcesepError,
     SourcesepWarning,
 )
 from sourcesep.ivae.model import DEVICES, QUALITIES
@@ -69,6 +70,7 @@ def train_prior(
     device: str = "auto",
     random_state: int = 0,
     progress: bool = False,
+    on_failure: Callable[[str, SourcesepError], None] | None = None,
 ) -> SourcePrior:
     """Train a prior of sources on clean recordings with labels.
 
@@ -105,6 +107,9 @@ def train_prior(
         Seed of every random choice.
     progress : bool
         Whether to show a progress bar on stderr.
+    on_failure : callable, optional
+        Given the name of a recording that cannot be used and the error, and the recording is
+        left out. By default the error is raised.
 
     Returns
     -------
@@ -130,7 +135,7 @@ def train_prior(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SourcesepWarning)  # of clipped samples and the like
-        clean = gather(Path(folder), aux)
+        clean = gather(Path(folder), aux, on_failure)
     size = window_size(WINDOW, clean.sfreq, clean.n_times)
     examples = _examples(clean, size, random_state)
     network = Network(size // 2 + 1, len(clean.labels), condition_decoder=condition_decoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -14,8 +15,10 @@ __all__ = ["connected", "in_order"]
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
-PATIENCE = 10
+PATIENCE = 5
 """Seconds in which a Dask scheduler must answer."""
+LONGEST_GREETING = 2**20
+"""Bytes; a scheduler's first words are a few hundred."""
 DIED = "a process that read recordings died, perhaps for want of memory; try with fewer jobs"
 
 
@@ -110,9 +113,32 @@ def connected(address: str) -> Any:
         raise MissingDependencyError(
             f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
         ) from error
+    # a client that reaches nobody tries until its time is over, and complains when it goes
     try:
+        _check_answer(address)
         return Client(address, set_as_default=False, timeout=PATIENCE)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise SettingsError(
-            f"dask={address}: no scheduler answers there; start one with `dask scheduler`"
+            f"dask={address}: no scheduler answers there ({reason}); start one with `dask "
+            "scheduler`, and give its address as tcp://HOST:8786"
         ) from error
+
+
+def _check_answer(address: str) -> None:
+    """Raise OSError or ValueError where no scheduler speaks.
+
+    One begins by itself, with the length of what it says as eight bytes.
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    scheme, place = parse_address(address)
+    get_backend(scheme)
+    if scheme not in ("tcp", "tls"):
+        return
+    with socket.create_connection(parse_host_port(place), timeout=PATIENCE) as connection:
+        if scheme == "tcp":
+            first = connection.recv(8, socket.MSG_WAITALL)
+            if len(first) < 8 or int.from_bytes(first, "little") > LONGEST_GREETING:
+                raise ValueError("what listens there is none")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sourcesep import batch, exceptions, workers
+from sourcesep import batch, exceptions
 from sourcesep.batch import Job, separate_file, separate_files, share
 from sourcesep.separation import separate
 
@@ -102,6 +102,27 @@ class TestSideBySide:
 def _die_where_it_is_read(parent):
     if os.getpid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_relative_paths_in_settings_mean_the_same_in_a_worker_that_stands_elsewhere(
+    jobs, tmp_path, monkeypatch
+):
+    np.save(tmp_path / "labels.npy", np.arange(4000) // 400)
+    monkeypatch.chdir(tmp_path)
+    by_file = SETTINGS | {"aux": "file:labels.npy"}
+    model = Path("m.safetensors")
+    assert separate_file(replace(jobs[0], settings=by_file, save_model=model)).error is None
+    named = by_file | {"model": "m.safetensors"}
+    here = Job(Path("in0.wav"), Path("here"), named, SAVING)
+    assert separate_file(here).error is None
+    sent = batch._absolute(replace(here, folder=Path("there")))
+    monkeypatch.chdir("/")
+    outcome = separate_file(sent)
+    assert outcome.error is None
+    assert outcome.result["settings"]["model"] == "m.safetensors"
+    assert outcome.result["settings"]["aux"] == "file:labels.npy"
+    assert files(tmp_path / "there") == files(tmp_path / "here")
+    assert separate_file(replace(sent, resume=True)).resumed
 
 
 def test_an_option_of_another_kind_is_refused_before_anything_is_fitted(jobs, monkeypatch):
@@ -229,8 +250,7 @@ class TestCluster:
         (outcome,) = separate_files(jobs[:1], dask=cluster.scheduler_address)
         assert (outcome.error, outcome.resumed) == (None, False)
 
-    def test_says_when_no_scheduler_answers(self, jobs, monkeypatch):
-        monkeypatch.setattr(workers, "PATIENCE", 1)
+    def test_says_when_no_scheduler_answers(self, jobs):
         pytest.importorskip("distributed", reason="Dask is not installed")
         with pytest.raises(exceptions.SettingsError, match="no scheduler answers there"):
             list(separate_files(jobs, dask="tcp://127.0.0.1:9"))

@@ -29,7 +29,7 @@ def refusal(needed=NEEDED, **changes):
         ),
         ({"names": ["a", "b"]}, "missing ['c'], extra none; give"),
         ({"names": ["b", "a", "c"]}, "of a.fif: they come in another order; give"),
-        ({"sfreq": 99.0}, "b.fif: sfreq=99.0, a.fif has 100.0; convert it first"),
+        ({"sfreq": 99.0}, "b.fif: sfreq=99, a.fif has 100; convert it first"),
         ({"units": ["V", "V", "mV"]}, "b.fif: units=['V', 'V', 'mV'], a.fif has ['V', 'V', 'V']"),
     ],
 )

@@ -218,7 +218,7 @@ class TestTransform:
             by_label.transform(X, u=np.where(u == 0, 99, u))
 
     def test_u_for_a_model_of_time(self, data, in_time):
-        with pytest.raises(InputError, match=r"fitted on stretches of time, .*; call without u$"):
+        with pytest.raises(InputError, match=r"stretches of time, .*; leave u \(aux=SPEC\) out$"):
             in_time.transform(data[0], u=data[2])
 
     def test_u_of_another_length(self, data, by_label):

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scipy.signal import resample_poly
 
 import sourcesep
 from sourcesep import persistence, prior_training, simulate
+from sourcesep.clean_recordings import gather
 from sourcesep.cli import main
 from sourcesep.exceptions import (
     InputError,
@@ -183,6 +185,22 @@ class TestRecordings:
         shutil.copytree(clean, tmp_path, dirs_exist_ok=True)
         wav(tmp_path / "low" / "both.wav", np.stack([talk("low", 1.0, k) for k in (5, 6)]))
         self.refused(tmp_path, "both.wav: n_channels=2, clean recordings have one")
+
+    def test_bad_ones_are_left_out_where_that_is_asked_for(self, clean, tmp_path):
+        shutil.copytree(clean, tmp_path, dirs_exist_ok=True)
+        whole = gather(tmp_path, "folder")
+        wav(tmp_path / "a" / "first.wav", talk("low", 1.0, 5), 8000)
+        wav(tmp_path / "low" / "both.wav", np.stack([talk("low", 1.0, k) for k in (5, 6)]))
+        wav(tmp_path / "stray.wav", talk("low", 1.0, 5))
+        (tmp_path / "low" / "junk.wav").write_text("no sound")
+        said = {}
+        clean = gather(tmp_path, "folder", lambda name, error: said.update({name: str(error)}))
+        assert clean.sha256 == whole.sha256
+        assert clean.n_files == whole.n_files
+        assert sorted(Path(name).name for name in said) == sorted(
+            ["first.wav", "both.wav", "stray.wav", "junk.wav"]
+        )
+        assert all(Path(name).name in text for name, text in said.items())
 
     def test_silence(self, clean, tmp_path):
         shutil.copytree(clean, tmp_path, dirs_exist_ok=True)

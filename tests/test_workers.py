@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import threading
 
 import pytest
 
@@ -37,8 +39,53 @@ def test_a_process_that_dies_is_said():
         list(in_order(die, [1, 2, 3], n_jobs=2))
 
 
-def test_says_when_no_scheduler_answers(monkeypatch):
-    monkeypatch.setattr(workers, "PATIENCE", 1)
-    pytest.importorskip("distributed", reason="Dask is not installed")
-    with pytest.raises(SettingsError, match="no scheduler answers there"):
-        list(in_order(half, [1, 2], dask="tcp://127.0.0.1:9"))
+class TestNoScheduler:
+    """Said in one line, at once, and nothing is left that complains at the end."""
+
+    @pytest.fixture(autouse=True)
+    def _patience(self, monkeypatch):
+        pytest.importorskip("distributed", reason="Dask is not installed")
+        monkeypatch.setattr(workers, "PATIENCE", 1)
+
+    def refusal(self, address):
+        with pytest.raises(SettingsError) as error:
+            list(in_order(half, [1, 2], dask=address))
+        message = str(error.value)
+        assert message.startswith(f"dask={address}: no scheduler answers there (")
+        assert message.endswith("start one with `dask scheduler`, and give its address as "
+                                "tcp://HOST:8786")  # fmt: skip
+        assert "\n" not in message
+        return message
+
+    @pytest.mark.parametrize(
+        ("address", "reason"),
+        [
+            ("tcp://127.0.0.1:9", "Connection refused"),
+            ("nonsense", "missing port number"),
+            ("foo://x:1", "unknown address scheme 'foo'"),
+        ],
+    )
+    def test_at_this_address(self, address, reason):
+        assert reason in self.refusal(address)
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (b"", "timed out"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is none"),
+        ],
+    )
+    def test_but_something_else(self, words, reason):
+        """Dask would take the second for the length of a message of 3 EiB."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            held = []
+
+            def serve():
+                held.append(server.accept()[0])
+                held[0].sendall(words)
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            assert reason in self.refusal(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+            thread.join(5)
+            held[0].close()

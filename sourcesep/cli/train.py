@@ -79,11 +79,19 @@ def train(
             raise click.UsageError(f"{option.opts[-1]}: is no option for --kind {kind}")
     given = {name: value for name, value in settings.items() if name not in others}
     given |= {} if aux is None else {"aux": aux}
+    failed: list[str] = []
+    as_given = {str(Path(name).absolute()): name for name in inputs}
+
+    def left_out(name: str, error: SourcesepError) -> None:
+        failed.append(as_given.get(name, name))
+        fail(error, failed[-1])
+
+    given["on_failure"] = left_out
     try:
         check_model_output(Path(save_model), overwrite)
         with noted("train", quiet=quiet):
             learn = {"model": _model, "prior": _prior}[kind]
-            lines = learn(inputs, save_model, quiet, given)
+            lines = learn(inputs, save_model, quiet, given, failed)
     except SourcesepError as error:
         fail(error)
         sys.exit(2 if isinstance(error, SettingsError) else FAILED)
@@ -95,25 +103,41 @@ def train(
         click.echo(printable(found))
         for doubt in doubts:
             talk(doubt)
+    if failed:
+        talk(f"error: {len(failed)} recording{'s' * (len(failed) > 1)} left out:")
+        for name in failed:
+            talk(f"  {name}")
+        sys.exit(FAILED)
 
 
 def _model(
-    inputs: tuple[str, ...], save_model: str, quiet: bool, settings: dict[str, Any]
+    inputs: tuple[str, ...],
+    save_model: str,
+    quiet: bool,
+    settings: dict[str, Any],
+    failed: list[str],
 ) -> list[str]:
     """Fit one model; what to say of it."""
     from sourcesep.joint import train
     from sourcesep.persistence import save
 
-    ivae = train([str(Path(name).absolute()) for name in inputs], **settings)
+    sources = [str(Path(name).absolute()) for name in inputs]
+    ivae = train(sources, **settings)
     save(ivae, save_model)
     n, verdict = ivae.model_.n_components, ivae.verdict_
-    found = f"{n} component{'s' * (n > 1)} of {len(inputs)} recordings, {verdict.label}"
+    found = (
+        f"{n} component{'s' * (n > 1)} of {len(inputs) - len(failed)} recordings, {verdict.label}"
+    )
     doubt = f"{save_model}: {verdict.label}: {verdict.sentence}"
     return [f"{save_model}: {found}"] + [doubt] * (verdict.label != "trusted")
 
 
 def _prior(
-    inputs: tuple[str, ...], save_model: str, quiet: bool, settings: dict[str, Any]
+    inputs: tuple[str, ...],
+    save_model: str,
+    quiet: bool,
+    settings: dict[str, Any],
+    failed: list[str],
 ) -> list[str]:
     """Train a prior of sources; what to say of it."""
     from sourcesep.prior_training import train_prior
