@@ -70,9 +70,9 @@ class Job:
         if self.base is None:
             return settings
         for name in ("model", "prior"):
-            if settings[name] is not None:
+            if settings.get(name) is not None:
                 settings[name] = str(self.base / settings[name])
-        if settings["aux"] is not None:
+        if settings.get("aux") is not None:
             terms = (
                 replace(term, arguments=(str(self.base / term.arguments[0]),))
                 if term.name == "file"
@@ -149,9 +149,9 @@ def separate_file(job: Job) -> Outcome:
                 check_options(kind, saving.get("bit_depth"), saving.get("exclude", ()))
             separation = separate(job.path, **job.seen())
             of = separation.recording
-            as_given = {name: job.settings[name] for name in ("model", "prior")}
-            as_given["aux"] = _spec(job.settings["aux"], of.kind, of.n_times, of.sfreq)
-            separation.settings |= as_given
+            as_given = {name: job.settings.get(name) for name in ("model", "prior")}
+            spec = _spec(job.settings.get("aux"), of.kind, of.n_times, of.sfreq)
+            separation.settings |= as_given | {"aux": spec}
             result = separation.save(job.folder, **saving)
             if job.save_model is not None:
                 separation.save_model(job.save_model)

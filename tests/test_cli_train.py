@@ -129,7 +129,7 @@ class TestRefusals:
         assert lines[0] == "error: b.wav: sfreq=16000, a.wav has 8000; convert it first"
         assert lines[1].startswith("error: input=")
         assert lines[1].endswith("gone.wav: no such file; check the path")
-        assert lines[2].startswith("error: train: 1 of 3 recordings can be fitted together")
+        assert lines[2].startswith("error: 1 of 3 recordings can be fitted together")
         assert len(lines) == 3
         assert sorted(p.name for p in Path().iterdir()) == ["a.wav", "b.wav"]
 
