@@ -1,27 +1,32 @@
 # make demo    installs sourcesep into .venv, separates three mixtures, prints the gains
 # make test    installs what the tests need, checks style and types, runs the tests
 # make lint    style and types alone
+# make coverage  the tests again, and which branches of the code they never take (takes long)
 # make test-report  tests the report, and fails where there is no Chromium to look at it
 # make docs    writes docs/cli.md and docs/api.md anew, from the commands and the docstrings
 # make fuzz    hands 100,000 hostile files, SPECs and command lines to the readers (5 minutes)
-# make audit   asks PyPI for known vulnerabilities of the pinned versions
+# make audit   asks PyPI (SERVICE=osv: OSV) for known vulnerabilities of the pinned versions
 # make claims  prints the figures that the documentation quotes (takes long)
 # make clean   removes .venv and everything that was made
 #
 # Another Python:  make demo PYTHON=python3.12
 
 PYTHON ?= python3
+SERVICE ?= pypi
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 REQUIRED := pyproject.toml constraints.txt
 
-.PHONY: demo test test-report lint docs fuzz audit claims clean
+.PHONY: demo test coverage test-report lint docs fuzz audit claims clean
 
 demo: .venv/installed
 	$(BIN)/sourcesep demo -o demo_output
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+coverage: .venv/installed-dev
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-report: .venv/installed-dev
 	NEED_CHROMIUM=1 $(BIN)/python -m pytest tests/report
@@ -39,7 +44,7 @@ fuzz: .venv/installed-dev
 
 audit: .venv/made
 	$(BIN)/python -m pip install -qq --disable-pip-version-check pip-audit
-	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --vulnerability-service $(SERVICE) --requirement constraints.txt
 
 claims: .venv/installed-bench
 	$(BIN)/python benchmarks/linear.py
