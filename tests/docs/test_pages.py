@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import sourcesep
 from sourcesep import ComponentAnalysis, prior_training, simulate
 from sourcesep.cli import main
+from sourcesep.selection import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -152,3 +153,20 @@ def test_the_page_on_source_priors_works_as_written(monkeypatch):
     assert Path("named/input/source01.wav").is_file()
     shown = command("sourcesep info talkers.safetensors").stdout
     assert '"bob"' in shown
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_has_what_a_reader_looks_for(family):
+    page = (DOCS / "families.md").read_text("utf-8")
+    (section,) = re.findall(rf"^## {family}\n(.*?)(?=^## )", page, re.M | re.S | re.I)
+    assert re.search(r"^    x.* = ", section, re.MULTILINE), "the generative process"
+    assert [
+        t for t in ("Inference", "Use it", "Limits", "Reference") if f"**{t}" not in section
+    ] == []
+    cited = re.findall(r"\*\*Reference\.\*\* (.*)", section)[0]
+    references = page.partition("## References")[2]
+    surnames = re.findall(
+        r"([A-Z][^\W\d]+)(?: et al\.|(?:, [^\W\d]+)* (?:& [^\W\d]+ )?)\s?\d{4}", cited
+    )
+    assert surnames
+    assert [name for name in surnames if name not in references] == []
