@@ -19,6 +19,7 @@ from sourcesep.ivae.model import Posterior
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.recording import Recording
 from sourcesep.verdict import RICH, Verdict, judge
+from sourcesep.wording import ordinals
 
 LABELS = ("trusted", "doubtful", "not identifiable")
 
@@ -83,7 +84,8 @@ class TestNothingToFind:
         assert found.label == "doubtful"
         assert sum(v < RICH for v in found.richness) == 2
         assert found.sentence == (
-            "2 of the 5 components cannot be told apart from another one; the others can"
+            f"the {ordinals(np.flatnonzero(np.array(found.richness) < RICH))} of the 5 components "
+            "cannot be told apart from another one, the others can"
         )
 
     def test_one_component(self):
@@ -210,11 +212,50 @@ class TestTheWrongModel:
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
         assert misfit(z, 1000.0).power > 12
 
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_a_bend_that_is_the_same_to_both_sides_does_not(self, seed):
+        """No square or cube of the one is in the other, but it is large where that is small."""
+        z = np.random.default_rng(seed).standard_normal((2, 8000))
+        z[1] *= 1 - 0.2 * np.tanh(z[0] ** 2 - 1)
+        found = misfit(z, 1.0)
+        assert found.energy > 9 > max(found.power, found.delay)
+        unordered = misfit(z, 1.0, from_array(np.arange(8000) % 4, 8000))
+        assert unordered.energy > 9 > unordered.power
+
+    def test_a_few_wild_samples_say_nothing(self):
+        z = np.random.default_rng(0).standard_normal((2, 8000))
+        z[:, [100, 3000, 7000]] = 1e3
+        assert misfit(z, 1.0).energy < 6
+
+    def test_loudness_that_comes_and_goes_together_says_nothing(self):
+        rng = np.random.default_rng(0)
+        z = np.exp(np.sin(np.arange(20_000) / 500)) * rng.standard_normal((3, 20_000))
+        assert max(misfit(z, 1.0)) < 6
+
+    @pytest.mark.parametrize("seed", [8002, 8004, 8008, 8014, 8030])
+    def test_a_matrix_is_not_trusted_on_two_nonlinear_channels(self, seed):
+        """Drawn because squares and cubes of one component say little of the other here."""
+        data = simulate.ivae(2, 20, 500, random_state=seed)
+        x, u = data.observations.T, in_time(10_000, 500)
+        found = verdict(x, u, starts=("segments",))
+        assert found.label != "trusted"
+        assert found.misfit.energy > 2 * found.bounds.misfit.energy
+        straight = simulate.ivae(2, 20, 500, 1, random_state=seed).observations.T
+        assert verdict(straight, u, starts=("segments",)).label == "trusted"
+
+    @pytest.mark.parametrize("seed", range(50, 54))
+    def test_a_matrix_is_not_trusted_on_short_saturated_mixtures(self, seed):
+        sources = simulate.linear_sources("modulated", 4000, 3, random_state=seed)
+        bent = simulate.saturated(sources, sfreq=1.0, random_state=seed - 50).data
+        assert verdict(bent, in_time(4000, 100), starts=("segments",)).label == "doubtful"
+        mixed = simulate.instantaneous(sources, sfreq=1.0, random_state=seed - 50).data
+        assert verdict(mixed, in_time(4000, 100), starts=("segments",)).label == "trusted"
+
     def test_a_constant_depends_on_nothing(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))
         z[2] = 0.1
         assert misfit(z, 100.0) == misfit(z[:2], 100.0)
-        assert misfit(z[1:], 100.0) == (0.0, 0.0)
+        assert misfit(z[1:], 100.0) == (0.0, 0.0, 0.0)
 
     def test_scale_and_offset_make_no_difference(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))
@@ -265,7 +306,7 @@ class TestFitsThatKeptSamplesAside:
     def test_restarts_that_disagree_are_doubtful(self):
         found = self.judged(self.modulated(), noise=(0.5, 0.5))
         assert found.label == "doubtful"
-        assert found.sentence == "3 of the 3 components come out differently from two restarts"
+        assert found.sentence == "all 3 components come out differently from two restarts"
 
     def test_one_restart_alone_is_doubtful(self):
         found = self.judged(self.modulated(), noise=(0.0,))
@@ -275,6 +316,19 @@ class TestFitsThatKeptSamplesAside:
             "one with, ask for more"
         )
         assert Verdict.from_dict(found.as_dict()).as_dict() == found.as_dict()
+
+    def test_what_restarts_disagree_on_is_no_misfit(self):
+        """A quiet component is full of the error that agreement counts already."""
+        z = self.modulated()
+        z[0, :2000] *= 0.05
+        z[0] += 0.008 * (z[1] ** 3 - 3 * z[1])
+        sure, unsure = (self.judged(z, noise=(s, s)) for s in (0.01, 0.15))
+        assert sure.label == "doubtful"
+        assert "amplitudes" in sure.sentence
+        assert unsure.label == "trusted"
+        assert unsure.misfit.power < sure.misfit.power
+        assert unsure.bounds.misfit.delay == sure.bounds.misfit.power == 9
+        assert 9 < unsure.bounds.misfit.power < 11
 
     def test_memory_shows_as_misfit(self):
         z = self.modulated()
@@ -331,17 +385,25 @@ class TestEvidence:
         assert Verdict.from_dict(facts).as_dict() == facts
         assert {type(v) for v in (*found.richness, *found.agreement, *found.misfit)} == {float}
 
+    def test_a_verdict_of_an_older_version_is_read(self):
+        facts = verdict(of_kind("laplace", 0)).as_dict()
+        del facts["evidence"]["misfit"]["energy"], facts["bounds"]["misfit"]["energy"]
+        old = Verdict.from_dict(facts)
+        assert old.misfit.energy == 0
+        assert old.bounds.misfit.energy == np.inf
+        assert old.as_dict()["bounds"]["misfit"]["energy"] is None
+
     def test_what_is_not_finite_is_null(self):
         found = Verdict("doubtful", "", (np.inf, 1.0), (np.nan, 1.0), Misfit(2.0, 3.0)).as_dict()
         assert found["evidence"] == {
             "richness": [None, 1.0],
             "agreement": [None, 1.0],
-            "misfit": {"delay": 2, "power": 3},
+            "misfit": {"delay": 2, "power": 3, "energy": 0},
         }
         assert found["bounds"] == {
             "richness": 3,
             "agreement": 0.95,
-            "misfit": {"delay": 9, "power": 9},
+            "misfit": {"delay": 9, "power": 9, "energy": 9},
         }
 
     def test_same_seed_same_verdict(self):

@@ -1,0 +1,67 @@
+"""Whether the order of rows says anything: a series has a past, a table's rows have none."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.ivae.model import Array
+
+__all__ = ["fine_enough", "is_series", "less_means"]
+
+MOST_LAGS = 8
+"""Rows that lie so far apart at most are compared."""
+BY_CHANCE = 5.0
+"""Standard errors; what rows without order say of the next ones stays below."""
+ROWS_A_LABEL = 8
+"""On average at least, or a label's mean and deviation are mostly chance."""
+
+
+def is_series(x: Array, u: Auxiliary) -> bool:
+    """Whether rows follow each other in time.
+
+    They do where u is time. Where it is labels, rows may stand in any order, and do so
+    unless neighbours say something of each other that labels don't. An order that was made,
+    by sorting rows by a channel, is none.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Observations, or components.
+    u : Auxiliary
+        Every sample has a label.
+    """
+    if u.is_time:
+        return True
+    labels = u.scales[-1].labels
+    grouped = np.argsort(labels, kind="stable")
+    same = labels[grouped][1:] == labels[grouped][:-1]
+    steps = np.diff(x[:, grouped], axis=1)[:, same]
+    if not same.any() or ((steps >= 0).all(axis=1) | (steps <= 0).all(axis=1)).any():
+        return False
+    rest = less_means(x, labels)
+    rest = rest / (np.sqrt(_means(rest**2, labels)[:, labels]) + 1e-300)
+    n = rest.shape[1]
+    lags = range(1, min(MOST_LAGS, n - 1) + 1)
+    found = [np.abs((rest[:, k:] * rest[:, :-k]).sum(axis=1)).max() / np.sqrt(n) for k in lags]
+    return bool(max(found, default=0.0) > BY_CHANCE)
+
+
+def less_means(x: Array, labels: NDArray[np.int64]) -> Array:
+    """Rows of x, each less its mean in every label."""
+    rest: Array = x - _means(x, labels)[:, labels]
+    return rest
+
+
+def _means(x: Array, labels: NDArray[np.int64]) -> Array:
+    counts = np.maximum(np.bincount(labels), 1)
+    return np.stack([np.bincount(labels, row) for row in x]) / counts
+
+
+def fine_enough(u: Auxiliary) -> Scale:
+    """The finest scale of u whose labels have rows enough, or the coarsest."""
+    for scale in u.scales:
+        if u.n_times >= ROWS_A_LABEL * len(np.unique(scale.labels)):
+            return scale
+    return u.scales[-1]
