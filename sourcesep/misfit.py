@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.contrast import prediction_filter
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.order import fine_enough, is_series, less_means
+from sourcesep.ivae.order import fine_enough, less_means
 
 __all__ = ["Misfit", "misfit"]
 
@@ -52,9 +52,9 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     nearby: any bend shows here, also where it is the same to both sides. Correlation
     without lag or power is left out, as every fit makes it 0.
 
-    Rows that are no series (`is_series`) have no lags, no past and no envelope: there means
-    and deviations are those of labels, and chance is what any other order of the rows
-    within their labels would do.
+    Rows that are no series (`sourcesep.ivae.order.is_series`) have no lags, no past and no
+    envelope: there means and deviations are those of labels, and chance is what any other
+    order of the rows within their labels would do.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     sfreq : float
         Samples a second. Lags go up to 50 ms, or 32 samples if that is more.
     u : Auxiliary, optional
-        The auxiliary variable, every sample with a label; samples of time without.
+        Of rows that are no series: their labels.
     unsure : float
         Share of the components' variance that is known to be error. Where a component is
         quieter than that, it says nothing of the model.
@@ -80,7 +80,7 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     z = z[np.ptp(z, axis=1) > 0]  # what is constant depends on nothing
     z = z - z.mean(axis=1, keepdims=True)
     z = z / z.std(axis=1, keepdims=True)
-    if u is not None and not is_series(z, u):
+    if u is not None:
         labels = fine_enough(u).labels
         flat: list[_Flattening] = [_ByLabel(row, labels, unsure) for row in z]
         return Misfit(0.0, _power_dependence(flat, z), _energy_by_label(flat, z, labels))

@@ -138,6 +138,10 @@ def select(
         given = x if family.accepts_missing else impute(x)
         model = family.configured(asked).fit(given, u, rng)
         verdict = judge(model, given, u, asked.sfreq, rng)
+        if max(verdict.misfit.power, verdict.misfit.energy) > MISFITS:
+            steadier = model.steadier(given, u, rng)
+            if steadier is not None:
+                model, verdict = steadier, judge(steadier, given, u, asked.sfreq, rng)
         reason = f"{name} mixing, {model.choice}"
         return Selection(model, verdict, reason, scores | {name: model.scores})
 

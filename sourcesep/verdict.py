@@ -34,10 +34,11 @@ from sourcesep.evidence import (
 from sourcesep.ivae.heldout import draw_halves, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
+from sourcesep.ivae.order import any_order, is_series
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
-from sourcesep.wording import doubts, in_one_sentence, nothing_tells_apart, passed
+from sourcesep.wording import doubts, in_one_sentence, misfits, nothing_tells_apart, passed
 
 __all__ = ["LABELS", "MISFITS", "Bounds", "Label", "Verdict", "judge"]
 
@@ -171,6 +172,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         return _judge_restarts(model, x, u, held, sfreq)
     filled = fill(x)
     rank = min(model.n_components, numerical_rank(filled))
+    unordered = model.memory == 1 and not is_series(filled, u)
+    if unordered:
+        order = any_order(filled, u, rng)
+        x, filled, u = x[:, order], filled[:, order], u.take(order)
     keep = excerpt(u, model.memory)
     if model.memory > 1:
         # a map that reaches over samples is at its best on the whole record
@@ -199,10 +204,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         )
     rich = richness_of_variances(u, fits) if model.only_variances else richness(z, u, fits, rng)
     agree = agreement(fits)
-    wrong = misfit(z, sfreq, u)
+    wrong = misfit(z, sfreq, u if unordered else None)
     bounds = USUAL
     if model.memory > 1:
-        left = LEFT_WITH_MEMORY * misfit(filled, sfreq, u).delay
+        left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
         bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS, MISFITS))
     if model.n_components > rank:
         # posterior means of more sources than channels depend on each other by necessity
@@ -227,7 +232,8 @@ def _judge_restarts(
     z = model.posterior(x).mean
     agree = replica_agreement(model.replicas(x[:, held]))
     unsure = 0.0 if np.isnan(agree).any() else float(np.clip(1 - agree, 0, 1).mean())
-    wrong = misfit(z[:, keep], sfreq, u.take(keep), unsure)
+    unordered = None if is_series(fill(x), u) else u.take(keep)
+    wrong = misfit(z[:, keep], sfreq, unordered, unsure)
     # what restarts disagree on is error, part of each other component: agreement counts it already
     known = np.sqrt(unsure * z[:, keep].shape[1] / (len(z) - 1))
     most = max(MISFITS, float(known))
@@ -246,14 +252,14 @@ def _decide(
     """From what was measured, and what other checks have to say, to the verdict."""
     alike = rich <= bounds.richness
     n_distinct = int((~alike).sum())
-    label: Label = "trusted"
+    excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
+    label: Label = "doubtful"
     if 2 * n_distinct < len(rich) or n_distinct < 2:
-        label, sentence = "not identifiable", nothing_tells_apart(alike)
+        label, reasons = "not identifiable", [nothing_tells_apart(alike), *misfits(excess)]
     else:
-        excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
         differ = None if np.isnan(agree).any() else agree < bounds.agreement
-        reasons = doubts(alike, differ, compared, excess, further)
-        if reasons:
-            label = "doubtful"
-        sentence = in_one_sentence(reasons) if reasons else passed(compared)
+        reasons = [*misfits(excess), *doubts(alike, differ, compared), *further]
+        if not reasons:
+            label, reasons = "trusted", [passed(compared)]
+    sentence = in_one_sentence(reasons)
     return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong, bounds)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sourcesep.misfit import Misfit
 
-__all__ = ["doubts", "in_one_sentence", "nothing_tells_apart", "ordinals", "passed"]
+__all__ = ["doubts", "in_one_sentence", "misfits", "nothing_tells_apart", "ordinals", "passed"]
 
 FEW = 4
 """So many components are named, more are only counted."""
@@ -47,7 +47,7 @@ def _of_all(failed: NDArray[np.bool_]) -> str:
     """Which components: ``"the 2nd of the 5 components"``."""
     which = np.flatnonzero(failed).tolist()
     if len(which) == len(failed):
-        return f"all {len(failed)} components"
+        return "both components" if len(which) == 2 else f"all {len(which)} components"
     named = f"the {ordinals(which)}" if len(which) <= FEW else f"{len(which)}"
     return f"{named} of the {len(failed)} components"
 
@@ -60,14 +60,16 @@ def nothing_tells_apart(alike: NDArray[np.bool_]) -> str:
     )
 
 
-def doubts(
-    alike: NDArray[np.bool_],
-    differ: NDArray[np.bool_] | None,
-    compared: str,
-    excess: Misfit,
-    further: Sequence[str] = (),
-) -> list[str]:
-    """Put what speaks against a fit into words, the first reason first.
+def misfits(excess: Misfit) -> list[str]:
+    """Say what components still say of each other, given in units of what is allowed."""
+    wrong = {name: value for name, value in excess._asdict().items() if value > 1}
+    if "power" in wrong:
+        wrong.pop("energy", None)  # one cause, said once
+    return [MISFITS[name] for name in sorted(wrong, key=wrong.__getitem__, reverse=True)]
+
+
+def doubts(alike: NDArray[np.bool_], differ: NDArray[np.bool_] | None, compared: str) -> list[str]:
+    """Say which components other fits or the data do not bear out, the first reason first.
 
     Parameters
     ----------
@@ -77,15 +79,8 @@ def doubts(
         Which come out differently from other fits; None if there are no others.
     compared : str
         What the other fits are, in the plural.
-    excess : Misfit
-        In units of what is allowed.
-    further : sequence of str
-        What other checks have to say.
     """
-    wrong = {name: value for name, value in excess._asdict().items() if value > 1}
-    if "power" in wrong:
-        wrong.pop("energy", None)  # one cause, said once
-    found = [MISFITS[name] for name in sorted(wrong, key=wrong.__getitem__, reverse=True)]
+    found = []
     if alike.any():
         found.append(f"{_of_all(alike)} cannot be told apart from another one, the others can")
     if differ is None:
@@ -93,7 +88,7 @@ def doubts(
     elif (differ & ~alike).any():  # that those come out differently which are alike goes unsaid
         comes = "comes" if (differ & ~alike).sum() == 1 else "come"
         found.append(f"{_of_all(differ & ~alike)} {comes} out differently from two {compared}")
-    return [*found, *further]
+    return found
 
 
 def in_one_sentence(reasons: Sequence[str]) -> str:

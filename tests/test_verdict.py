@@ -16,6 +16,8 @@ from sourcesep.ivae import heldout
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
+from sourcesep.ivae.order import is_series
+from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.recording import Recording
 from sourcesep.verdict import RICH, Verdict, judge
@@ -146,6 +148,37 @@ class TestSourcesThatDiffer:
         x = x[:, np.argsort(x[0])]
         assert verdict(x, from_array(labels, 8000)).label == "not identifiable"
 
+    @pytest.mark.parametrize("kind", ["laplace", "means and scales", "means"])
+    @pytest.mark.parametrize("seed", [20, 21])
+    def test_rows_of_a_table_may_stand_in_any_order(self, kind, seed):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 6, 4000)
+        scale, mean = rng.uniform(0.3, 3, (3, 6)), 2 * rng.standard_normal((3, 6))
+        x = mix(
+            {
+                "laplace": rng.laplace(size=(3, 4000)),
+                "means and scales": mean[:, labels]
+                + scale[:, labels] * rng.standard_normal((3, 4000)),
+                "means": mean[:, labels] + rng.standard_normal((3, 4000)),
+            }[kind],
+            seed,
+        )
+        orders = (
+            rng.permutation(4000),
+            np.argsort(labels, kind="stable"),
+            np.argsort(x[0]),
+            np.lexsort((x[1], labels)),
+        )
+        found = [
+            verdict(x[:, order], from_array(labels[order], 4000), starts=tuple(LINEAR_STARTS))
+            for order in orders
+        ]
+        # of a matrix that only means could tell, each label's covariance is the same
+        assert found[0].label == ("not identifiable" if kind == "means" else "trusted")
+        for other in found[1:]:
+            assert other.label == found[0].label
+            assert other.richness == pytest.approx(found[0].richness, rel=1e-4)
+
     @pytest.mark.parametrize("seed", [103, 105])
     def test_labels_of_rows_that_hang_together(self, seed):
         """Slow signals, alike all three: short blocks of labels differ by chance only."""
@@ -170,6 +203,42 @@ class TestSourcesThatDiffer:
         assert len(found.richness) == len(found.agreement) == n
         assert np.isfinite(found.richness).all()
         assert verdict(of_kind("gaussian", 20, n), starts=("segments",)).label == LABELS[2]
+
+
+class TestSeries:
+    """Where u is labels, rows are a series only if they say something of the next ones."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_rows_of_a_table_are_none_in_any_order(self, seed):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 6, 4000)
+        x = mix(rng.uniform(0, 3, (3, 6))[:, labels] * rng.standard_t(4, (3, 4000)), seed)
+        for order in (slice(None), np.argsort(labels), np.argsort(x[1]), np.argsort(-x[1])):
+            assert not is_series(x[:, order], from_array(labels[order], 4000))
+
+    @pytest.mark.parametrize("pole", [0.2, 0.95])
+    def test_signals_are_one(self, pole):
+        x = lfilter([1], [1, -pole], np.random.default_rng(0).standard_normal((2, 4000)))
+        u = from_array(np.arange(4000) // 400 % 2, 4000)
+        assert is_series(x, u)
+        order = np.random.default_rng(1).permutation(4000)
+        assert not is_series(x[:, order], u.take(order))
+
+    def test_time_is_one(self):
+        assert is_series(np.random.default_rng(0).standard_normal((2, 400)), in_time(400))
+
+    @pytest.mark.parametrize("x", [np.ones((2, 50)), np.eye(2, 50)])
+    def test_what_hardly_varies_is_none(self, x):
+        assert not is_series(x, from_array(np.arange(50), 50))
+        assert not is_series(x, from_array(np.zeros(50, int), 50))
+
+    @pytest.mark.parametrize("lag", [0, 3])
+    def test_delays_of_a_series_with_labels_are_still_seen(self, lag):
+        rng = np.random.default_rng(0)
+        slow = lfilter([1], [1, -0.5], rng.laplace(size=(2, 8000)))
+        slow[1] += 0.3 * np.roll(slow[0], lag)
+        found = verdict(mix(slow), from_array(np.arange(8000) // 100 % 4, 8000))
+        assert (found.misfit.delay > 9) == (lag > 0)
 
 
 class TestTheWrongModel:

@@ -64,9 +64,13 @@ def test_what_other_checks_say_comes_last():
 
 
 def test_what_cannot_be_told_apart_is_refused_whatever_else_failed():
-    label, sentence = said([1, 9, 2], [0.5, 1, 0.5], Misfit(20.0, 2.0, 2.0))
+    label, sentence = said([1, 9, 2], [0.5, 1, 0.5])
     assert label == "not identifiable"
     assert sentence.startswith("nothing in the data tells the 1st and 3rd of the 3 components")
+    label, sentence = said([1, 2], [0.5, 1], Misfit(20.0, 2.0, 2.0))
+    assert label == "not identifiable"
+    assert sentence.startswith("2 checks fail: nothing in the data tells both components apart")
+    assert "at some delay" in sentence
 
 
 @pytest.mark.parametrize("wrong", [Misfit(20.0, 2, 2), Misfit(2, 20.0, 2), Misfit(2, 2, 20.0)])

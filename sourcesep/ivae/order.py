@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae.model import Array
 
-__all__ = ["fine_enough", "is_series", "less_means"]
+__all__ = ["any_order", "fine_enough", "is_series", "less_means"]
 
 MOST_LAGS = 8
 """Rows that lie so far apart at most are compared."""
@@ -16,6 +16,8 @@ BY_CHANCE = 5.0
 """Standard errors; what rows without order say of the next ones stays below."""
 ROWS_A_LABEL = 8
 """On average at least, or a label's mean and deviation are mostly chance."""
+MOST_KEYS = 8
+"""Channels by which rows are told from each other."""
 
 
 def is_series(x: Array, u: Auxiliary) -> bool:
@@ -28,7 +30,7 @@ def is_series(x: Array, u: Auxiliary) -> bool:
     Parameters
     ----------
     x : ndarray of shape (n_channels, n_times)
-        Observations, or components.
+        Observations.
     u : Auxiliary
         Every sample has a label.
     """
@@ -37,15 +39,26 @@ def is_series(x: Array, u: Auxiliary) -> bool:
     labels = u.scales[-1].labels
     grouped = np.argsort(labels, kind="stable")
     same = labels[grouped][1:] == labels[grouped][:-1]
-    steps = np.diff(x[:, grouped], axis=1)[:, same]
-    if not same.any() or ((steps >= 0).all(axis=1) | (steps <= 0).all(axis=1)).any():
+    varying = x[np.ptp(x, axis=1) > 0]
+    steps = np.diff(varying[:, grouped], axis=1)[:, same]
+    if not steps.size or ((steps >= 0).all(axis=1) | (steps <= 0).all(axis=1)).any():
         return False
-    rest = less_means(x, labels)
-    rest = rest / (np.sqrt(_means(rest**2, labels)[:, labels]) + 1e-300)
+    rest = less_means(varying, labels)
+    rest = rest / np.maximum(np.sqrt(_means(rest**2, labels)), np.finfo(float).tiny)[:, labels]
     n = rest.shape[1]
     lags = range(1, min(MOST_LAGS, n - 1) + 1)
-    found = [np.abs((rest[:, k:] * rest[:, :-k]).sum(axis=1)).max() / np.sqrt(n) for k in lags]
-    return bool(max(found, default=0.0) > BY_CHANCE)
+    # most channels of a series have a past, where of a table's columns one may drift
+    said = [np.median(np.abs((rest[:, k:] * rest[:, :-k]).sum(axis=1))) for k in lags]
+    return bool(max(said) > BY_CHANCE * np.sqrt(n))
+
+
+def any_order(x: Array, u: Auxiliary, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return an order of the rows that does not depend on the one that they come in.
+
+    At random, but the same for the same rows and state of `rng`, (n_times,).
+    """
+    first = np.lexsort([*x[:MOST_KEYS], *(scale.labels for scale in u.scales)])
+    return np.asarray(first[rng.permutation(len(first))], np.int64)
 
 
 def less_means(x: Array, labels: NDArray[np.int64]) -> Array:
