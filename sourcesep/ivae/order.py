@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["any_order", "fine_enough", "is_series", "less_means"]
 
@@ -14,6 +15,8 @@ MOST_LAGS = 8
 """Rows that lie so far apart at most are compared."""
 BY_CHANCE = 5.0
 """Standard errors; what rows without order say of the next ones stays below."""
+MOST_ROWS = 20_000
+"""Rows that are enough to tell."""
 ROWS_A_LABEL = 8
 """On average at least, or a label's mean and deviation are mostly chance."""
 MOST_KEYS = 8
@@ -24,8 +27,9 @@ def is_series(x: Array, u: Auxiliary) -> bool:
     """Whether rows follow each other in time.
 
     They do where u is time. Where it is labels, rows may stand in any order, and do so
-    unless neighbours say something of each other that labels don't. An order that was made,
-    by sorting rows by a channel, is none.
+    unless neighbours say something of each other that labels don't: by a portmanteau test on
+    all channels together, whitened within labels. An order that was made, by sorting rows by
+    a channel, is none.
 
     Parameters
     ----------
@@ -33,6 +37,10 @@ def is_series(x: Array, u: Auxiliary) -> bool:
         Observations.
     u : Auxiliary
         Every sample has a label.
+
+    References
+    ----------
+    J. R. M. Hosking, "The multivariate portmanteau statistic", J. Am. Stat. Assoc. 75 (1980).
     """
     if u.is_time:
         return True
@@ -43,13 +51,14 @@ def is_series(x: Array, u: Auxiliary) -> bool:
     steps = np.diff(varying[:, grouped], axis=1)[:, same]
     if not steps.size or ((steps >= 0).all(axis=1) | (steps <= 0).all(axis=1)).any():
         return False
+    n = min(MOST_ROWS, x.shape[1])
     rest = less_means(varying, labels)
     rest = rest / np.maximum(np.sqrt(_means(rest**2, labels)), np.finfo(float).tiny)[:, labels]
-    n = rest.shape[1]
+    white = np.linalg.svd(rest[:, :n], full_matrices=False)[2][: numerical_rank(rest[:, :n])]
     lags = range(1, min(MOST_LAGS, n - 1) + 1)
-    # most channels of a series have a past, where of a table's columns one may drift
-    said = [np.median(np.abs((rest[:, k:] * rest[:, :-k]).sum(axis=1))) for k in lags]
-    return bool(max(said) > BY_CHANCE * np.sqrt(n))
+    said = n * sum(np.square(white[:, k:] @ white[:, :-k].T).sum() for k in lags)
+    by_chance = len(white) ** 2 * len(lags)
+    return bool(said > by_chance + BY_CHANCE * np.sqrt(2 * by_chance))
 
 
 def any_order(x: Array, u: Auxiliary, rng: np.random.Generator) -> NDArray[np.int64]:
