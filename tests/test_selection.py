@@ -169,6 +169,17 @@ class TestSelect:
         assert "steadier" not in kept.reason
 
     @pytest.mark.parametrize("seed", [0, 1])
+    def test_sources_that_grow_and_shrink_together_stay_linear(self, seed):
+        data = protocols.ivae(3, 20, 500, 1, random_state=seed)
+        together = np.exp(0.5 * np.random.default_rng(seed).standard_normal((10_000, 1)))
+        x, u = (data.observations * together).T, from_array(data.u, 10_000)
+        chosen = select(x, u, rng(), settings=settings())
+        assert chosen.model.family == "linear"
+        assert mcc(data.sources * together, chosen.model.posterior(x).mean.T) > 0.99
+        assert chosen.verdict.label == "doubtful"
+        assert "grow and shrink together" in chosen.verdict.sentence
+
+    @pytest.mark.parametrize("seed", [0, 1])
     def test_a_better_verdict_is_kept(self, seed):
         """Likelier with noise that differs from channel to channel, but shapes tell no factors."""
         noise = np.array([0.02, 0.05, 0.1, 0.1, 0.2, 0.2])[:, None]
