@@ -65,7 +65,8 @@ class IVAE(
         Shape of p(z|u): each source's own, or Gaussian for all.
     starts : tuple of str
         Signs of independence that linear fits are started from: "segments", "bands",
-        "spectrum", "non-gaussian". The one with the best held-out likelihood is kept.
+        "spectrum", "non-gaussian". The one with the best held-out likelihood is kept; "bands"
+        and "spectrum" only count where rows are a series.
     standardise : bool
         Whether columns of different units count alike when fewer components than
         columns are asked for, and in the order of the components.

@@ -13,6 +13,7 @@ from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.model import Array, Model
+from sourcesep.ivae.order import fine_enough, less_means
 from sourcesep.ivae.starts import band_signals
 from sourcesep.modulation import standard_errors, variance_ratios
 
@@ -111,7 +112,9 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
     are compared.
 
     Where u is labels rows may come in any order, and what precedes a row says nothing:
-    spectra do not count then. Rows whose neighbours are alike only lower the evidence.
+    spectra do not count then. Rows whose neighbours are alike only lower the evidence. Nor
+    does it count that some components are more of them what labels' means differ in:
+    turned are components of unit variance within labels.
 
     Parameters
     ----------
@@ -135,7 +138,11 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
         for which in (0, 1):
             unseen = np.flatnonzero(fit.half != which)
             inner = random_halves(u.labels[unseen], u.n_labels, rng)
-            parts.append((fit.outputs[which], unseen, inner))
+            output = fit.outputs[which]
+            if not u.is_time:
+                within = less_means(output, fine_enough(u).labels).std(axis=1, keepdims=True)
+                output = output / np.where(within > 0, within, 1)
+            parts.append((output, unseen, inner))
 
     def likelihood(part: tuple[Array, NDArray[np.int64], NDArray[np.int64]], turn: Array) -> Array:
         output, unseen, inner = part

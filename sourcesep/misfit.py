@@ -6,9 +6,12 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.contrast import prediction_filter
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.order import fine_enough, less_means
 
 __all__ = ["Misfit", "misfit"]
 
@@ -16,6 +19,8 @@ SHORTEST = 256
 """Samples; fewer say nothing about misfit."""
 MOST_PAIRS = 28
 """Pairs of components whose misfit is examined; the strongest components come first."""
+LOUD = 4.0
+"""Variances; a square that is larger counts as this, or few wild samples would decide."""
 
 
 class Misfit(NamedTuple):
@@ -27,21 +32,29 @@ class Misfit(NamedTuple):
         Largest cross-correlation at any lag but 0.
     power : float
         Largest correlation with another's square or cube.
+    energy : float
+        Largest correlation between the squares of two.
     """
 
     delay: float
     power: float
+    energy: float = 0.0
 
 
-def misfit(z: Array, sfreq: float) -> Misfit:
+def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0.0) -> Misfit:
     """How much one component still says of another, in standard errors.
 
     Each component is whitened by linear prediction and divided by its envelope, which
     makes it noise of unit variance. Independent components are then uncorrelated, about
     N(0, 1) in standard errors, (a) at every lag: a room or any filter that was not fitted
-    shows here; and (b) with the squares and cubes of the others, seen through the same
-    whitening: saturation shows here. Correlation without lag or power is left out, as
-    every fit makes it 0.
+    shows here; (b) with the squares and cubes of the others, seen through the same
+    whitening: saturation shows here; and (c) in their squares, less the mean of these
+    nearby: any bend shows here, also where it is the same to both sides. Correlation
+    without lag or power is left out, as every fit makes it 0.
+
+    Rows that are no series (`sourcesep.ivae.order.is_series`) have no lags, no past and no
+    envelope: there means and deviations are those of labels, and chance is what any other
+    order of the rows within their labels would do.
 
     Parameters
     ----------
@@ -49,6 +62,11 @@ def misfit(z: Array, sfreq: float) -> Misfit:
         Components; the strongest first, of which `MOST_PAIRS` pairs are examined.
     sfreq : float
         Samples a second. Lags go up to 50 ms, or 32 samples if that is more.
+    u : Auxiliary, optional
+        Of rows that are no series: their labels.
+    unsure : float
+        Share of the components' variance that is known to be error. Where a component is
+        quieter than that, it says nothing of the model.
 
     Returns
     -------
@@ -62,19 +80,50 @@ def misfit(z: Array, sfreq: float) -> Misfit:
     z = z[np.ptp(z, axis=1) > 0]  # what is constant depends on nothing
     z = z - z.mean(axis=1, keepdims=True)
     z = z / z.std(axis=1, keepdims=True)
-    flat = [_Flattening(row, min(max(16, round(0.02 * sfreq)), len(row))) for row in z]
-    return Misfit(_lagged_dependence(flat, z, sfreq), _power_dependence(flat, z))
+    if u is not None:
+        labels = fine_enough(u).labels
+        flat: list[_Flattening] = [_ByLabel(row, labels, unsure) for row in z]
+        return Misfit(0.0, _power_dependence(flat, z), _energy_by_label(flat, z, labels))
+    flat = [_InTime(row, min(max(16, round(0.02 * sfreq)), len(row)), unsure) for row in z]
+    n_lags = min(max(32, round(0.05 * sfreq)), max(4, z.shape[1] // 64))
+    return Misfit(
+        _lagged_dependence(flat, z, n_lags),
+        _power_dependence(flat, z),
+        _energy_in_time(flat, z, n_lags),
+    )
 
 
 class _Flattening:
+    """What makes one component noise of unit variance, and does the same to other signals."""
+
+    envelope: Array
+
+    def _whiten(self, y: Array) -> Array:
+        raise NotImplementedError
+
+    def centred(self, y: Array) -> Array:
+        """Less its mean nearby."""
+        raise NotImplementedError
+
+    def __call__(self, y: Array) -> Array:
+        flat: Array = self._whiten(y) / self.envelope
+        return flat
+
+    def energy(self, y: Array) -> Array:
+        """Squares, the largest cut off, less their mean nearby."""
+        squares = self(y) ** 2
+        cut: Array = np.minimum(squares / squares.mean(), LOUD)
+        return self.centred(cut)
+
+
+class _InTime(_Flattening):
     """Whitening and division by the envelope, as one component calls for."""
 
-    def __init__(self, y: Array, width: int) -> None:
-        from scipy.ndimage import uniform_filter1d
-
+    def __init__(self, y: Array, width: int, unsure: float) -> None:
         self.taps = prediction_filter(y, 32, 1e-4)
+        self.width = width
         errors = self._whiten(y)
-        power = uniform_filter1d(errors**2, width, mode="constant")
+        power = self._nearby(errors**2) + unsure * errors.var()
         self.envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std()
 
     def _whiten(self, y: Array) -> Array:
@@ -83,28 +132,55 @@ class _Flattening:
         errors: Array = lfilter(self.taps, [1.0], y)
         return errors
 
-    def __call__(self, y: Array) -> Array:
-        flat: Array = self._whiten(y) / self.envelope
-        return flat
+    def _nearby(self, y: Array) -> Array:
+        from scipy.ndimage import uniform_filter1d
+
+        mean: Array = uniform_filter1d(y, self.width, mode="constant")
+        return mean
+
+    def centred(self, y: Array) -> Array:
+        return y - self._nearby(y)
 
 
-def _lagged_dependence(flat: list[_Flattening], z: Array, sfreq: float) -> float:
-    n_times = z.shape[1]
-    n_lags = min(max(32, round(0.05 * sfreq)), max(4, n_times // 64))
-    n_fft = 1 << (2 * n_times - 1).bit_length()
-    spectra = [np.fft.rfft(f(row), n_fft) for f, row in zip(flat, z, strict=True)]
+class _ByLabel(_Flattening):
+    """Mean and deviation of every label set to 0 and 1, as one component calls for."""
+
+    def __init__(self, y: Array, labels: NDArray[np.int64], unsure: float) -> None:
+        self.labels = labels
+        rest = self._whiten(y)
+        power = np.bincount(labels, rest**2)[labels] / np.bincount(labels)[labels]
+        self.envelope = np.sqrt(power + unsure * rest.var()) + 1e-6 * rest.std()
+
+    def _whiten(self, y: Array) -> Array:
+        return self.centred(y)
+
+    def centred(self, y: Array) -> Array:
+        rest: Array = less_means(y[None], self.labels)[0]
+        return rest
+
+
+def _lagged_dependence(flat: list[_Flattening], z: Array, n_lags: int) -> float:
     worst = 0.0
-    for a, b in combinations(spectra, 2):
-        correlation = np.fft.irfft(a * b.conj(), n_fft)
+    for correlation in _correlations([f(row) for f, row in zip(flat, z, strict=True)]):
         near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
-        # the standard error is read off lags so far apart that nothing connects them
-        far = np.concatenate(
-            [correlation[10 * n_lags : 20 * n_lags], correlation[-20 * n_lags : -10 * n_lags]]
-        )
-        error = np.sqrt((far**2).mean())
-        if error > 0:
-            worst = max(worst, float(np.abs(near).max() / error))
+        worst = max(worst, _beyond_chance(np.abs(near).max(), correlation, n_lags))
     return worst
+
+
+def _correlations(rows: list[Array]) -> list[Array]:
+    """Cross-correlation of every two rows at all lags, negative ones from the end."""
+    n_fft = 1 << (2 * len(rows[0]) - 1).bit_length() if rows else 0
+    spectra = [np.fft.rfft(row, n_fft) for row in rows]
+    return [np.fft.irfft(a * b.conj(), n_fft) for a, b in combinations(spectra, 2)]
+
+
+def _beyond_chance(value: float, correlation: Array, n_lags: int) -> float:
+    """In standard errors, read off lags so far apart that nothing connects them."""
+    far = np.concatenate(
+        [correlation[10 * n_lags : 20 * n_lags], correlation[-20 * n_lags : -10 * n_lags]]
+    )
+    error = np.sqrt((far**2).mean())
+    return float(value / error) if error > 0 else 0.0
 
 
 def _power_dependence(flat: list[_Flattening], z: Array) -> float:
@@ -118,4 +194,23 @@ def _power_dependence(flat: list[_Flattening], z: Array) -> float:
             powers = np.stack([flatten(z[i] ** p) for p in (1, 2, 3)], axis=1)
             basis = np.linalg.qr(powers)[0]
             worst = max(worst, float(np.abs(basis[:, 1:].T @ target).max()))
+    return worst
+
+
+def _energy_in_time(flat: list[_Flattening], z: Array, n_lags: int) -> float:
+    energies = [f.energy(row) for f, row in zip(flat, z, strict=True)]
+    found = [_beyond_chance(abs(c[0]), c, n_lags) for c in _correlations(energies)]
+    return max(found, default=0.0)
+
+
+def _energy_by_label(flat: list[_Flattening], z: Array, labels: NDArray[np.int64]) -> float:
+    energies = [f.energy(row) for f, row in zip(flat, z, strict=True)]
+    spread = [np.bincount(labels, energy**2) for energy in energies]
+    # the variance over all orders of one component's rows within their labels
+    freedom = np.maximum(np.bincount(labels) - 1, 1)
+    worst = 0.0
+    for i, j in combinations(range(len(z)), 2):
+        error = np.sqrt((spread[i] * spread[j] / freedom).sum())
+        if error > 0:
+            worst = max(worst, float(abs(energies[i] @ energies[j]) / error))
     return worst

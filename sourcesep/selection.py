@@ -138,6 +138,10 @@ def select(
         given = x if family.accepts_missing else impute(x)
         model = family.configured(asked).fit(given, u, rng)
         verdict = judge(model, given, u, asked.sfreq, rng)
+        if max(verdict.misfit.power, verdict.misfit.energy) > MISFITS:
+            steadier = model.steadier(given, u, rng)
+            if steadier is not None:
+                model, verdict = steadier, judge(steadier, given, u, asked.sfreq, rng)
         reason = f"{name} mixing, {model.choice}"
         return Selection(model, verdict, reason, scores | {name: model.scores})
 
@@ -192,11 +196,12 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
         return found.model.n_components < numerical_rank(x)
     if found.model.n_components == 1:
         return family.may_exceed_rank
-    wrong = found.verdict.misfit
-    kind = "power" if wrong.power > wrong.delay else "delay"
+    # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
+    delay, power, _ = found.verdict.misfit
+    kind = "power" if power > delay else "delay"
     # only a linear model can be stated on another family's STFT, to be compared there
     comparable = family.representation == "time" or found.model.is_linear
-    return max(wrong) > MISFITS and kind in family.mends and comparable
+    return max(delay, power) > MISFITS and kind in family.mends and comparable
 
 
 def _better(

@@ -9,13 +9,14 @@ the truth:
   nothing?
 * **agreement**: do fits on random halves of the data find the same components?
 * **misfit**: do the components, whitened and freed of their envelopes, still say something
-  of each other: at some delay (a room, any filter), or of each other's squares and cubes
-  (saturation)? Then the model is the wrong one for this mixture, however rich and
-  reproducible it looks.
+  of each other: at some delay (a room, any filter), of each other's squares and cubes
+  (saturation), or of how large the other is (any bend)? Then the model is the wrong one for
+  this mixture, however rich and reproducible it looks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -33,9 +34,11 @@ from sourcesep.evidence import (
 from sourcesep.ivae.heldout import draw_halves, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
+from sourcesep.ivae.order import any_order, is_series
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
+from sourcesep.wording import doubts, in_one_sentence, misfits, nothing_tells_apart, passed
 
 __all__ = ["LABELS", "MISFITS", "Bounds", "Label", "Verdict", "judge"]
 
@@ -60,7 +63,7 @@ class Bounds(NamedTuple):
 
     richness: float = RICH
     agreement: float = AGREES
-    misfit: Misfit = Misfit(MISFITS, MISFITS)
+    misfit: Misfit = Misfit(MISFITS, MISFITS, MISFITS)
 
 
 USUAL = Bounds()
@@ -116,14 +119,16 @@ class Verdict:
     def from_dict(cls, facts: dict[str, Any]) -> Self:
         """Rebuild what `as_dict` gave."""
         evidence, wanted = facts["evidence"], facts["bounds"]
+        # what an older version did not measure is no misfit, and has no bound
+        measured = {"energy": 0.0} | evidence["misfit"]
         rich, agree, wrong, least, most = (
             np.array(values, np.float64).tolist()  # a null becomes NaN
             for values in (
                 evidence["richness"],
                 evidence["agreement"],
-                [evidence["misfit"][name] for name in Misfit._fields],
+                [measured[name] for name in Misfit._fields],
                 [wanted["richness"], wanted["agreement"]],
-                [wanted["misfit"][name] for name in Misfit._fields],
+                [wanted["misfit"].get(name) for name in Misfit._fields],
             )
         )
         largest = Misfit(*(np.inf if np.isnan(value) else value for value in most))
@@ -167,6 +172,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         return _judge_restarts(model, x, u, held, sfreq)
     filled = fill(x)
     rank = min(model.n_components, numerical_rank(filled))
+    unordered = model.memory == 1 and not is_series(filled, u)
+    if unordered:
+        order = any_order(filled, u, rng)
+        x, filled, u = x[:, order], filled[:, order], u.take(order)
     keep = excerpt(u, model.memory)
     if model.memory > 1:
         # a map that reaches over samples is at its best on the whole record
@@ -195,14 +204,14 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         )
     rich = richness_of_variances(u, fits) if model.only_variances else richness(z, u, fits, rng)
     agree = agreement(fits)
-    wrong = misfit(z, sfreq)
+    wrong = misfit(z, sfreq, u if unordered else None)
     bounds = USUAL
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
-        bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS))
+        bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS, MISFITS))
     if model.n_components > rank:
         # posterior means of more sources than channels depend on each other by necessity
-        bounds = bounds._replace(misfit=Misfit(np.inf, np.inf))
+        bounds = bounds._replace(misfit=Misfit(np.inf, np.inf, np.inf))
     verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
@@ -219,58 +228,38 @@ def _judge_restarts(
     model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_], sfreq: float
 ) -> Verdict:
     """Judge a fit of several restarts by samples that it kept aside; nothing is refitted."""
+    keep = excerpt(u)
     z = model.posterior(x).mean
-    replicas = model.replicas(x[:, held])
-    return _decide(
-        own_modulation(z, u, held),
-        replica_agreement(replicas),
-        misfit(z[:, excerpt(u)], sfreq),
-        "restarts",
-        USUAL,
-    )
+    agree = replica_agreement(model.replicas(x[:, held]))
+    unsure = 0.0 if np.isnan(agree).any() else float(np.clip(1 - agree, 0, 1).mean())
+    unordered = None if is_series(fill(x), u) else u.take(keep)
+    wrong = misfit(z[:, keep], sfreq, unordered, unsure)
+    # what restarts disagree on is error, part of each other component: agreement counts it already
+    known = np.sqrt(unsure * z[:, keep].shape[1] / (len(z) - 1))
+    most = max(MISFITS, float(known))
+    bounds = USUAL._replace(misfit=Misfit(MISFITS, most, most))
+    return _decide(own_modulation(z, u, held), agree, wrong, "restarts", bounds)
 
 
-def _decide(rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds) -> Verdict:
-    label, sentence = _label(rich, agree, wrong, compared, bounds)
-    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong, bounds)
-
-
-def _label(
-    rich: Array, agree: Array, wrong: Misfit, compared: str, bounds: Bounds
-) -> tuple[Label, str]:
-    distinct = rich > bounds.richness
-    n, d = int(distinct.sum()), len(rich)
-    if 2 * n < d or n < 2:
-        return "not identifiable", (
-            f"nothing in the data tells {d - n} of the {d} components apart beyond chance: "
-            "any mixture of them would fit as well, do not read them as sources"
-        )
+def _decide(
+    rich: Array,
+    agree: Array,
+    wrong: Misfit,
+    compared: str,
+    bounds: Bounds,
+    further: Sequence[str] = (),
+) -> Verdict:
+    """From what was measured, and what other checks have to say, to the verdict."""
+    alike = rich <= bounds.richness
+    n_distinct = int((~alike).sum())
     excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
-    if max(excess) > 1:
-        if excess.power > excess.delay:
-            return "doubtful", (
-                "the components still depend on each other's amplitudes: sensors that saturate in "
-                "a way that was not fitted, or sources that act on each other"
-            )
-        return "doubtful", (
-            "the components still depend on each other at some delay: an echo or a room that "
-            "was not fitted, or sources that act on each other"
-        )
-    if n < d:
-        return "doubtful", (
-            f"{d - n} of the {d} components cannot be told apart from another one; the others can"
-        )
-    if np.isnan(agree).any():
-        return "doubtful", (
-            "fewer than two restarts explain the data well: there is nothing to compare the best "
-            "one with, ask for more"
-        )
-    unstable = int((agree < bounds.agreement).sum())
-    if unstable:
-        return "doubtful", (
-            f"{unstable} of the {d} components come out differently from two {compared}"
-        )
-    return "trusted", (
-        f"the components differ in ways the data show clearly, {compared} give the same ones, "
-        "and nothing speaks against the model"
-    )
+    label: Label = "doubtful"
+    if 2 * n_distinct < len(rich) or n_distinct < 2:
+        label, reasons = "not identifiable", [nothing_tells_apart(alike), *misfits(excess)]
+    else:
+        differ = None if np.isnan(agree).any() else agree < bounds.agreement
+        reasons = [*misfits(excess), *doubts(alike, differ, compared), *further]
+        if not reasons:
+            label, reasons = "trusted", [passed(compared)]
+    sentence = in_one_sentence(reasons)
+    return Verdict(label, sentence, tuple(rich.tolist()), tuple(agree.tolist()), wrong, bounds)

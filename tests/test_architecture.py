@@ -45,7 +45,7 @@ LAYERS = (
     ("auxiliary",),
     ("ivae",),
     ("components",),
-    ("misfit", "modulation"),
+    ("misfit", "modulation", "wording"),
     ("evidence",),
     ("verdict",),
     ("selection",),

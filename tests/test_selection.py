@@ -14,6 +14,7 @@ from sourcesep.exceptions import (
 )
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.coupling_fit import EFFORT, Effort
+from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.starts import STARTS
@@ -149,18 +150,46 @@ class TestSelect:
         whole = select(x[:6], u, rng(), mixing=both, settings=settings(standardise=True))
         assert whole.model.family == "linear"
 
-    def test_a_better_verdict_is_kept(self):
-        """Likelier with noise, but as a matrix three components come out of either half again."""
-        from sklearn.datasets import load_breast_cancer
+    @pytest.mark.parametrize("seed", [0, 1, 3])
+    def test_a_matrix_on_bent_data_goes_by_what_halves_find_again(self, seed):
+        """There the likelier start has shapes that the bend has made."""
+        data = protocols.ivae(3, 20, 500, random_state=seed)
+        x, u = data.observations.T, from_array(data.u, len(data.u))
+        chosen = select(x, u, rng(), mixing="linear", settings=settings())
+        assert chosen.model.start == "segments"
+        assert chosen.verdict.label != "trusted"
+        likeliest = LinearModel().fit(x, u, rng())
+        assert likeliest.start == "non-gaussian"
+        assert "steadier than the likeliest start, non-gaussian" in chosen.reason
+        good, bad = (mcc(data.sources, m.posterior(x).mean.T) for m in (chosen.model, likeliest))
+        assert good > bad + 0.02
+        assert chosen.model.from_state(chosen.model.state()).choice == chosen.model.choice
+        straight = protocols.ivae(3, 20, 500, 1, random_state=seed).observations.T
+        kept = select(straight, u, rng(), mixing="linear", settings=settings())
+        assert "steadier" not in kept.reason
 
-        data = load_breast_cancer()
-        x = np.log(data.data + 1e-3 * data.data.mean(axis=0)).T
-        u = from_array(data.target, len(data.target))
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_sources_that_grow_and_shrink_together_stay_linear(self, seed):
+        data = protocols.ivae(3, 20, 500, 1, random_state=seed)
+        together = np.exp(0.5 * np.random.default_rng(seed).standard_normal((10_000, 1)))
+        x, u = (data.observations * together).T, from_array(data.u, 10_000)
+        chosen = select(x, u, rng(), settings=settings())
+        assert chosen.model.family == "linear"
+        assert mcc(data.sources * together, chosen.model.posterior(x).mean.T) > 0.99
+        assert chosen.verdict.label == "doubtful"
+        assert "grow and shrink together" in chosen.verdict.sentence
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_a_better_verdict_is_kept(self, seed):
+        """Likelier with noise that differs from channel to channel, but shapes tell no factors."""
+        noise = np.array([0.02, 0.05, 0.1, 0.1, 0.2, 0.2])[:, None]
+        x = mixed("laplace", seed, n_channels=6)
+        x = x + noise * np.random.default_rng(seed).standard_normal(x.shape)
         asked = settings(n_components=3, standardise=True)
-        chosen = select(x, u, rng(), mixing=("linear", "factor"), settings=asked)
+        chosen = select(x, in_time(x), rng(), mixing=("linear", "factor"), settings=asked)
         assert chosen.model.family == "linear"
         assert chosen.verdict.label == "trusted"
-        assert chosen.scores["gain"]["factor"] > 5
+        assert chosen.scores["gain"]["factor"] > 0.05
         assert "held out, but its verdict is" in chosen.reason
 
     def test_what_is_not_gaussian_stays_linear(self):

@@ -16,9 +16,12 @@ from sourcesep.ivae import heldout
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
+from sourcesep.ivae.order import is_series
+from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.recording import Recording
 from sourcesep.verdict import RICH, Verdict, judge
+from sourcesep.wording import ordinals
 
 LABELS = ("trusted", "doubtful", "not identifiable")
 
@@ -83,7 +86,8 @@ class TestNothingToFind:
         assert found.label == "doubtful"
         assert sum(v < RICH for v in found.richness) == 2
         assert found.sentence == (
-            "2 of the 5 components cannot be told apart from another one; the others can"
+            f"the {ordinals(np.flatnonzero(np.array(found.richness) < RICH))} of the 5 components "
+            "cannot be told apart from another one, the others can"
         )
 
     def test_one_component(self):
@@ -144,6 +148,37 @@ class TestSourcesThatDiffer:
         x = x[:, np.argsort(x[0])]
         assert verdict(x, from_array(labels, 8000)).label == "not identifiable"
 
+    @pytest.mark.parametrize("kind", ["laplace", "means and scales", "means"])
+    @pytest.mark.parametrize("seed", [20, 21])
+    def test_rows_of_a_table_may_stand_in_any_order(self, kind, seed):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 6, 4000)
+        scale, mean = rng.uniform(0.3, 3, (3, 6)), 2 * rng.standard_normal((3, 6))
+        x = mix(
+            {
+                "laplace": rng.laplace(size=(3, 4000)),
+                "means and scales": mean[:, labels]
+                + scale[:, labels] * rng.standard_normal((3, 4000)),
+                "means": mean[:, labels] + rng.standard_normal((3, 4000)),
+            }[kind],
+            seed,
+        )
+        orders = (
+            rng.permutation(4000),
+            np.argsort(labels, kind="stable"),
+            np.argsort(x[0]),
+            np.lexsort((x[1], labels)),
+        )
+        found = [
+            verdict(x[:, order], from_array(labels[order], 4000), starts=tuple(LINEAR_STARTS))
+            for order in orders
+        ]
+        # of a matrix that only means could tell, each label's covariance is the same
+        assert found[0].label == ("not identifiable" if kind == "means" else "trusted")
+        for other in found[1:]:
+            assert other.label == found[0].label
+            assert other.richness == pytest.approx(found[0].richness, rel=1e-4)
+
     @pytest.mark.parametrize("seed", [103, 105])
     def test_labels_of_rows_that_hang_together(self, seed):
         """Slow signals, alike all three: short blocks of labels differ by chance only."""
@@ -168,6 +203,42 @@ class TestSourcesThatDiffer:
         assert len(found.richness) == len(found.agreement) == n
         assert np.isfinite(found.richness).all()
         assert verdict(of_kind("gaussian", 20, n), starts=("segments",)).label == LABELS[2]
+
+
+class TestSeries:
+    """Where u is labels, rows are a series only if they say something of the next ones."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_rows_of_a_table_are_none_in_any_order(self, seed):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 6, 4000)
+        x = mix(rng.uniform(0, 3, (3, 6))[:, labels] * rng.standard_t(4, (3, 4000)), seed)
+        for order in (slice(None), np.argsort(labels), np.argsort(x[1]), np.argsort(-x[1])):
+            assert not is_series(x[:, order], from_array(labels[order], 4000))
+
+    @pytest.mark.parametrize("pole", [0.2, 0.95])
+    def test_signals_are_one(self, pole):
+        x = lfilter([1], [1, -pole], np.random.default_rng(0).standard_normal((2, 4000)))
+        u = from_array(np.arange(4000) // 400 % 2, 4000)
+        assert is_series(x, u)
+        order = np.random.default_rng(1).permutation(4000)
+        assert not is_series(x[:, order], u.take(order))
+
+    def test_time_is_one(self):
+        assert is_series(np.random.default_rng(0).standard_normal((2, 400)), in_time(400))
+
+    @pytest.mark.parametrize("x", [np.ones((2, 50)), np.eye(2, 50)])
+    def test_what_hardly_varies_is_none(self, x):
+        assert not is_series(x, from_array(np.arange(50), 50))
+        assert not is_series(x, from_array(np.zeros(50, int), 50))
+
+    @pytest.mark.parametrize("lag", [0, 3])
+    def test_delays_of_a_series_with_labels_are_still_seen(self, lag):
+        rng = np.random.default_rng(0)
+        slow = lfilter([1], [1, -0.5], rng.laplace(size=(2, 8000)))
+        slow[1] += 0.3 * np.roll(slow[0], lag)
+        found = verdict(mix(slow), from_array(np.arange(8000) // 100 % 4, 8000))
+        assert (found.misfit.delay > 9) == (lag > 0)
 
 
 class TestTheWrongModel:
@@ -210,11 +281,50 @@ class TestTheWrongModel:
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
         assert misfit(z, 1000.0).power > 12
 
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_a_bend_that_is_the_same_to_both_sides_does_not(self, seed):
+        """No square or cube of the one is in the other, but it is large where that is small."""
+        z = np.random.default_rng(seed).standard_normal((2, 8000))
+        z[1] *= 1 - 0.2 * np.tanh(z[0] ** 2 - 1)
+        found = misfit(z, 1.0)
+        assert found.energy > 9 > max(found.power, found.delay)
+        unordered = misfit(z, 1.0, from_array(np.arange(8000) % 4, 8000))
+        assert unordered.energy > 9 > unordered.power
+
+    def test_a_few_wild_samples_say_nothing(self):
+        z = np.random.default_rng(0).standard_normal((2, 8000))
+        z[:, [100, 3000, 7000]] = 1e3
+        assert misfit(z, 1.0).energy < 6
+
+    def test_loudness_that_comes_and_goes_together_says_nothing(self):
+        rng = np.random.default_rng(0)
+        z = np.exp(np.sin(np.arange(20_000) / 500)) * rng.standard_normal((3, 20_000))
+        assert max(misfit(z, 1.0)) < 6
+
+    @pytest.mark.parametrize("seed", [8002, 8004, 8008, 8014, 8030])
+    def test_a_matrix_is_not_trusted_on_two_nonlinear_channels(self, seed):
+        """Drawn because squares and cubes of one component say little of the other here."""
+        data = simulate.ivae(2, 20, 500, random_state=seed)
+        x, u = data.observations.T, in_time(10_000, 500)
+        found = verdict(x, u, starts=("segments",))
+        assert found.label != "trusted"
+        assert found.misfit.energy > 2 * found.bounds.misfit.energy
+        straight = simulate.ivae(2, 20, 500, 1, random_state=seed).observations.T
+        assert verdict(straight, u, starts=("segments",)).label == "trusted"
+
+    @pytest.mark.parametrize("seed", range(50, 54))
+    def test_a_matrix_is_not_trusted_on_short_saturated_mixtures(self, seed):
+        sources = simulate.linear_sources("modulated", 4000, 3, random_state=seed)
+        bent = simulate.saturated(sources, sfreq=1.0, random_state=seed - 50).data
+        assert verdict(bent, in_time(4000, 100), starts=("segments",)).label == "doubtful"
+        mixed = simulate.instantaneous(sources, sfreq=1.0, random_state=seed - 50).data
+        assert verdict(mixed, in_time(4000, 100), starts=("segments",)).label == "trusted"
+
     def test_a_constant_depends_on_nothing(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))
         z[2] = 0.1
         assert misfit(z, 100.0) == misfit(z[:2], 100.0)
-        assert misfit(z[1:], 100.0) == (0.0, 0.0)
+        assert misfit(z[1:], 100.0) == (0.0, 0.0, 0.0)
 
     def test_scale_and_offset_make_no_difference(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))
@@ -265,7 +375,7 @@ class TestFitsThatKeptSamplesAside:
     def test_restarts_that_disagree_are_doubtful(self):
         found = self.judged(self.modulated(), noise=(0.5, 0.5))
         assert found.label == "doubtful"
-        assert found.sentence == "3 of the 3 components come out differently from two restarts"
+        assert found.sentence == "all 3 components come out differently from two restarts"
 
     def test_one_restart_alone_is_doubtful(self):
         found = self.judged(self.modulated(), noise=(0.0,))
@@ -275,6 +385,19 @@ class TestFitsThatKeptSamplesAside:
             "one with, ask for more"
         )
         assert Verdict.from_dict(found.as_dict()).as_dict() == found.as_dict()
+
+    def test_what_restarts_disagree_on_is_no_misfit(self):
+        """A quiet component is full of the error that agreement counts already."""
+        z = self.modulated()
+        z[0, :2000] *= 0.05
+        z[0] += 0.008 * (z[1] ** 3 - 3 * z[1])
+        sure, unsure = (self.judged(z, noise=(s, s)) for s in (0.01, 0.15))
+        assert sure.label == "doubtful"
+        assert "amplitudes" in sure.sentence
+        assert unsure.label == "trusted"
+        assert unsure.misfit.power < sure.misfit.power
+        assert unsure.bounds.misfit.delay == sure.bounds.misfit.power == 9
+        assert 9 < unsure.bounds.misfit.power < 11
 
     def test_memory_shows_as_misfit(self):
         z = self.modulated()
@@ -331,17 +454,25 @@ class TestEvidence:
         assert Verdict.from_dict(facts).as_dict() == facts
         assert {type(v) for v in (*found.richness, *found.agreement, *found.misfit)} == {float}
 
+    def test_a_verdict_of_an_older_version_is_read(self):
+        facts = verdict(of_kind("laplace", 0)).as_dict()
+        del facts["evidence"]["misfit"]["energy"], facts["bounds"]["misfit"]["energy"]
+        old = Verdict.from_dict(facts)
+        assert old.misfit.energy == 0
+        assert old.bounds.misfit.energy == np.inf
+        assert old.as_dict()["bounds"]["misfit"]["energy"] is None
+
     def test_what_is_not_finite_is_null(self):
         found = Verdict("doubtful", "", (np.inf, 1.0), (np.nan, 1.0), Misfit(2.0, 3.0)).as_dict()
         assert found["evidence"] == {
             "richness": [None, 1.0],
             "agreement": [None, 1.0],
-            "misfit": {"delay": 2, "power": 3},
+            "misfit": {"delay": 2, "power": 3, "energy": 0},
         }
         assert found["bounds"] == {
             "richness": 3,
             "agreement": 0.95,
-            "misfit": {"delay": 9, "power": 9},
+            "misfit": {"delay": 9, "power": 9, "energy": 9},
         }
 
     def test_same_seed_same_verdict(self):

@@ -264,6 +264,10 @@ class Model(ABC):
         """Latents of every restart behind `posterior`, (n_replicas, n_components, n_times)."""
         return self.posterior(x).mean[None]
 
+    def steadier(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self | None:
+        """Return another fit to x that holds where the family is not right for it, if any."""
+        return None
+
     def rival(self, simple: Model, x: Array) -> Model:
         """A simpler model, stated so that its `log_density` compares with this one's.
 

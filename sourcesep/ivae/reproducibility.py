@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -11,7 +13,10 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.whitening import whiten
 
-__all__ = ["split_half_correlations"]
+__all__ = ["first_steady", "split_half_correlations"]
+
+STEADY = 0.95
+"""Least correlation between the counterparts of a component that comes out again."""
 
 
 def split_half_correlations(
@@ -61,3 +66,19 @@ def split_half_correlations(
         correlations.append(np.abs((found[0] * found[1]).sum(axis=1)))
     mean: Array = np.mean(correlations, axis=0)
     return mean
+
+
+def first_steady(
+    z: Array, u: Auxiliary, starts: Sequence[str], rng: np.random.Generator, *, n_splits: int = 2
+) -> str | None:
+    """Return the first of some starts all of whose components come out of halves again, if any.
+
+    z are the components of another fit, (n_components, n_times); see `split_half_correlations`.
+    """
+    for start in starts:
+        found = STARTS[start](z, u, rng) @ z
+        found /= found.std(axis=1, keepdims=True)
+        again = split_half_correlations(z, found, u, start, rng, n_splits=n_splits)
+        if again.min() >= STEADY:
+            return start
+    return None

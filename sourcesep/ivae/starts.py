@@ -25,9 +25,10 @@ from sourcesep.ivae.jointdiag import (
     removes_means,
 )
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.order import less_means
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["STARTS", "Start", "band_signals", "segments_of", "turned"]
+__all__ = ["OF_SERIES", "STARTS", "Start", "band_signals", "segments_of", "turned"]
 
 Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
@@ -58,6 +59,7 @@ def bands(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     """Variances that change with u in each frequency band, and with u alone."""
     groups, tol = _label_groups(y, u)
     coarsest = u.scales[-1]
+    y = _signal(y, u)
     banded = np.concatenate(
         [label_covariances(z, coarsest.labels, coarsest.n_labels)[0] for z in band_signals(y)]
     ).astype(groups[0].dtype)
@@ -77,6 +79,7 @@ def bands(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
 def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     """Spectra that differ, whether or not anything changes with u (as SOBI's lags do)."""
     whole = np.where(u.used, 0, -1)
+    y = _signal(y, u)
     covariances = np.concatenate(
         [label_covariances(z, whole, 1)[0] for z in band_signals(y, 2 * N_BANDS)]
     )
@@ -115,6 +118,8 @@ def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     return np.asarray(unmixing if np.isfinite(unmixing).all() else np.eye(len(y)), np.float64)
 
 
+OF_SERIES = ("bands", "spectrum")
+"""Starts that need rows to follow each other in time."""
 STARTS: dict[str, Start] = {
     "segments": segments,
     "bands": bands,
@@ -178,6 +183,11 @@ def segments_of(groups: list[tuple[Array, NDArray[np.int64]]]) -> Array:
     many = groups[0][0].shape[1] >= MANY_CHANNELS
     kept = [_heard(covariances, counts, many) for covariances, counts in groups]
     return np.asarray(coarse_to_fine(kept, tol=_tolerance(many)).matrix, np.float64)
+
+
+def _signal(y: Array, u: Auxiliary) -> Array:
+    """What may have a spectrum: where u is labels, not the steps between their means."""
+    return y if u.is_time else less_means(y, u.scales[-1].labels + 1)
 
 
 def _tolerance(many: bool) -> float:

@@ -97,7 +97,7 @@ class TestNeverWorseThanLinearICA:
     @pytest.mark.parametrize(("gain", "chosen"), [(0.0009, "segments"), (0.0011, "bands")])
     def test_ties_go_to_the_first(self, monkeypatch, gain, chosen):
         scores = {"segments": 1.0, "bands": 1.0 + gain, "spectrum": 0.5}
-        monkeypatch.setattr(LinearModel, "_compare", lambda *_: scores)
+        monkeypatch.setattr(LinearModel, "_compare", lambda *_, **__: scores)
         x, _ = mixed("modulated", 0)
         assert fit(x, starts=tuple(scores)).start == chosen
 

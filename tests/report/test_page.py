@@ -156,6 +156,8 @@ class TestWhatItSays:
         _, agree, delay, _ = checks(evidence, memory)
         assert (agree.passed, agree.bound) == (True, "≥ 0.9")
         assert (delay.passed, delay.bound) == (True, "≤ 20.2")
+        evidence["misfit"]["energy"], bounds["misfit"]["energy"] = 9.5, 9.0
+        assert checks(evidence, bounds)[-1].passed is False
 
     def test_what_is_trusted_passes_every_check(self, any_kind):
         found = checks(any_kind.result["evidence"], any_kind.result["bounds"])

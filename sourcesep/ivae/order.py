@@ -1,0 +1,89 @@
+"""Whether the order of rows says anything: a series has a past, a table's rows have none."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import numerical_rank
+
+__all__ = ["any_order", "fine_enough", "is_series", "less_means"]
+
+MOST_LAGS = 8
+"""Rows that lie so far apart at most are compared."""
+BY_CHANCE = 5.0
+"""Standard errors; what rows without order say of the next ones stays below."""
+MOST_ROWS = 20_000
+"""Rows that are enough to tell."""
+ROWS_A_LABEL = 8
+"""On average at least, or a label's mean and deviation are mostly chance."""
+MOST_KEYS = 8
+"""Channels by which rows are told from each other."""
+
+
+def is_series(x: Array, u: Auxiliary) -> bool:
+    """Whether rows follow each other in time.
+
+    They do where u is time. Where it is labels, rows may stand in any order, and do so
+    unless neighbours say something of each other that labels don't: by a portmanteau test on
+    all channels together, whitened within labels. An order that was made, by sorting rows by
+    a channel, is none.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Observations.
+    u : Auxiliary
+        Every sample has a label.
+
+    References
+    ----------
+    J. R. M. Hosking, "The multivariate portmanteau statistic", J. Am. Stat. Assoc. 75 (1980).
+    """
+    if u.is_time:
+        return True
+    labels = u.scales[-1].labels
+    grouped = np.argsort(labels, kind="stable")
+    same = labels[grouped][1:] == labels[grouped][:-1]
+    varying = x[np.ptp(x, axis=1) > 0]
+    steps = np.diff(varying[:, grouped], axis=1)[:, same]
+    if not steps.size or ((steps >= 0).all(axis=1) | (steps <= 0).all(axis=1)).any():
+        return False
+    n = min(MOST_ROWS, x.shape[1])
+    rest = less_means(varying, labels)
+    rest = rest / np.maximum(np.sqrt(_means(rest**2, labels)), np.finfo(float).tiny)[:, labels]
+    white = np.linalg.svd(rest[:, :n], full_matrices=False)[2][: numerical_rank(rest[:, :n])]
+    lags = range(1, min(MOST_LAGS, n - 1) + 1)
+    said = n * sum(np.square(white[:, k:] @ white[:, :-k].T).sum() for k in lags)
+    by_chance = len(white) ** 2 * len(lags)
+    return bool(said > by_chance + BY_CHANCE * np.sqrt(2 * by_chance))
+
+
+def any_order(x: Array, u: Auxiliary, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return an order of the rows that does not depend on the one that they come in.
+
+    At random, but the same for the same rows and state of `rng`, (n_times,).
+    """
+    first = np.lexsort([*x[:MOST_KEYS], *(scale.labels for scale in u.scales)])
+    return np.asarray(first[rng.permutation(len(first))], np.int64)
+
+
+def less_means(x: Array, labels: NDArray[np.int64]) -> Array:
+    """Rows of x, each less its mean in every label."""
+    rest: Array = x - _means(x, labels)[:, labels]
+    return rest
+
+
+def _means(x: Array, labels: NDArray[np.int64]) -> Array:
+    counts = np.maximum(np.bincount(labels), 1)
+    return np.stack([np.bincount(labels, row) for row in x]) / counts
+
+
+def fine_enough(u: Auxiliary) -> Scale:
+    """The finest scale of u whose labels have rows enough, or the coarsest."""
+    for scale in u.scales:
+        if u.n_times >= ROWS_A_LABEL * len(np.unique(scale.labels)):
+            return scale
+    return u.scales[-1]

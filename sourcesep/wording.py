@@ -1,0 +1,106 @@
+"""The verdict in plain words, which fit sound, EEG and tables alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sourcesep.misfit import Misfit
+
+__all__ = ["doubts", "in_one_sentence", "misfits", "nothing_tells_apart", "ordinals", "passed"]
+
+FEW = 4
+"""So many components are named, more are only counted."""
+ANOTHER = "sources that act on each other"
+MISFITS = {
+    "delay": f"the components still depend on each other at some delay (an echo, a room, or "
+    f"{ANOTHER})",
+    "power": "the components still depend on each other's amplitudes (values that saturate or are "
+    f"bent in a way that was not fitted, or {ANOTHER})",
+    "energy": "how large one component is still tells how large another is (a bend that was not "
+    "fitted, or sources that grow and shrink together)",
+}
+"""What each kind of misfit means."""
+NO_RIVAL = (
+    "fewer than two restarts explain the data well: there is nothing to compare the best one "
+    "with, ask for more"
+)
+
+
+def ordinals(numbers: Sequence[int]) -> str:
+    """Put numbers that begin at 0 into words: ``"1st, 3rd and 12th"``."""
+    words = [f"{k}{_ending(k)}" for k in (number + 1 for number in numbers)]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _ending(k: int) -> str:
+    if k % 100 in (11, 12, 13):
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(k % 10, "th")
+
+
+def _of_all(failed: NDArray[np.bool_]) -> str:
+    """Which components: ``"the 2nd of the 5 components"``."""
+    which = np.flatnonzero(failed).tolist()
+    if len(which) == len(failed):
+        return "both components" if len(which) == 2 else f"all {len(which)} components"
+    named = f"the {ordinals(which)}" if len(which) <= FEW else f"{len(which)}"
+    return f"{named} of the {len(failed)} components"
+
+
+def nothing_tells_apart(alike: NDArray[np.bool_]) -> str:
+    """Say which components, of a boolean for each, nothing tells from another."""
+    return (
+        f"nothing in the data tells {_of_all(alike)} apart beyond chance: any mixture of them "
+        "would fit as well, do not read them as sources"
+    )
+
+
+def misfits(excess: Misfit) -> list[str]:
+    """Say what components still say of each other, given in units of what is allowed."""
+    wrong = {name: value for name, value in excess._asdict().items() if value > 1}
+    if "power" in wrong:
+        wrong.pop("energy", None)  # one cause, said once
+    return [MISFITS[name] for name in sorted(wrong, key=wrong.__getitem__, reverse=True)]
+
+
+def doubts(alike: NDArray[np.bool_], differ: NDArray[np.bool_] | None, compared: str) -> list[str]:
+    """Say which components other fits or the data do not bear out, the first reason first.
+
+    Parameters
+    ----------
+    alike : ndarray of bool, shape (n_components,)
+        Which components cannot be told from another.
+    differ : ndarray of bool, shape (n_components,), or None
+        Which come out differently from other fits; None if there are no others.
+    compared : str
+        What the other fits are, in the plural.
+    """
+    found = []
+    if alike.any():
+        found.append(f"{_of_all(alike)} cannot be told apart from another one, the others can")
+    if differ is None:
+        found.append(NO_RIVAL)
+    elif (differ & ~alike).any():  # that those come out differently which are alike goes unsaid
+        comes = "comes" if (differ & ~alike).sum() == 1 else "come"
+        found.append(f"{_of_all(differ & ~alike)} {comes} out differently from two {compared}")
+    return found
+
+
+def in_one_sentence(reasons: Sequence[str]) -> str:
+    """Join reasons, and count them where there are several."""
+    if len(reasons) == 1:
+        return reasons[0]
+    return f"{len(reasons)} checks fail: {'; '.join(reasons)}"
+
+
+def passed(compared: str) -> str:
+    """Say that every check is passed."""
+    return (
+        f"the components differ in ways the data show clearly, {compared} give the same ones, "
+        "and nothing speaks against the model"
+    )
