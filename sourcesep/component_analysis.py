@@ -33,6 +33,7 @@ from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES
+from sourcesep.singly import in_words, singly
 from sourcesep.verdict import Verdict, judge
 
 __all__ = ["ComponentAnalysis", "read_components"]
@@ -74,7 +75,7 @@ class ComponentAnalysis(Plots):
         How many components.
     reliability_ : ndarray of shape (n_components,)
         Correlation of the component's counterparts in fits to random halves of the data:
-        near 1 it is found again, below about .8 it is not to be read as a source.
+        from .95 on it comes out again, below it is not to be read as a source.
     verdict_ : sourcesep.verdict.Verdict
         How far to trust the components; worked out when it is first asked for.
     exclude : list of int
@@ -150,10 +151,9 @@ class ComponentAnalysis(Plots):
     def __repr__(self) -> str:
         if not hasattr(self, "model_"):
             return f"<ComponentAnalysis | not fitted, aux={self.aux!r}>"
-        reliable = int((self.reliability_ > 0.95).sum())
         return (
             f"<ComponentAnalysis | {self.n_components_} components of {len(self.ch_names)} "
-            f"channels, {self.n_samples_} samples, {reliable} with a reliability above .95, "
+            f"channels, {self.n_samples_} samples, {in_words(self.reliability_)}, "
             f"exclude={self.exclude}>"
         )
 
@@ -269,7 +269,8 @@ class ComponentAnalysis(Plots):
         model = self._fitted()
         x, u, sfreq = self._evidence
         with threadpool_limits(limits=1, user_api="blas"):
-            return judge(model, x, u, sfreq, np.random.default_rng(self.random_state))
+            verdict = judge(model, x, u, sfreq, np.random.default_rng(self.random_state))
+        return singly(verdict, self.reliability_)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, channels, `exclude`, `labels_`, reliability and verdict to one file.
