@@ -26,11 +26,14 @@ from sourcesep.components.headers import from_plain, to_plain
 from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
 from sourcesep.exceptions import InputError, OutputError, SettingsError
+from sourcesep.ivae.brain import BrainModel
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES
+from sourcesep.singly import in_words, singly
 from sourcesep.verdict import Verdict, judge
 
 __all__ = ["ComponentAnalysis", "read_components"]
@@ -72,7 +75,7 @@ class ComponentAnalysis(Plots):
         How many components.
     reliability_ : ndarray of shape (n_components,)
         Correlation of the component's counterparts in fits to random halves of the data:
-        near 1 it is found again, below about .8 it is not to be read as a source.
+        from .95 on it comes out again, below it is not to be read as a source.
     verdict_ : sourcesep.verdict.Verdict
         How far to trust the components; worked out when it is first asked for.
     exclude : list of int
@@ -148,10 +151,9 @@ class ComponentAnalysis(Plots):
     def __repr__(self) -> str:
         if not hasattr(self, "model_"):
             return f"<ComponentAnalysis | not fitted, aux={self.aux!r}>"
-        reliable = int((self.reliability_ > 0.95).sum())
         return (
             f"<ComponentAnalysis | {self.n_components_} components of {len(self.ch_names)} "
-            f"channels, {self.n_samples_} samples, {reliable} with a reliability above .95, "
+            f"channels, {self.n_samples_} samples, {in_words(self.reliability_)}, "
             f"exclude={self.exclude}>"
         )
 
@@ -175,7 +177,8 @@ class ComponentAnalysis(Plots):
         inst : mne.io.BaseRaw, mne.BaseEpochs, or list of these
             Recordings, best high-passed at 1 Hz and not baseline-corrected. They are left
             as they are, and need not be loaded. Segments never cross from one recording
-            or epoch to the next.
+            or epoch to the next. Of a Raw of more than 100 million values (channels times
+            samples) stretches of 64 s are used, from its beginning to its end.
         picks : str, int, sequence of these, or None
             Channels or channel types; by default all good data channels. Types of
             different units are brought to one scale.
@@ -233,16 +236,21 @@ class ComponentAnalysis(Plots):
         info = mne.pick_info(insts[0].info, order, verbose="error")
         scale = scale_by_type(x, info.get_channel_types())
         x /= scale[:, None]
+        del parts  # their samples are in x
         number = choose_number(x, self.n_components, said_rank(insts, names))
         auxiliary.check(u)
-        start = "bands" if self.bands else "segments"
         rng = np.random.default_rng(self.random_state)
-        settings = Settings(number, starts=(start,), sfreq=rates[0])
-        model = FAMILIES[self.mixing].configured(settings).fit(x, u, rng)
+        starts = ("bands",) if self.bands else ("segments",)
+        settings = Settings(number, starts=starts, sfreq=rates[0])
+        brain = BrainModel.configured(settings)
+        family = FAMILIES[self.mixing]
+        model = (brain if family is LinearModel else family.configured(settings)).fit(x, u, rng)
         z = model.posterior(x).mean
         self.reliability_ = split_half_correlations(
-            model.mixture(x), z, u, start, rng, n_splits=N_SPLITS
+            model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
         )
+        # a curve's components have none that is the same whatever their amplitudes
+        self._correlation = _correlation(z) if model.matrices else np.eye(number)
         self.profile_ = None
         if conditions is not None:
             told = Scale(conditions.labels[used], conditions.names)
@@ -261,7 +269,8 @@ class ComponentAnalysis(Plots):
         model = self._fitted()
         x, u, sfreq = self._evidence
         with threadpool_limits(limits=1, user_api="blas"):
-            return judge(model, x, u, sfreq, np.random.default_rng(self.random_state))
+            verdict = judge(model, x, u, sfreq, np.random.default_rng(self.random_state))
+        return singly(verdict, self.reliability_)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, channels, `exclude`, `labels_`, reliability and verdict to one file.
@@ -305,7 +314,11 @@ class ComponentAnalysis(Plots):
             else {"conditions": self.profile_.conditions, "bands": self.profile_.bands},
         }
         tensors = {f"model.{name}": tensor for name, tensor in state.tensors.items()}
-        tensors |= {"scale": self._scale, "reliability": self.reliability_}
+        tensors |= {
+            "scale": self._scale,
+            "reliability": self.reliability_,
+            "correlation": self._correlation,
+        }
         if self.profile_ is not None:
             tensors["log_power"] = self.profile_.log_power
         write_file(path, COMPONENTS, facts, tensors)
@@ -336,6 +349,8 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         ca.info = from_plain(facts["info"])
         ca.ch_names = list(ca.info["ch_names"])
         ca._scale, ca.reliability_ = tensors["scale"], tensors["reliability"]
+        # files of before it was kept hold components that hardly correlate
+        ca._correlation = tensors.get("correlation", np.eye(ca.n_components_))
         ca.n_samples_ = facts["n_samples"]
         ca.exclude = ca._components(facts["exclude"])
         ca.labels_ = {name: ca._components(which) for name, which in facts["labels"].items()}
@@ -348,6 +363,14 @@ def read_components(path: str | Path) -> ComponentAnalysis:
     return ca
 
 
+def _correlation(z: Array) -> Array:
+    """Correlation of components of zero mean, without a copy of them."""
+    covariance = z @ z.T
+    scale = np.sqrt(np.diag(covariance))
+    correlation: Array = covariance / np.outer(scale, scale)
+    return correlation
+
+
 def _check_shapes(ca: ComponentAnalysis) -> None:
     """Refuse parts of a file that do not belong together (ValueError)."""
     n_channels, n_components = len(ca.ch_names), ca.n_components_
@@ -356,6 +379,8 @@ def _check_shapes(ca: ComponentAnalysis) -> None:
         "channels": ca.model_.n_channels == n_channels and ca._scale.shape == (n_channels,),
         "scale": bool((ca._scale > 0).all()),
         "reliability": ca.reliability_.shape == (n_components,),
+        "correlation": ca._correlation.shape == (n_components, n_components)
+        and bool(np.isfinite(ca._correlation).all()),
         "profile": ca.profile_ is None
         or shown == (n_components, len(ca.profile_.conditions), len(ca.profile_.bands) - 1),
     }

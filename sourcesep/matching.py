@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils.validation import check_is_fitted
 
 from sourcesep.component_analysis import ComponentAnalysis, read_components
+from sourcesep.components.profile import correlations, follow_alike, likenesses
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
 from sourcesep.persistence import COMPONENTS, load, read_metadata
@@ -26,6 +28,10 @@ FEWEST_IN_COMMON = 3
 """Conditions or channels; fewer make correlations that mean nothing."""
 USUAL = 0.8
 """Least correlation of one source, where nothing else is said."""
+ENOUGH = 0.5
+"""The same where two recordings as wholes are known to follow the conditions alike."""
+FEWEST_TO_SHUFFLE = 5
+"""Conditions; fewer have too few orders."""
 BEYOND_CHANCE = 3.1
 """Standard errors, by Fisher's transformation: one of a thousand is above."""
 SILENCE = 1e-9
@@ -189,6 +195,13 @@ class _Fit(NamedTuple):
             "u is time): give labels that mean the same in all, as in aux='column:NAME'",
         )
 
+    def only(self, which: NDArray[np.bool_]) -> _Fit:
+        """Return some of its components."""
+        maps = None if self.maps is None else self.maps[:, which]
+        return self._replace(
+            reliability=self.reliability[which], log_power=self.log_power[which], maps=maps
+        )
+
 
 def match_components(
     analyses: Sequence[ComponentAnalysis | IVAE],
@@ -212,7 +225,11 @@ def match_components(
         Least correlation of two components that are called one source. Under ``"prior"``
         it is that of the changes with the conditions alone: spectra help to choose among
         partners, but everyone's alpha is at 10 Hz. By default .8; under ``"prior"`` of an
-        `IVAE`, what chance reaches with as many labels in one of a thousand pairs.
+        `IVAE`, what chance reaches with as many labels in one of a thousand pairs. Under
+        ``"prior"`` of a `ComponentAnalysis`, with five conditions or more, two recordings are
+        first compared as wholes: if their partners follow the conditions better than with
+        the conditions of one of them in any of 200 other orders (one exception is allowed),
+        partners need .5, and if not, none is one source.
 
     Returns
     -------
@@ -242,8 +259,16 @@ def match_components(
     edges = []
     for a, b in combinations(range(len(fits)), 2):
         likeness, gate, n_common = compare(fits[a], fits[b])
-        least = (_chance(n_common) if by_chance else USUAL) if min_corr is None else min_corr
         sure = [fits[k].reliability >= RELIABLE for k in (a, b)]
+        if min_corr is not None:
+            least = min_corr
+        elif by_chance:
+            least = _chance(n_common)
+        elif by == "prior" and n_common >= FEWEST_TO_SHUFFLE:
+            shown = _in_common(fits[a].only(sure[0]), fits[b].only(sure[1]))
+            least = ENOUGH if follow_alike(*shown) else np.inf
+        else:
+            least = USUAL
         gate = np.where(np.outer(*sure), gate, -1)
         rows, columns = linear_sum_assignment(-likeness)
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
@@ -278,6 +303,16 @@ def _chance(n_common: int) -> float:
     return float(np.tanh(BEYOND_CHANCE / np.sqrt(n_common - 3))) if n_common > 3 else 1.0
 
 
+def _in_common(one: _Fit, other: _Fit) -> list[Array]:
+    """Log power of both in the conditions and bands that they have in common."""
+    common = [name for name in one.conditions if name in other.conditions]
+    n_bands = min(one.log_power.shape[2], other.log_power.shape[2])
+    return [
+        fit.log_power[:, [fit.conditions.index(name) for name in common], :n_bands]
+        for fit in (one, other)
+    ]
+
+
 def _by_prior(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
     """Correlations of whole profiles, of their changes with the conditions, and of how many."""
     for fit in (one, other):
@@ -292,14 +327,7 @@ def _by_prior(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
             f"({', '.join(common) or 'none'}), and {FEWEST_IN_COMMON} are needed; call them the "
             "same, or match by='maps'"
         )
-    n_bands = min(one.log_power.shape[2], other.log_power.shape[2])
-    shown = [
-        fit.log_power[:, [fit.conditions.index(name) for name in common], :n_bands]
-        for fit in (one, other)
-    ]
-    whole = [p - p.mean(axis=(1, 2), keepdims=True) for p in shown]
-    changes = [p - p.mean(axis=1, keepdims=True) for p in shown]
-    return _correlation(*whole), _correlation(*changes), len(common)
+    return *likenesses(*_in_common(one, other)), len(common)
 
 
 def _by_maps(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
@@ -316,16 +344,8 @@ def _by_maps(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
             raise InputError(f"{fit.called} is not linear and has no maps; match by='prior'")
         rows = fit.maps[[fit.ch_names.index(name) for name in common]].T
         maps.append(rows - rows.mean(axis=1, keepdims=True))
-    likeness = np.abs(_correlation(*maps))
+    likeness = np.abs(correlations(*maps))
     return likeness, likeness, len(common)
-
-
-def _correlation(a: Array, b: Array) -> Array:
-    """Correlate each row (what follows the first axis) of a with each of b, about 0."""
-    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    norms = np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
-    correlation: Array = a @ b.T / np.where(norms > 0, norms, 1)
-    return correlation
 
 
 def _margin(likeness: Array, i: int, j: int) -> float:

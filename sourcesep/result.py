@@ -93,7 +93,11 @@ class Separation:
     def verdict(self) -> Verdict:
         """How far to trust it."""
         verdict: Verdict = self.ivae.verdict_
-        return verdict
+        if self.recording.kind != "eeg":
+            return verdict
+        from sourcesep.singly import singly
+
+        return singly(verdict, np.array(verdict.agreement))
 
     @property
     def keeps_input(self) -> bool:
@@ -223,6 +227,7 @@ class Separation:
             },
             **model.findings,
             **self.verdict.as_dict(),
+            **self._reliability,
             "judged_on": self._judged_on,
             "out_of_range": self.out_of_range,
             "warnings": self.warnings,
@@ -238,6 +243,19 @@ class Separation:
         if given is not None and not refit:  # its stretches were those of another recording
             model = model.refit_prior(self.recording.excerpt(), u)
         return u.scales[0].names, *model.prior_moments()
+
+    @property
+    def _reliability(self) -> dict[str, Any]:
+        """Of EEG, whose components are read one by one."""
+        if self.recording.kind != "eeg":
+            return {}
+        from sourcesep.singly import come_again
+
+        reliability = np.array(self.verdict.agreement)
+        return {
+            "reliability": np.round(np.nan_to_num(reliability), 4).tolist(),
+            "come_out_again": come_again(reliability),
+        }
 
     @property
     def _judged_on(self) -> str:

@@ -48,7 +48,7 @@ LAYERS = (
     ("misfit", "modulation", "wording"),
     ("evidence",),
     ("verdict",),
-    ("selection",),
+    ("selection", "singly"),
     ("adaptation", "latents"),
     ("estimator",),
     ("persistence",),

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from sourcesep import IVAE, ComponentAnalysis, match_components, metrics, save, simulate
 from sourcesep.cli import main
+from sourcesep.components.profile import follow_alike
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.misfit import Misfit
 from sourcesep.verdict import Verdict
@@ -212,3 +213,19 @@ class TestModels:
         mixed = CliRunner().invoke(main, ["match", paths[0], files[0]])
         assert mixed.exit_code == 2
         assert "match each by themselves" in mixed.stderr
+
+
+def test_recordings_are_compared_as_wholes_before_any_pair_is():
+    rng = np.random.default_rng(5)
+    right = wrong = by_chance = 0
+    for _ in range(20):
+        effect, spectrum = rng.standard_normal((10, 8, 1)), rng.standard_normal((10, 1, 5))
+        one, other = (
+            spectrum + 0.5 * effect + 0.4 * rng.standard_normal((10, 8, 5)) for _ in range(2)
+        )
+        right += follow_alike(one, other)
+        wrong += follow_alike(one, other - 0.5 * effect)
+        by_chance += follow_alike(one[:, rng.permutation(8)], other)
+    assert right >= 19
+    assert wrong + by_chance <= 2
+    assert not follow_alike(one[:0], other)

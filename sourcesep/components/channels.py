@@ -97,8 +97,10 @@ def _matching(item: Any, names: list[str], types: list[str], bads: set[str]) -> 
     )
 
 
-def samples(inst: Any, names: Sequence[str]) -> Array:
+def samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | None = None) -> Array:
     """Return these channels' samples, (n_channels, n_times); epochs follow each other.
+
+    Of a Raw only those from `start` to `stop` are read.
 
     Raises
     ------
@@ -115,7 +117,7 @@ def samples(inst: Any, names: Sequence[str]) -> Array:
     if kind_of(inst) == "evoked":
         data = inst.data[order]
     elif kind_of(inst) == "raw":
-        data = inst.get_data(order, verbose="error")
+        data = inst.get_data(order, start=start, stop=stop, verbose="error")
     else:
         epochs = inst.get_data(order, verbose="error")
         data = epochs.swapaxes(0, 1).reshape(len(order), -1)

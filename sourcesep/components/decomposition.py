@@ -35,6 +35,7 @@ class Decomposition:
     model_: Model
     n_samples_: int
     _scale: Array
+    _correlation: Array
 
     def __init__(self, mixing: str) -> None:
         self.mixing = mixing
@@ -49,14 +50,20 @@ class Decomposition:
     def get_components(self) -> Array:
         """Return the components' maps, (n_channels, n_components).
 
-        In the channels' units (volts, teslas) for one standard deviation of the source.
+        In the channels' units (volts, teslas) for one standard deviation of the source: what
+        goes along with it in each channel, which is its covariance with the channel.
+
+        References
+        ----------
+        S. Haufe et al., "On the interpretation of weight vectors of linear models in
+        multivariate neuroimaging", NeuroImage 87, 2014.
         """
         model = self._fitted()
         if model.matrices is None:
             step = np.eye(model.n_components)
             maps = model.decode(0.01 * step) - model.decode(-0.01 * step)
             return np.asarray(maps / 0.02 * self._scale[:, None])
-        return np.asarray(model.matrices[1] * self._scale[:, None])
+        return np.asarray(model.matrices[1] @ self._correlation * self._scale[:, None])
 
     def get_sources(self, inst: Any) -> Any:
         """Return the components' time courses, as an object of the type given.
@@ -86,6 +93,10 @@ class Decomposition:
         self, inst: Any, exclude: Sequence[int] | None = None, *, undistort: bool = False
     ) -> Any:
         """Remove components from a recording, in place.
+
+        Components share a little of the electrodes' noise. What others have in common with
+        those that are removed goes too, as by a regression: no trace of an artefact is left
+        in what the fit says of other sources.
 
         Parameters
         ----------
@@ -121,9 +132,13 @@ class Decomposition:
                 inst.load_data()
         x = self._scaled(inst)
 
+        among = self._correlation[np.ix_(chosen, chosen)]
+        shared = np.linalg.solve(among, self._correlation[chosen]).T
+
         def without(piece: Array) -> Array:
             z = model.posterior(piece).mean
             whole = model.decode(z)
+            z -= shared @ z[chosen]
             z[chosen] = 0
             return piece + model.decode(z) - whole
 
@@ -143,7 +158,9 @@ class Decomposition:
         """Return the same components as a fitted `mne.preprocessing.ICA`.
 
         Its sources are these to rounding, so every plot, report and file format that MNE
-        has for ICA, and mne-icalabel, take it.
+        has for ICA, and mne-icalabel, take it. MNE knows components that do not correlate:
+        its `ICA.apply` leaves what others share with the removed ones, and its maps are the
+        columns of the inverse. `apply` and `get_components` here do better under noise.
 
         Returns
         -------

@@ -22,6 +22,10 @@ __all__ = ["Cut", "Part", "auxiliary_of", "part_of"]
 IN_TIME = ("segments", "adaptive")
 """Terms of a SPEC that label stretches of time; the others label conditions."""
 DEFAULT_SECONDS = (0.5, 2.0, 8.0)
+MOST_VALUES = 100_000_000
+"""Samples times channels that a fit holds of one Raw, .8 GB at a time."""
+STRETCH_SECONDS = 64.0
+"""Length of those that it is fitted on if it has more."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,21 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
         raise InputError("inst is an Evoked: an average is too little to fit on; give its epochs")
     if kind == "epochs" and len(inst) == 0:
         raise InputError("inst has no epochs left, so there is nothing to fit; see its drop_log")
-    data, step = samples(inst, names), int(cut.decim or 1)
+    step = int(cut.decim or 1)
     columns: dict[str, Any] = {}
     rate = float(inst.info["sfreq"]) / step
     if kind == "raw":
-        data, first = _between(data, cut, float(inst.info["sfreq"]))
-        data = data[:, ::step]
-        stretch = data.shape[1]
-        events = _annotations(inst, first)
+        first, last = _limits(inst.n_times, cut, float(inst.info["sfreq"]))
+        begins, size = _stretches(first, last, step, len(names), rate)
+        # written into one array: a long file is never held twice
+        stretch = -(-size // step)
+        data = np.empty((len(names), len(begins) * stretch))
+        for k, begin in enumerate(begins):
+            piece = samples(inst, names, begin, begin + size)
+            data[:, k * stretch : (k + 1) * stretch] = piece[:, ::step]
+        events = _annotations(inst, begins, size / inst.info["sfreq"], stretch / rate)
     else:
+        data = samples(inst, names)
         if cut.start is not None or cut.stop is not None:
             raise SettingsError("start, stop: cut a Raw only; crop the epochs instead")
         epochs = data.reshape(len(data), len(inst), -1)[:, :, ::step]
@@ -107,9 +117,8 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
     return Part(recording, used, stretch)
 
 
-def _between(data: Array, cut: Cut, sfreq: float) -> tuple[Array, int]:
-    """The samples from start to stop, in seconds if floats, and the first one's number."""
-    n_times = data.shape[1]
+def _limits(n_times: int, cut: Cut, sfreq: float) -> tuple[int, int]:
+    """The numbers of the first sample and of the one after the last; floats are seconds."""
     first, last = (
         default if value is None else round(value * sfreq) if isinstance(value, float) else value
         for value, default in ((cut.start, 0), (cut.stop, n_times))
@@ -119,19 +128,42 @@ def _between(data: Array, cut: Cut, sfreq: float) -> tuple[Array, int]:
             f"start={cut.start}, stop={cut.stop}: must lie in this order within the recording's "
             f"{n_times} samples ({n_times / sfreq:.6g} s); floats are seconds"
         )
-    return data[:, first:last], first
+    return int(first), int(last)
 
 
-def _annotations(raw: Any, first: int) -> tuple[Event, ...]:
-    """A Raw's annotations, from its sample `first` on."""
+def _stretches(
+    first: int, last: int, step: int, n_channels: int, rate: float
+) -> tuple[list[int], int]:
+    """Where the stretches to fit on begin, and their length, in samples of the file.
+
+    All in one; of a recording that is too long to hold, some from its beginning to its end.
+    """
+    most = MOST_VALUES // n_channels
+    if last - first <= most * step:
+        return [first], last - first
+    size = min(round(STRETCH_SECONDS * rate), most) * step
+    number = max(1, most * step // size)
+    return np.linspace(first, last - size, number).astype(int).tolist(), size
+
+
+def _annotations(
+    raw: Any, begins: Sequence[int], seconds: float, kept: float
+) -> tuple[Event, ...]:
+    """What is annotated within stretches of so many seconds, at the times they are kept at."""
     marks = raw.annotations
-    begin = raw.first_time + first / raw.info["sfreq"]
-    return tuple(
-        Event(float(onset - begin), float(duration), str(description))
+    events = []
+    for k, begin in enumerate(begins):
+        since = marks.onset - (raw.first_time + begin / raw.info["sfreq"])
         for onset, duration, description in zip(
-            marks.onset, marks.duration, marks.description, strict=True
-        )
-    )
+            since, marks.duration, marks.description, strict=True
+        ):
+            from_, until = float(onset), float(onset + duration)
+            if len(begins) > 1:  # what lasts longer goes on in the next stretch, or is not seen
+                if until < 0 or from_ >= seconds:
+                    continue
+                from_, until = max(from_, 0.0), min(until, seconds)
+            events.append(Event(k * kept + from_, until - from_, str(description)))
+    return tuple(events)
 
 
 def _conditions(

@@ -11,6 +11,9 @@ from sourcesep.output import component_name
 
 __all__ = ["Plots"]
 
+OF_MAPS = ("plot_components", "plot_properties")
+"""Of MNE's plots, those that draw maps and remove nothing."""
+
 
 class Plots(ArtefactFinder):
     """Components that MNE can draw: linear ones.
@@ -97,6 +100,8 @@ class Plots(ArtefactFinder):
 
     def _drawn(self, name: str, *arguments: Any, **options: Any) -> Any:
         ica = self.to_mne_ica()
+        if name in OF_MAPS:
+            ica.mixing_matrix_ = ica.mixing_matrix_ @ self._correlation
         ica._ica_names = [
             f"{component_name(k)} r={value:.2f}" for k, value in enumerate(self.reliability_)
         ]

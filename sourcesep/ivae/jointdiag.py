@@ -32,6 +32,8 @@ LONGEST_STEP = 0.5
 """Largest entry of one relative update; keeps I + step well conditioned."""
 SHORTEST_STEP = 1e-4
 """Below this fraction of a step the line search gives up: converged to rounding."""
+PIECE = 64
+"""Matrices that are multiplied at a time."""
 
 LONG = 256
 """Samples of the finest segments from which on each one's own mean is removed."""
@@ -90,7 +92,8 @@ def joint_diagonalise(
     w = w / w.sum()
     identity = np.eye(d, dtype=dtype)
     v = identity if start is None else np.asarray(start, dtype)
-    rotated = v @ covariances @ v.T
+    rotated = _congruent(v, covariances, np.empty_like(covariances))
+    tried = np.empty_like(rotated)
     power = np.einsum("kii->ki", rotated)
 
     def loss(v: NDArray[Any], power: NDArray[Any]) -> float:
@@ -114,7 +117,7 @@ def joint_diagonalise(
         fraction = 1.0
         while fraction > SHORTEST_STEP:
             update = identity + fraction * step
-            tried = update @ rotated @ update.T
+            tried = _congruent(update, rotated, tried)
             tried_power = np.einsum("kii->ki", tried)
             tried_value = loss(update @ v, tried_power)
             if tried_value < value:
@@ -122,8 +125,16 @@ def joint_diagonalise(
             fraction /= 2
         else:
             break
-        v, rotated, power, value = update @ v, tried, tried_power, tried_value
+        v, power, value = update @ v, tried_power, tried_value
+        rotated, tried = tried, rotated
     return JointDiagonaliser(v / np.sqrt(w @ power)[:, None], n_iter, largest)
+
+
+def _congruent(m: NDArray[Any], matrices: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+    """Write m C m' of every matrix C into `out`, some at a time for the memory's sake."""
+    for k in range(0, len(matrices), PIECE):
+        np.matmul(m @ matrices[k : k + PIECE], m.T, out=out[k : k + PIECE])
+    return out
 
 
 def coarse_to_fine(

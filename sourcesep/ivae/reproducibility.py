@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import draw_halves
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.starts import Start
 from sourcesep.ivae.whitening import whiten
 
 __all__ = ["first_steady", "split_half_correlations"]
@@ -20,7 +20,7 @@ STEADY = 0.95
 
 
 def split_half_correlations(
-    x: Array, z: Array, u: Auxiliary, start: str, rng: np.random.Generator, *, n_splits: int
+    x: Array, z: Array, u: Auxiliary, find: Start, rng: np.random.Generator, *, n_splits: int
 ) -> Array:
     """Correlate the components that fits on random halves of the data find.
 
@@ -36,10 +36,11 @@ def split_half_correlations(
         The components of the whole fit, of unit variance.
     u : Auxiliary
         The auxiliary variable; every sample has a label.
-    start : str
-        Which of `STARTS` finds the components.
+    find : callable
+        What finds the components, as one of `STARTS` does: of whitened signals, u and a
+        generator makes a matrix that unmixes them.
     rng : numpy.random.Generator
-        Draws the halves, and what the start draws.
+        Draws the halves, and what `find` draws.
     n_splits : int
         Number of random halvings.
 
@@ -60,7 +61,7 @@ def split_half_correlations(
         found = []
         for which in (0, 1):
             chosen = half == which
-            rotation = STARTS[start](y[:, chosen], u.take(chosen), rng)
+            rotation = find(y[:, chosen], u.take(chosen), rng)
             rotation = rotation / np.linalg.norm(rotation, axis=1, keepdims=True)
             found.append(rotation[linear_sum_assignment(-np.abs(whole @ rotation.T))[1]])
         correlations.append(np.abs((found[0] * found[1]).sum(axis=1)))

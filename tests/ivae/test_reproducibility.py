@@ -6,6 +6,7 @@ import pytest
 from sourcesep import auxiliary, simulate
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.reproducibility import split_half_correlations
+from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import from_array
 
 
@@ -15,7 +16,7 @@ def correlations(sources, start):
     u = auxiliary.build("segments:.5,2", from_array(x, 100.0))
     model = LinearModel(starts=(start,), shapes=(2.0,)).fit(x, u, rng)
     z = model.posterior(x).mean
-    return split_half_correlations(x, z, u, start, rng, n_splits=2)
+    return split_half_correlations(x, z, u, STARTS[start], rng, n_splits=2)
 
 
 @pytest.mark.parametrize("start", ["segments", "bands"])

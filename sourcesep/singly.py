@@ -1,0 +1,65 @@
+"""The verdict where components are read one by one, as those of EEG are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.verdict import Verdict
+
+__all__ = ["AGAIN", "come_again", "in_words", "singly"]
+
+AGAIN = 0.95
+"""Least reliability of a component that comes out again. Of simulated EEG nearly all above it
+are one source, and of those below half or less."""
+MOST_NAMED = 12
+"""Components whose numbers are said; of more it is said how many there are."""
+
+
+def come_again(reliability: NDArray[np.float64]) -> list[int]:
+    """Return the numbers of the components that fits on halves of the data find again."""
+    return np.flatnonzero(np.asarray(reliability) >= AGAIN).tolist()
+
+
+def in_words(reliability: NDArray[np.float64]) -> str:
+    """Say how many come out again, and which: ``"3 of 20 components come out again: 0, 1, 4"``."""
+    again, n = come_again(reliability), len(reliability)
+    text = f"{len(again)} of {n} components {'comes' if len(again) == 1 else 'come'} out again"
+    return text + f": {', '.join(map(str, again))}" * (0 < len(again) < min(n, MOST_NAMED + 1))
+
+
+def singly(verdict: Verdict, reliability: NDArray[np.float64]) -> Verdict:
+    """Say of which components a verdict holds.
+
+    EEG has as many components as channels, of which only some are sources: others hold what
+    is left of many weak ones, and the electrodes' noise. What all of them together are worth
+    says nothing about the good ones. And however good, they depend on each other by the
+    electrodes' noise, which every matrix shares out among them: that is not reported.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        Of all together.
+    reliability : ndarray of shape (n_components,)
+        How well fits on random halves of the data find each again.
+
+    Returns
+    -------
+    Verdict
+        "not identifiable" if none comes out again, and never better than doubtful if one
+        does not.
+    """
+    again, n = come_again(reliability), len(reliability)
+    if n == 1 or (verdict.label == "trusted" and len(again) == n):
+        return verdict
+    found = f"from random halves of the data {in_words(reliability)}"
+    if not again:
+        return replace(
+            verdict,
+            label="not identifiable",
+            sentence=f"{found}: do not read any as a source; record longer, or ask for fewer",
+        )
+    rest = "" if len(again) == n else "; do not read the others as sources"
+    return replace(verdict, label="doubtful", sentence=found + rest)

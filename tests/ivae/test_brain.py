@@ -1,0 +1,122 @@
+"""A matrix under electrodes' noise: better estimates than a joint diagonaliser's, and no magic."""
+
+import numpy as np
+import pytest
+
+from sourcesep import auxiliary, metrics, simulate
+from sourcesep.ivae import brain
+from sourcesep.ivae.brain import BrainModel, under_noise
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.model import Settings
+from sourcesep.recording import from_array
+
+SFREQ = 250.0
+SPEC = "segments:.5,2,8"
+
+
+def fitted(model, x, spec=SPEC):
+    u = auxiliary.build(spec, from_array(x, SFREQ))
+    return model.fit(x, u, np.random.default_rng(0))
+
+
+def mcc(model, x, sources):
+    return metrics.mcc(sources.T, model.posterior(x).mean.T)
+
+
+def test_sources_are_estimated_better_under_noise_and_as_well_without():
+    gains = {2e-6: [], 1e-9: []}
+    for seed in range(3):
+        for noise, gain in gains.items():
+            head = simulate.eeg(
+                18, 100.0, SFREQ, n_channels=18, n_artefacts=0, noise=noise, random_state=seed
+            )
+            plain = fitted(LinearModel(starts=("segments",), shapes=(2.0,)), head.data)
+            better = fitted(BrainModel(sfreq=SFREQ), head.data)
+            gain.append(mcc(better, head.data, head.sources) - mcc(plain, head.data, head.sources))
+    assert min(gains[2e-6]) > 0.004
+    assert min(gains[1e-9]) > -0.002
+
+
+def covariances(rng, d=6, n_labels=400, noise=0.3):
+    """Of known mixing and noise, whitened as a whole."""
+    mixing = np.eye(d) + 0.2 * rng.standard_normal((d, d))
+    powers = np.exp(rng.standard_normal((n_labels, d)))
+    found = (mixing * powers[:, None]) @ mixing.T + noise * np.eye(d)
+    values, vectors = np.linalg.eigh(found.mean(axis=0))
+    white = (vectors / np.sqrt(values)) @ vectors.T
+    return white @ mixing, white @ found @ white.T
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_step_goes_most_of_the_way_to_the_least_squares_estimate(seed):
+    mixing, found = covariances(np.random.default_rng(seed))
+    best = (mixing / np.linalg.norm(mixing, axis=0)).T
+    start = np.linalg.inv(mixing)  # what unmixes, were there no noise
+    start /= np.linalg.norm(start, axis=1, keepdims=True)
+
+    def error(rows):
+        return np.abs(rows - best).max()
+
+    counts = np.full(len(found), 100)
+    assert error(under_noise(start, [(found, counts)], 0.0)) < 1e-6
+    nearby = start @ (np.eye(6) + 0.02 * np.random.default_rng(seed).standard_normal((6, 6)))
+    assert error(under_noise(nearby, [(found, counts)], 0.0)) < 0.3 * error(nearby)
+    # all belief and no data: nothing is shared
+    unmoved = under_noise(start, [(found, counts)], 1e9)
+    assert np.allclose(unmoved, best, atol=1e-6)
+
+
+def test_labels_that_say_nothing_move_nothing_far():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((10, 20_000))
+    model = fitted(BrainModel(sfreq=SFREQ), x)
+    assert np.isfinite(model.unmixing).all()
+    assert np.abs(np.corrcoef(model.posterior(x).mean) - np.eye(10)).max() < 0.5
+
+
+def test_rhythms_tell_apart_what_power_alone_does_not():
+    # power that stays the same, from 9 Hz and 22 Hz by turns
+    rng = np.random.default_rng(3)
+    t = np.arange(100 * 250) / SFREQ
+    scores = {True: [], False: []}
+    for seed in range(3):
+        turn = rng.integers(0, 2, (4, 50)).repeat(500, axis=1)
+        phase = rng.standard_normal((4, 2, len(t))).cumsum(axis=2) * 0.1
+        waves = np.sin(2 * np.pi * np.array([9, 22])[None, :, None] * t + phase)
+        sources = np.where(turn, waves[:, 0], waves[:, 1])
+        mixing = np.random.default_rng(seed).standard_normal((4, 4))
+        x = mixing @ sources + 0.01 * rng.standard_normal(sources.shape)
+        for bands, found in scores.items():
+            model = fitted(BrainModel(bands=bands, sfreq=SFREQ), x, "segments:2,8")
+            found.append(mcc(model, x, sources))
+    assert min(scores[True]) > 0.95
+    assert np.mean(scores[False]) < np.mean(scores[True]) - 0.05
+
+
+def test_what_settings_and_a_second_fit_make_of_it():
+    x = simulate.eeg(8, 30.0, SFREQ, n_channels=8, random_state=1).data
+    for starts in (("segments",), ("bands",)):
+        model = BrainModel.configured(Settings(6, starts=starts, sfreq=SFREQ))
+        fitted(model, x)
+        again = fitted(model.blank(), x)
+        assert np.array_equal(model.unmixing, again.unmixing)
+        assert np.allclose(model.posterior(x).mean.std(axis=1), 1)
+        as_linear = LinearModel.from_state(model.state())
+        assert np.array_equal(as_linear.posterior(x).mean, model.posterior(x).mean)
+        assert np.allclose(model.unmixing @ model.mixing, np.eye(6))
+
+
+def test_coarse_covariances_are_sums_of_fine_ones(monkeypatch):
+    x = np.random.default_rng(0).standard_normal((9, 6000))
+    u = auxiliary.build(SPEC, from_array(x, SFREQ))
+    groups = brain._groups(x, u)
+    for (found, counts), scale in zip(groups, u.scales, strict=True):
+        assert counts.sum() == 6000
+        for label in (0, scale.n_labels - 1):
+            own = x[:, scale.labels == label]
+            assert np.allclose(found[label], own @ own.T / own.shape[1], atol=1e-5)
+    # where memory does not allow for all, some from the first to the last
+    monkeypatch.setattr(brain, "MOST_VALUES", 81 * 10)
+    fewer = brain._groups(x, u)[0][0]
+    assert len(fewer) == 10
+    assert np.array_equal(fewer[[0, -1]], groups[0][0][[0, -1]])

@@ -1,0 +1,41 @@
+"""Of EEG it is said which components come out again."""
+
+import numpy as np
+import pytest
+
+from sourcesep.misfit import Misfit
+from sourcesep.singly import come_again, in_words, singly
+from sourcesep.verdict import Verdict
+
+
+def verdict(label="doubtful"):
+    return Verdict(label, "for another reason", (4.0,) * 3, (0.5,) * 3, Misfit(20.0, 2.0))
+
+
+def test_those_that_come_again_are_named():
+    reliability = np.array([0.97, 0.4, 0.99])
+    assert come_again(reliability) == [0, 2]
+    assert in_words(reliability) == "2 of 3 components come out again: 0, 2"
+    said = singly(verdict("not identifiable"), reliability)
+    assert said.label == "doubtful"
+    assert "2 of 3 components come out again: 0, 2; do not read the others" in said.sentence
+
+
+def test_many_are_only_counted():
+    assert in_words(np.append(np.ones(20), 0.1)) == "20 of 21 components come out again"
+    assert in_words(np.ones(3)) == "3 of 3 components come out again"
+
+
+@pytest.mark.parametrize("label", ["trusted", "doubtful", "not identifiable"])
+def test_where_none_comes_again_nothing_is_identifiable(label):
+    said = singly(verdict(label), np.full(3, 0.9))
+    assert said.label == "not identifiable"
+    assert "0 of 3" in said.sentence
+
+
+def test_good_components_make_no_verdict_better_than_doubtful():
+    assert singly(verdict("doubtful"), np.ones(3)).label == "doubtful"
+    assert singly(verdict("trusted"), np.ones(3)) == verdict("trusted")
+    assert singly(verdict("trusted"), np.array([1.0, 1.0, 0.9])).label == "doubtful"
+    alone = Verdict("not identifiable", "one only", (0.0,), (1.0,), Misfit(0.0, 0.0))
+    assert singly(alone, np.ones(1)) is alone
