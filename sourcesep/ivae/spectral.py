@@ -76,9 +76,11 @@ def to_spectrum(x: NDArray[Any], size: int) -> Cells:
 def to_signal(cells: Cells, n_times: int) -> Array:
     """Signals (n, n_times) of cells (n, n_frames, n_bins): inverts `to_spectrum`."""
     size = 2 * (cells.shape[2] - 1)
-    signal = windows.istft(cells.transpose(0, 2, 1), size, size // OVERLAP, n_times)
-    scaled: Array = signal.astype(np.float64) * np.sqrt(size / 2)
-    return scaled
+    signals = np.empty((len(cells), n_times))
+    for signal, own in zip(signals, cells, strict=True):  # frames of one at a time in memory
+        signal[:] = windows.istft(own.T[None], size, size // OVERLAP, n_times)[0]
+    signals *= np.sqrt(size / 2)
+    return signals
 
 
 def power(cells: Cells) -> Cells:
