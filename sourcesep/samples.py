@@ -115,7 +115,7 @@ class Resampled:
         n_channels, n_times = samples.shape
         self.shape = n_channels, math.ceil(n_times * ratio)
         # resample_poly's filter reaches over 10 periods of the lower rate
-        reach = math.ceil(10 * max(ratio, 1) / ratio) + 1
+        reach = math.ceil(10 * max(1.0, float(1 / ratio))) + 1
         self._margin = -(-reach // ratio.denominator) * ratio.denominator
         self._begin, self._part = 0, np.zeros((n_channels, 0))
 

@@ -273,11 +273,14 @@ class SpectralModel(Model):
         # a bin in which the reference hears nothing is left in some other scale
         least = np.sqrt(power(loadings).sum(axis=0)) / LARGEST_RATIO
         gain = np.where(np.abs(gain) > least, gain, np.where(least > 0, least, 1))
-        scale = to_signal(gain[:, None] * cells, n_times).std(axis=1)
+        scale = np.array(
+            [to_signal((g * own)[None], n_times).std() for g, own in zip(gain, cells, strict=True)]
+        )
         gain = (gain / scale[:, None])[order].astype(np.complex64)
         self.decoder = self.decoder[:, order] / gain
         self._rearrange(order, gain)
-        normalised: Cells = cells[order] * gain[:, None]
+        normalised: Cells = cells[order]
+        normalised *= gain[:, None]
         return normalised
 
     def prior_moments(self) -> tuple[Array, Array]:
