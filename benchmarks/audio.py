@@ -4,6 +4,7 @@
         [--cases 2:.15,2:.3,2:.5,2:.3:4,3:.2] [--only ours]
     python benchmarks/audio.py panned [--cases 3:band,4:band,3:talkers] [--speech DIR] ...
     python benchmarks/audio.py mono [--cases pad:drums] ...
+    python benchmarks/audio.py alone [--cases 2:talkers,3:talkers,pad:drums] [--speech DIR] ...
 
 Talkers are simulated, or read from the files of DIR, one a talker. The seeds begin at 7000;
 none was used to set a constant of the package. Needs ``pip install pyroomacoustics`` (rooms)
@@ -283,6 +284,59 @@ def mono(options: argparse.Namespace) -> None:
         show(scores)
 
 
+def alone(options: argparse.Namespace) -> None:
+    """One channel in which each source is alone first; scores where all sound together.
+
+    Each is alone for the `--seconds`, then all sound for as long.
+    """
+
+    def told(x: Array, n: int, sfreq: float) -> Array:
+        n_alone = x.shape[1] // (n + 1)
+        labels = np.full(x.shape[1], "(none)", "<U10")
+        for k in range(n):
+            labels[k * n_alone : (k + 1) * n_alone] = f"source {k}"
+        u = auxiliary.from_array(labels, x.shape[1])
+        model = UnderdeterminedModel(sfreq=sfreq).fit(x, u, np.random.default_rng(0))
+        return model.images(x, u)[:, 0]
+
+    methods: dict[str, Method] = {
+        "ours, told": told,
+        "not told": partial(ours, UnderdeterminedModel, "normal"),
+        "HPSS, 2048": partial(hpss, 2048),
+    }
+    for case in options.cases.split(","):
+        first, second = case.split(":")
+        n = int(first) if first.isdigit() else 2
+        print(f"{case} in one channel, alone and together", flush=True)
+        scores: dict[str, list[Score]] = {
+            name: [] for name in methods if n == 2 or name == "ours, told"
+        }
+        for seed in range(options.first, options.first + options.seeds):
+            seconds = (n + 1) * options.seconds
+            if first.isdigit():
+                sources = voices(options.speech, n, seed, seconds, options.sfreq)
+            else:
+                sources = band([first, second], seed, seconds, options.sfreq)  # type: ignore[list-item]
+            n_alone = sources.shape[1] // (n + 1)
+            for k, source in enumerate(sources):
+                source[: k * n_alone] = 0
+                source[(k + 1) * n_alone : n * n_alone] = 0
+            x = sources.sum(axis=0, keepdims=True)
+            together = slice(n * n_alone, None)
+            mixture = Mixture(
+                x[:, together],
+                sources[:, None, together],
+                sources[:, together],
+                options.sfreq,
+                "instantaneous",
+            )
+            for name in scores:
+                begin = time.process_time()
+                found = methods[name](x, n, options.sfreq)[:, together]
+                scores[name].append(score(mixture, found, time.process_time() - begin))
+        show(scores)
+
+
 def main() -> None:
     """Print the table that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -291,6 +345,7 @@ def main() -> None:
         rooms: "2:.15,2:.3,2:.5,2:.3:4,3:.2,4:.2",
         panned: "3:band,4:band,3:talkers",
         mono: "pad:drums",
+        alone: "2:talkers,3:talkers,pad:melody,pad:drums,melody:bass",
     }
     for run, cases in tables.items():
         command = commands.add_parser(run.__name__, help=run.__doc__)

@@ -1,8 +1,9 @@
 """How often ``--mixing auto`` takes a mixture for what it is, and what it costs against linear.
 
-    python benchmarks/auto.py [--seeds 40] [--only KIND]
+    python benchmarks/auto.py [--seeds 40] [--first 9000] [--seconds 8] [--only KIND]
 
-Simulated talkers of 8 s at 8 kHz. The seeds begin at 9000; none was used to set a constant.
+Simulated talkers at 8 kHz; "undistorted" is two instruments. The seeds begin at 9000; none was
+used to set a constant.
 """
 
 from __future__ import annotations
@@ -11,23 +12,35 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep import Recording, metrics, separate, simulate
+from sourcesep.simulate.instruments import InstrumentKind
 from sourcesep.simulate.mixtures import Mixture
 
 Array = NDArray[np.float64]
 SFREQ = 8000
-SECONDS = 8
 FIRST_SEED = 9000
 
 
-def talkers(seed: int, n: int) -> Array:
+def talkers(seed: int, seconds: float, n: int) -> Array:
     """Simulated talkers, (n, n_times)."""
     return np.stack(
-        [simulate.speech(SECONDS, SFREQ, random_state=100 * seed + k) for k in range(n)]
+        [simulate.speech(seconds, SFREQ, random_state=100 * seed + k) for k in range(n)]
+    )
+
+
+def instruments(seed: int, seconds: float) -> Array:
+    """Two instruments of different kinds, (2, n_times)."""
+    kinds = np.random.default_rng(seed).permutation(list(get_args(InstrumentKind)))[:2]
+    return np.stack(
+        [
+            simulate.instrument(seconds, SFREQ, kind=kind, random_state=100 * seed + k)
+            for k, kind in enumerate(kinds.tolist())
+        ]
     )
 
 
@@ -36,33 +49,38 @@ def of_images(images: Array, kind: str) -> Mixture:
     return Mixture(images.sum(axis=0), images, images[:, 0], SFREQ, kind)  # type: ignore[arg-type]
 
 
-def room(seed: int) -> Mixture:
+def room(seed: int, seconds: float) -> Mixture:
     """Two talkers at two microphones in a room, RT60 .15 to .4 s."""
     rt60 = float(np.random.default_rng(seed).uniform(0.15, 0.4))
-    return simulate.room(talkers(seed, 2), sfreq=SFREQ, n_mics=2, rt60=rt60, random_state=seed)
+    sources = talkers(seed, seconds, 2)
+    return simulate.room(sources, sfreq=SFREQ, n_mics=2, rt60=rt60, random_state=seed)
 
 
-def panned(seed: int) -> Mixture:
+def panned(seed: int, seconds: float) -> Mixture:
     """Three talkers on a stereo stage, at least 20 degrees apart."""
     jitter = np.random.default_rng(seed).uniform(-5, 5, 3)
     angles = np.deg2rad(np.array([15.0, 45.0, 75.0]) + jitter)
     gains = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return of_images(gains[:, :, None] * talkers(seed, 3)[:, None], "instantaneous")
+    return of_images(gains[:, :, None] * talkers(seed, seconds, 3)[:, None], "instantaneous")
 
 
-def mono(seed: int) -> Mixture:
+def mono(seed: int, seconds: float) -> Mixture:
     """Two talkers on one channel."""
-    return of_images(talkers(seed, 2)[:, None], "instantaneous")
+    return of_images(talkers(seed, seconds, 2)[:, None], "instantaneous")
 
 
-CASES: dict[str, tuple[str, Callable[[int], Mixture]]] = {
+CASES: dict[str, tuple[str, Callable[[int, float], Mixture]]] = {
     "instantaneous": (
         "linear",
-        lambda s: simulate.instantaneous(talkers(s, 2), sfreq=SFREQ, random_state=s),
+        lambda s, t: simulate.instantaneous(talkers(s, t, 2), sfreq=SFREQ, random_state=s),
+    ),
+    "undistorted": (
+        "linear",
+        lambda s, t: simulate.instantaneous(instruments(s, t), sfreq=SFREQ, random_state=s),
     ),
     "saturated": (
         "post-nonlinear",
-        lambda s: simulate.saturated(talkers(s, 2), sfreq=SFREQ, random_state=s),
+        lambda s, t: simulate.saturated(talkers(s, t, 2), sfreq=SFREQ, random_state=s),
     ),
     "room": ("convolutive", room),
     "panned": ("underdetermined", panned),
@@ -88,7 +106,10 @@ def main() -> None:
     """Print one row a kind of mixture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--first", type=int, default=FIRST_SEED)
+    parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--verbose", action="store_true", help="a line a file")
     options = parser.parse_args()
     print("| mixture | right | families | gain, dB: auto | linear | least auto - linear | CPU s |")
     print("|---|---|---|---|---|---|---|")
@@ -97,13 +118,15 @@ def main() -> None:
             continue
         auto, linear, families = [], [], Counter[str]()
         begun = time.process_time()
-        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-            mixture = make(seed)
+        for seed in range(options.first, options.first + options.seeds):
+            mixture = make(seed, options.seconds)
             value, family = gain(mixture, mixing="auto")
             families[family] += 1
             auto.append(value)
             if len(mixture.images) == len(mixture.data):
                 linear.append(gain(mixture, mixing="linear")[0])
+            if options.verbose:
+                print(name, seed, family, np.round([value, *linear[-1:]], 1), flush=True)
         seconds = (time.process_time() - begun) / options.seeds
         share = families[right] / options.seeds
         counts = ", ".join(f"{count} {family}" for family, count in families.most_common())

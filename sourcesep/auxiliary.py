@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.factors import FACTORS, event_span
+from sourcesep.factors import FACTORS, TOGETHER, UNLABELLED, event_span
 from sourcesep.labels import (
     FEW_SAMPLES,
     LEFT_OUT,
@@ -29,6 +29,8 @@ from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 
 __all__ = [
     "LEFT_OUT",
+    "TOGETHER",
+    "UNLABELLED",
     "Auxiliary",
     "Scale",
     "Term",

@@ -26,7 +26,7 @@ from sourcesep.recording import Event, Recording
 from sourcesep.samples import map_npy
 from sourcesep.spec import Term, number
 
-__all__ = ["FACTORS", "event_span"]
+__all__ = ["FACTORS", "TOGETHER", "UNLABELLED", "event_span"]
 
 FRAME_SECONDS = {"audio": 0.02, "eeg": 0.1}
 """The step on which ``adaptive`` looks for changes; tables: a four-hundredth of the rows."""
@@ -34,6 +34,8 @@ LONGEST_CELL = 1000
 """Letters: a table of text takes as many for every cell."""
 UNLABELLED = "(none)"
 """The label of samples without an annotation."""
+TOGETHER = " & "
+"""Between the descriptions of annotations that overlap."""
 
 
 # Time: segments and adaptive
@@ -266,7 +268,7 @@ def _covering(events: Sequence[Sequence[Event]], recordings: Sequence[Recording]
     for bound in bounds[:-1]:
         active.update(starts.get(bound, ()))
         active -= Counter(ends.get(bound, ()))
-        texts.append(" & ".join(sorted(active)) or UNLABELLED)
+        texts.append(TOGETHER.join(sorted(active)) or UNLABELLED)
     names, labels = np.unique(np.array(texts), return_inverse=True)
     labels = np.repeat(labels.astype(np.int64), np.diff(bounds))
     return Scale(labels, tuple(names.tolist()))

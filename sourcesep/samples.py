@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from sourcesep.exceptions import InputError
 from sourcesep.windows import edges
 
-__all__ = ["Samples", "Stamp", "Summary", "check_unchanged", "map_npy", "pieces", "summarise"]
+__all__ = ["Resampled", "Samples", "Stamp", "Summary"]
+__all__ += ["check_unchanged", "map_npy", "pieces", "summarise"]
 
 Array = NDArray[np.float64]
 
@@ -85,6 +88,73 @@ def map_npy(path: Path) -> NDArray[Any]:
             if np.ascontiguousarray(part).view(code).max() > sys.maxunicode:
                 raise InputError("holds text that is none: write it with numpy.save anew")
     return array
+
+
+class Resampled:
+    """Samples brought to another rate when they are sliced.
+
+    A polyphase filter (`scipy.signal.resample_poly`) changes the rate; parts are those of the
+    whole, as each is computed with as much on either side as the filter reaches over. Slices in
+    order of time read the samples in order, each once.
+
+    Parameters
+    ----------
+    samples : Samples
+        In memory or in a file.
+    ratio : fractions.Fraction
+        New rate over the old one.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Number of channels and of samples in each.
+    """
+
+    def __init__(self, samples: Samples, ratio: Fraction) -> None:
+        self._samples, self._ratio = samples, ratio
+        n_channels, n_times = samples.shape
+        self.shape = n_channels, math.ceil(n_times * ratio)
+        # resample_poly's filter reaches over 10 periods of the lower rate
+        reach = math.ceil(10 * max(1.0, float(1 / ratio))) + 1
+        self._margin = -(-reach // ratio.denominator) * ratio.denominator
+        self._begin, self._part = 0, np.zeros((n_channels, 0))
+
+    def __getitem__(self, key: Any) -> Array:
+        channels, times = key if isinstance(key, tuple) else (key, slice(None))
+        start, stop, step = times.indices(self.shape[1])
+        if step != 1:
+            raise IndexError(f"times={times}: resampled samples are sliced in steps of 1")
+        samples: Array = self._resampled(start, max(start, stop))[channels]
+        return samples
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def _resampled(self, start: int, stop: int) -> Array:
+        from scipy.signal import resample_poly
+
+        if start == stop:
+            return np.zeros((self.shape[0], 0))
+        up, down = self._ratio.numerator, self._ratio.denominator
+        # begins where a sample of either rate lies
+        first = max(0, start // up * down - self._margin)
+        last = min(self._samples.shape[1], -(-stop * down // up) + self._margin)
+        part = self._read(first, last)
+        offset = first // down * up
+        resampled: Array = resample_poly(part, up, down, axis=1)
+        return resampled[:, start - offset : stop - offset]
+
+    def _read(self, first: int, last: int) -> Array:
+        """Samples of the old rate; what the slice before has read is not read again."""
+        end = self._begin + self._part.shape[1]
+        if self._begin <= first <= end <= last:
+            kept = self._part[:, first - self._begin :]
+            part = np.concatenate([kept, self._samples[:, end:last]], axis=1)
+        else:
+            part = self._samples[:, first:last]
+        tail = max(first, last - 2 * self._margin - self._ratio.denominator)
+        self._begin, self._part = tail, part[:, tail - first :].copy()
+        return part
 
 
 def pieces(data: Samples, size: int, margin: int = 0) -> Iterator[tuple[Array, slice, slice]]:

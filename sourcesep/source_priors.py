@@ -21,7 +21,8 @@ from sourcesep.exceptions import (
 from sourcesep.ivae.guided import numbers_of
 from sourcesep.ivae.source_prior import Network, SourcePrior
 from sourcesep.persistence import SOURCE_PRIOR, read_file, write_file
-from sourcesep.recording import Recording
+from sourcesep.recording import Recording, longest_in_memory
+from sourcesep.samples import Resampled, Samples
 
 __all__ = ["LIKE", "guided_by", "load_prior", "prepared", "require_torch", "save_prior"]
 
@@ -146,8 +147,8 @@ def guided_by(
 def prepared(recording: Recording, prior: SourcePrior | None, resample: bool) -> Recording:
     """Return a recording of the prior's rate.
 
-    A polyphase filter (`scipy.signal.resample_poly`) changes the rate: it is there wherever
-    the rest is, and its error is far below what separation leaves.
+    A polyphase filter changes the rate (`samples.Resampled`): its error is far below what
+    separation leaves. A long file is resampled when it is sliced.
 
     Raises
     ------
@@ -170,8 +171,6 @@ def prepared(recording: Recording, prior: SourcePrior | None, resample: bool) ->
             f"sfreq={recording.sfreq:g}: the prior knows sounds at {prior.sfreq:g} Hz; ask for "
             "--resample, or train one at the recording's rate"
         )
-    from scipy.signal import resample_poly
-
     ratio = Fraction(prior.sfreq / recording.sfreq).limit_denominator(LARGEST_FACTOR)
     if not np.isclose(float(ratio) * recording.sfreq, prior.sfreq, rtol=1e-6):
         raise InputError(
@@ -184,5 +183,7 @@ def prepared(recording: Recording, prior: SourcePrior | None, resample: bool) ->
         SourcesepWarning,
         stacklevel=3,
     )
-    data = resample_poly(recording.data[:], ratio.numerator, ratio.denominator, axis=1)
+    data: Samples = Resampled(recording.data, ratio)
+    if recording.in_memory or data.shape[1] <= longest_in_memory(recording.n_channels):
+        data = data[:]
     return replace(recording, data=data, sfreq=prior.sfreq, columns={}, origin=None)

@@ -215,6 +215,8 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
+    if model.doubt:
+        return replace(verdict, label="doubtful", sentence=model.doubt)
     if verdict.label == "trusted" and not model.is_calibrated:
         sentence = (
             f"every check is passed, but how often that is right for {model.family} mixing "

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from scipy.signal import resample_poly
 
 import sourcesep
-from sourcesep import persistence, prior_training, simulate
+from sourcesep import persistence, prior_training, recording, simulate
 from sourcesep.clean_recordings import gather
 from sourcesep.cli import main
 from sourcesep.exceptions import (
@@ -25,7 +25,7 @@ from sourcesep.exceptions import (
     SettingsError,
     SourcesepWarning,
 )
-from sourcesep.source_priors import save_prior
+from sourcesep.source_priors import prepared, save_prior
 
 SFREQ = 4000
 TALKERS = {"low": (100.0, 1.0), "high": (210.0, 1.2)}
@@ -313,6 +313,27 @@ class TestSeparation:
         result = found.save(tmp_path / "out")
         assert result["output"]["adds_up_to"] == "the input"
         assert soundfile.info(tmp_path / "out" / "source00.wav").samplerate == SFREQ
+
+    def test_a_long_file_is_resampled_when_it_is_sliced(self, room, prior, tmp_path, monkeypatch):
+        path, longer = tmp_path / "a.wav", np.tile(room.data, 3)
+        wav(path, resample_poly(longer, 2, 1, axis=1), 2 * SFREQ)
+        for name in ("MOST_IN_MEMORY", "FEWEST_TIMES"):
+            monkeypatch.setattr(recording, name, room.data.shape[1])
+        known = recording.read(path)
+        with pytest.warns(SourcesepWarning, match="resampled from"):
+            found = prepared(known, prior, resample=True)
+        assert (found.sfreq, found.in_memory, found.n_times) == (SFREQ, False, longer.shape[1])
+        whole = resample_poly(known.data[:], 1, 2, axis=1)
+        np.testing.assert_allclose(found.data[:], whole, atol=1e-12)
+        spans = found.stretches
+        assert len(spans) > 1
+        expected = np.concatenate([whole[:, span] for span in spans], axis=1)
+        np.testing.assert_allclose(found.excerpt(), expected, atol=1e-12)
+        with pytest.warns(SourcesepWarning):
+            separation = sourcesep.separate(path, prior=prior, resample=True)
+        rest = np.concatenate([x - images.sum(axis=0) for x, images in separation.blocks()], 1)
+        assert rest.shape == found.data.shape
+        assert np.square(rest).mean() < 1e-4 * np.square(whole).mean()
 
     def test_what_sounds_otherwise_is_said(self, prior):
         strict = dataclasses.replace(prior, likeness=(2.0, 0.1))

@@ -1,10 +1,13 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import resample_poly
 
 from sourcesep.exceptions import InputError
-from sourcesep.samples import Stamp, check_unchanged, pieces, summarise
+from sourcesep.samples import Resampled, Stamp, check_unchanged, pieces, summarise
 
 
 def noise(n_channels, n_times, seed=0):
@@ -90,3 +93,21 @@ def test_a_stamp_tells_whether_a_file_changed(tmp_path):
         change()
         with pytest.raises(InputError, match=r"input=.*a: the file was changed or removed since"):
             check_unchanged(path, stamp)
+
+
+@pytest.mark.parametrize(
+    "ratio", [Fraction(160, 441), Fraction(2), Fraction(1, 3), Fraction(3, 2)]
+)
+def test_resampled_parts_are_those_of_the_whole_and_read_it_once(ratio):
+    data = noise(2, 5000)
+    whole = resample_poly(data, ratio.numerator, ratio.denominator, axis=1)
+    resampled = Resampled(InOrder(data), ratio)
+    assert resampled.shape == whole.shape
+    parts = [x[:, core] for x, _, core in pieces(resampled, 300, margin=40)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-12)
+    again = Resampled(data, ratio)
+    for span in (slice(700, 900), slice(10, 20), slice(15, 15), slice(-30, None), slice(None)):
+        np.testing.assert_allclose(again[:, span], whole[:, span], atol=1e-12)
+    np.testing.assert_allclose(again[1, 5:9], whole[1, 5:9], atol=1e-12)
+    with pytest.raises(IndexError, match="steps of 1"):
+        again[:, ::2]

@@ -281,6 +281,11 @@ class Model(ABC):
         return None
 
     @property
+    def doubt(self) -> str | None:
+        """What leaves this fit doubtful whatever the data say, in plain words."""
+        return None
+
+    @property
     def findings(self) -> dict[str, Any]:
         """What else the fit has found out, JSON-ready."""
         return {}

@@ -17,7 +17,15 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.spectral import Cells, power
 from sourcesep.ivae.wiener import wiener
 
-__all__ = ["Peaks", "SourcePrior", "find_peaks", "infer", "share_alone"]
+__all__ = [
+    "N_ITERATIONS",
+    "Peaks",
+    "SourcePrior",
+    "find_peaks",
+    "infer",
+    "parts_of",
+    "share_alone",
+]
 
 MINOR = 0.01
 """Of a cell's power, what may lie off its direction where one source sounds alone."""
@@ -30,6 +38,8 @@ APART = 0.1
 CLEAR = 0.15
 """Of the highest peak, what a peak must hold to be counted as a source."""
 MOST_CANDIDATES = 720
+N_TURNS = 72
+"""In which candidates are looked at, so that a processor's cache holds what they take."""
 MOST_CELLS = 20_000
 """From which peaks are found: those with the most amplitude."""
 BEAM = 0.01
@@ -42,7 +52,7 @@ RANK = 30
 CONTINUITY = 5
 """Frames over which a source's power changes little."""
 MOST_FRAMES = 1024
-"""Inferred at a time, so that long records need no more memory."""
+"""Looked at at a time, so that long records need no more memory."""
 
 
 class Peaks(NamedTuple):
@@ -65,6 +75,11 @@ class Peaks(NamedTuple):
         return int((self.heights >= CLEAR * self.heights[0]).sum())
 
 
+def parts_of(cells: Cells) -> list[Cells]:
+    """Cells of at most `MOST_FRAMES` frames each."""
+    return np.array_split(cells, -(-cells.shape[1] // MOST_FRAMES), axis=1)
+
+
 def _minor_share(cells: Cells) -> Cells:
     """Share of each cell's power that lies off its principal real direction."""
     total = power(cells).sum(axis=0)
@@ -84,9 +99,12 @@ def share_alone(cells: Cells) -> float:
     cells : ndarray of complex, shape (n_channels, n_frames, n_bins)
         Channels, of comparable power.
     """
-    amplitude = np.sqrt(power(cells).sum(axis=0))
-    alone = _minor_share(cells) < MINOR
-    return float(amplitude[alone].sum() / max(float(amplitude.sum()), 1e-30))
+    alone = total = 0.0
+    for part in parts_of(cells):
+        amplitude = np.sqrt(power(part).sum(axis=0))
+        alone += float(amplitude[_minor_share(part) < MINOR].sum())
+        total += float(amplitude.sum())
+    return alone / max(total, 1e-30)
 
 
 def find_peaks(cells: Cells, n: int) -> Peaks:
@@ -99,16 +117,24 @@ def find_peaks(cells: Cells, n: int) -> Peaks:
     n : int
         How many peaks to find, at most; at least one is.
     """
-    amplitude = np.sqrt(power(cells).sum(axis=0)) * (_minor_share(cells) < PURE)
+    amplitude = np.concatenate(
+        [
+            np.sqrt(power(part).sum(axis=0)) * (_minor_share(part) < PURE)
+            for part in parts_of(cells)
+        ]
+    )
     chosen = np.argsort(amplitude, axis=None, kind="stable")[::-1][:MOST_CELLS]
-    x = cells.reshape(len(cells), -1)[:, chosen].astype(np.complex128)
+    frames, bins = np.unravel_index(chosen, amplitude.shape)
+    x = cells[:, frames, bins].astype(np.complex128)
     weight = amplitude.reshape(-1)[chosen].astype(np.float64)
     # the phase that makes sum_c x_c^2 real turns x towards its principal real direction
     turned = (x * np.exp(-0.5j * np.angle(np.square(x).sum(axis=0)))).real
     unit = turned / np.maximum(np.linalg.norm(turned, axis=0), 1e-30)
     step = max(1, len(chosen) // MOST_CANDIDATES)
     candidates = unit[:, ::step].T
-    height = _closeness(candidates, unit) @ weight
+    height = np.concatenate(
+        [_closeness(some, unit) @ weight for some in np.array_split(candidates, N_TURNS)]
+    )
     total = max(float(weight.sum()), 1e-30)
     directions: list[Array] = []
     heights: list[float] = []
@@ -128,9 +154,13 @@ def find_peaks(cells: Cells, n: int) -> Peaks:
 
 def _closeness(directions: Array, unit: Array) -> Array:
     """1 where a unit vector has the direction, falling to 0 at `WIDTH`; rows a direction."""
-    off = (1 - np.square(directions @ unit)) / np.sin(WIDTH) ** 2
-    closeness: Array = np.square(np.maximum(1 - off, 0))
-    return closeness
+    closeness: Array = directions @ unit
+    np.square(closeness, out=closeness)
+    # 1 - (1 - cos^2) / sin^2 WIDTH
+    closeness += np.sin(WIDTH) ** 2 - 1
+    np.maximum(closeness, 0, out=closeness)
+    closeness /= np.sin(WIDTH) ** 2
+    return np.square(closeness, out=closeness)
 
 
 class SourcePrior:
@@ -162,7 +192,7 @@ class SourcePrior:
         return variances
 
 
-def infer(cells: Cells, mixing: Array) -> Cells:
+def infer(cells: Cells, mixing: Array, n_iterations: int = N_ITERATIONS) -> Cells:
     """Fit the variances of sources behind a known matrix: in turn with the posterior (EM).
 
     Parameters
@@ -171,6 +201,8 @@ def infer(cells: Cells, mixing: Array) -> Cells:
         Channels, of a mean power near 1.
     mixing : ndarray of shape (n_channels, n_sources)
         Real gains.
+    n_iterations : int
+        Fewer are enough for fits that are only compared with each other.
 
     Returns
     -------
@@ -180,15 +212,15 @@ def infer(cells: Cells, mixing: Array) -> Cells:
     # directions of unit length: what is small means the same for every source
     length = np.linalg.norm(mixing, axis=0).astype(np.float32)[:, None, None]
     directions = mixing / length[:, 0, 0]
-    n_parts = -(-cells.shape[1] // MOST_FRAMES)
-    parts = [_infer(part, directions) for part in np.array_split(cells, n_parts, axis=1)]
-    variances: Cells = np.concatenate(parts, axis=1) / np.square(length)
+    parts = [_infer(part, directions, n_iterations) for part in parts_of(cells)]
+    variances: Cells = np.concatenate(parts, axis=1)
+    variances /= np.square(length)
     return variances
 
 
-def _infer(cells: Cells, directions: Array) -> Cells:
+def _infer(cells: Cells, directions: Array, n_iterations: int) -> Cells:
     variances, prior = _beams(cells, directions), SourcePrior()
-    for _ in range(N_ITERATIONS):
+    for _ in range(n_iterations):
         posterior = wiener(cells, directions, variances)
         variances = prior(power(posterior.mean) + posterior.variance)
     return variances

@@ -76,9 +76,11 @@ def to_spectrum(x: NDArray[Any], size: int) -> Cells:
 def to_signal(cells: Cells, n_times: int) -> Array:
     """Signals (n, n_times) of cells (n, n_frames, n_bins): inverts `to_spectrum`."""
     size = 2 * (cells.shape[2] - 1)
-    signal = windows.istft(cells.transpose(0, 2, 1), size, size // OVERLAP, n_times)
-    scaled: Array = signal.astype(np.float64) * np.sqrt(size / 2)
-    return scaled
+    signals = np.empty((len(cells), n_times))
+    for signal, own in zip(signals, cells, strict=True):  # frames of one at a time in memory
+        signal[:] = windows.istft(own.T[None], size, size // OVERLAP, n_times)[0]
+    signals *= np.sqrt(size / 2)
+    return signals
 
 
 def power(cells: Cells) -> Cells:
@@ -271,11 +273,14 @@ class SpectralModel(Model):
         # a bin in which the reference hears nothing is left in some other scale
         least = np.sqrt(power(loadings).sum(axis=0)) / LARGEST_RATIO
         gain = np.where(np.abs(gain) > least, gain, np.where(least > 0, least, 1))
-        scale = to_signal(gain[:, None] * cells, n_times).std(axis=1)
+        scale = np.array(
+            [to_signal((g * own)[None], n_times).std() for g, own in zip(gain, cells, strict=True)]
+        )
         gain = (gain / scale[:, None])[order].astype(np.complex64)
         self.decoder = self.decoder[:, order] / gain
         self._rearrange(order, gain)
-        normalised: Cells = cells[order] * gain[:, None]
+        normalised: Cells = cells[order]
+        normalised *= gain[:, None]
         return normalised
 
     def prior_moments(self) -> tuple[Array, Array]:

@@ -1,22 +1,24 @@
 """Family ``underdetermined``: more sources than channels.
 
 Stereo music, where sources are told apart by their place between the channels; and one
-channel, where only their spectra are left.
+channel, where only their spectra are left: they are learned where u says that a source is alone.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from typing import ClassVar, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
-from sourcesep.ivae import layers, panning
-from sourcesep.ivae.model import Array, Settings
+from sourcesep.ivae import alone, layers, panning
+from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State
 from sourcesep.ivae.spectral import Cells, SpectralModel, power, to_spectrum, window_size
 from sourcesep.ivae.wiener import NOISE, Wiener, wiener
 
@@ -27,6 +29,10 @@ WINDOWS = (0.064, 0.128, 0.256)
 N_LAYERS = 2
 MOST_SOURCES = 12
 """That are looked for where no number is given."""
+FEWER_ITERATIONS = 10
+"""Of fits for a verdict or a comparison: half the time, and the same verdicts."""
+LEAST_GAIN = 1.0
+"""dB: spectra by which less is gained in the rehearsal do not tell sources apart."""
 
 
 class UnderdeterminedModel(SpectralModel):
@@ -34,7 +40,8 @@ class UnderdeterminedModel(SpectralModel):
 
     With two channels or more a source is a direction: A's columns are the peaks of the
     directions in which cells with a single source point. With one channel, or several that
-    are the same, it is a layer: what is steady, and what is percussive.
+    are the same, it is a layer: what is steady, and what is percussive; or, where labels say who
+    is heard, what sounds like one source when it is alone.
 
     p(z|u) is fitted to the x at hand in turn with the posterior, and the posterior mean (the
     multichannel Wiener filter) is what is given out.
@@ -49,11 +56,19 @@ class UnderdeterminedModel(SpectralModel):
     windows : tuple of float
         Seconds. The window in which most of the sound comes from one source at a time is
         kept.
+    n_iterations : int
+        In turn with the posterior, where sources are directions.
 
     Attributes
     ----------
     scores : dict of str to float
         Share of the amplitude in cells with one source, by window.
+    names : tuple of str
+        Of the sources, where the labels name them.
+    spectra : ndarray of float32, shape (n_components, rank, n_bins), or None
+        Of sources that have names.
+    rehearsed_gain : float
+        Of these, dB; see `alone.rehearsed_gain`.
     """
 
     family: ClassVar[str] = "underdetermined"
@@ -68,9 +83,15 @@ class UnderdeterminedModel(SpectralModel):
         *,
         sfreq: float = 1.0,
         windows: tuple[float, ...] = WINDOWS,
+        n_iterations: int = panning.N_ITERATIONS,
     ) -> None:
         super().__init__(n_components, sfreq=sfreq)
         self.windows = tuple(windows)
+        self.n_iterations = n_iterations
+        self.names: tuple[str, ...] = ()
+        self.spectra: Cells | None = None
+        self.rehearsed_gain = np.nan
+        self._u: Auxiliary | None = None
         self._fitted: tuple[bytes, Cells] | None = None
 
     @classmethod
@@ -80,33 +101,126 @@ class UnderdeterminedModel(SpectralModel):
 
     def blank(self) -> Self:
         """Return an unfitted model with this one's window and number of sources."""
-        return type(self)(self.n_components, sfreq=self.sfreq, windows=(self.size / self.sfreq,))
+        window = self.size / self.sfreq
+        return type(self)(
+            self.n_components,
+            sfreq=self.sfreq,
+            windows=(window,),
+            n_iterations=min(self.n_iterations, FEWER_ITERATIONS),
+        )
 
     @property
     def choice(self) -> str:  # type: ignore[override]
         """How sources are told apart, in plain words."""
         window = f"windows of {1000 * self.size / self.sfreq:.0f} ms"
+        if self.names:
+            said = (
+                f"one channel: spectra of {', '.join(self.names)}, each learned where it is alone"
+            )
+            return f"{said}, {window}; {self._rehearsed}"
         if self.rank == 1:
             return f"one channel: a steady and a percussive layer, {window}"
         return f"{self.n_components} directions between the channels, {window}"
 
     @property
+    def _rehearsed(self) -> str:
+        if np.isnan(self.rehearsed_gain):
+            return "too little is heard of each alone to rehearse it"
+        gain = f"{self.rehearsed_gain:.1f} dB"
+        return f"where they are alone laid over each other, they come apart by {gain}"
+
+    @property
     def caveat(self) -> str | None:
         """What no check of the data can settle."""
-        if self.rank > 1:
+        if self.rank > 1 or self.rehearsed_gain >= LEAST_GAIN:
             return None
-        return "one channel: told apart by spectrum only"
+        told = "one channel: told apart by spectrum only"
+        return f"{told}; {self._rehearsed}" if self.names else told
+
+    @property
+    def doubt(self) -> str | None:
+        """Labels say who is who, and spectra alone who sounds how loud where several do."""
+        if not self.names:
+            return None
+        return f"one channel: told apart by spectrum where several sound; {self._rehearsed}"
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """Who is who, where labels say so."""
+        if not self.names:
+            return {}
+        gain = None if np.isnan(self.rehearsed_gain) else round(self.rehearsed_gain, 2)
+        return {"heard": {"sources": list(self.names), "rehearsed_gain_db": gain}}
+
+    @contextmanager
+    def _told(self, u: Auxiliary | None) -> Iterator[None]:
+        """Know who is heard when."""
+        self._u = u
+        try:
+            yield
+        finally:
+            self._u = None
+
+    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+        """Fit map and prior to x given u; see `SpectralModel.fit`."""
+        with self._told(u.take(u.used)):
+            return super().fit(x, u, rng)
+
+    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
+        """q(z|x,u); without u any source may sound at any time."""
+        with self._told(u):
+            return super().posterior(x, u)
+
+    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
+        """Both terms for every sample, nats; see `SpectralModel.elbo`."""
+        with self._told(u):
+            return super().elbo(x, u)
+
+    def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
+        """One source as the channels hear it, shape (n_channels, n_times)."""
+        with self._told(u):
+            return super().image(x, component, u)
+
+    def images(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Every source as the channels hear it, (n_components, n_channels, n_times)."""
+        with self._told(u):
+            return super().images(x, u)
+
+    def _enough(self, n_times: int) -> slice | NDArray[np.int64]:
+        # a source may be alone anywhere
+        return slice(None) if alone.names_in(self._u) else super()._enough(n_times)
 
     def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
-        mixing = self._layers(y) if len(y) == 1 else self._directions(y)
+        if len(y) > 1:
+            mixing = self._directions(y)
+        elif names := alone.names_in(self._u):
+            mixing = self._named(y, names)
+        else:
+            mixing = self._layers(y)
         n_bins = self.size // 2 + 1
         self.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
+
+    def _named(self, y: NDArray[np.float32], names: tuple[str, ...]) -> Array:
+        alone.check(self._u)
+        if self.requested not in (None, len(names)):
+            raise SettingsError(
+                f"n_components={self.requested}: the labels name {len(names)} sources "
+                f"({', '.join(names[:10])}); leave it out"
+            )
+        self.size = window_size(alone.WINDOW, self.sfreq, y.shape[1])
+        self.scores = {}
+        cells = to_spectrum(y, self.size)
+        sounds = alone.heard(self._u, names, self.size, cells.shape[1])
+        self.spectra = alone.learn(power(cells)[0], sounds, names)
+        self.rehearsed_gain = alone.rehearsed_gain(cells, sounds, names)
+        self.names = names
+        return np.ones((1, len(names)))
 
     def _layers(self, y: NDArray[np.float32]) -> Array:
         if self.requested not in (None, N_LAYERS):
             raise SettingsError(
                 f"n_components={self.requested}: one channel is told apart into a steady and a "
-                f"percussive layer; ask for {N_LAYERS}"
+                f"percussive layer; ask for {N_LAYERS}, or say by aux when each source is alone"
             )
         self.size = window_size(layers.WINDOW, self.sfreq, y.shape[1])
         self.scores = {}
@@ -134,16 +248,27 @@ class UnderdeterminedModel(SpectralModel):
         return self.decoder[:, :, 0].real.astype(np.float64)
 
     def _rearrange(self, order: NDArray[np.int64], gain: Cells) -> None:
+        if self.spectra is not None:
+            self.names = tuple(self.names[k] for k in order)
+            self.spectra = self.spectra[order]
         if self._fitted is not None:
             seen, variances = self._fitted
             self._fitted = seen, variances[order] * power(gain)[:, None]
 
     def _variances(self, cells: Cells) -> Cells:
         """The prior's variances for these cells; those of the last cells are kept."""
-        seen = hashlib.blake2b(np.ascontiguousarray(cells).data).digest()
+        sounds = alone.heard(self._u, self.names, self.size, cells.shape[1])
+        digest = hashlib.blake2b(sounds[np.argsort(self.names)].tobytes())
+        for part in panning.parts_of(cells):
+            digest.update(np.ascontiguousarray(part).data)
+        seen = digest.digest()
         if self._fitted is None or self._fitted[0] != seen:
-            infer = layers.infer if self.rank == 1 else panning.infer
-            variances = infer(cells, self._mixing)
+            if self.spectra is not None:
+                variances = alone.infer(cells, self._mixing, self.spectra, sounds)
+            elif self.rank == 1:
+                variances = layers.infer(cells, self._mixing)
+            else:
+                variances = panning.infer(cells, self._mixing, self.n_iterations)
             self._fitted = seen, variances
         return self._fitted[1]
 
@@ -152,7 +277,8 @@ class UnderdeterminedModel(SpectralModel):
 
     def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
         other = copy.copy(self)
-        other._fitted = None
+        other._fitted = other.spectra = None
+        other.names = ()
         n_bins = cells.shape[2]
         other.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
         return other
@@ -173,3 +299,24 @@ class UnderdeterminedModel(SpectralModel):
         z, x = super().sample(u, rng)
         noise = rng.standard_normal((self.rank, z.shape[1]))
         return z, x + self.basis.span @ (np.sqrt(NOISE) * noise)
+
+    def state(self) -> State:
+        """Everything needed to rebuild the model."""
+        state = super().state()
+        if self.spectra is not None:
+            state.tensors["spectra"] = self.spectra
+            state.facts.update(self.findings["heard"])
+        return state
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Rebuild a model from `state`."""
+        model = super().from_state(state)
+        if "spectra" in state.tensors:
+            model.spectra = state.tensors["spectra"]
+            model.names = tuple(state.facts["sources"])
+            gain = state.facts["rehearsed_gain_db"]
+            model.rehearsed_gain = np.nan if gain is None else float(gain)
+            if model.spectra.shape[::2] != (len(model.names), model.size // 2 + 1):
+                raise ValueError(f"spectra of shape {model.spectra.shape}: one set a source")
+        return model

@@ -15,7 +15,7 @@ __all__ = ["NOISE", "Wiener", "wiener"]
 NOISE = 1e-7
 """Variance of e, of channels of unit variance, by rule: it cannot be told from faint sources.
 At -70 dB the posterior means of all sources add up to x."""
-BLOCK = 2**15
+BLOCK = 2**13
 """Cells at a time: so many fit into a processor's cache."""
 
 
@@ -76,19 +76,22 @@ def wiener(cells: Cells, mixing: Array, variances: Cells, noise: float = NOISE) 
 def _condition(
     x: Cells, mixing: Array, prior: Cells, noise: float
 ) -> tuple[NDArray[np.complex128], Array, Array, Array]:
-    n_sources, n_cells = prior.shape
-    mean = np.zeros((n_sources, n_cells), np.complex128)
-    covariance = np.zeros((n_sources, n_sources, n_cells))
-    covariance[range(n_sources), range(n_sources)] = prior
-    log_density = np.full(n_cells, -len(x) * np.log(np.pi))
+    # covariance = diag(prior) - sum over the channels so far of cross cross^T / variance
+    variances = prior.astype(np.float64)
+    spread = np.square(mixing).sum(axis=0) @ variances
+    mean = np.zeros(prior.shape, np.complex128)
+    log_density = np.full(prior.shape[1], -len(x) * np.log(np.pi))
+    known: list[tuple[Array, Array]] = []
     for channel, row in zip(x, mixing, strict=True):
-        cross = np.tensordot(row, covariance, 1)
-        variance = np.tensordot(row, cross, 1) + noise
-        innovation = channel - np.tensordot(row, mean, 1)
+        cross = row[:, None] * prior
+        for other, variance in known:
+            cross -= other * ((row @ other) / variance)
+        variance = row @ cross + noise
+        innovation = channel - row @ mean
         gain = cross / variance
         mean += gain * innovation
-        covariance -= gain[:, None] * cross
+        variances -= gain * cross
+        spread -= np.square(mixing @ cross).sum(axis=0) / variance
         log_density -= np.log(variance) + power(innovation) / variance
-    spread = np.einsum("nmc,nm->c", covariance, mixing.T @ mixing)
-    variances = covariance[range(n_sources), range(n_sources)]
+        known.append((cross, variance))
     return mean, np.maximum(variances, 0), np.maximum(spread, 0), log_density
