@@ -23,7 +23,19 @@ from sourcesep.ivae.heldout import block_folds
 from sourcesep.ivae.jointdiag import joint_diagonalise, label_covariances
 from sourcesep.ivae.model import Array
 
-__all__ = ["CURVES", "Data", "Plan", "candidates", "choose", "climb", "split", "with_outer"]
+__all__ = [
+    "CURVES",
+    "Data",
+    "Plan",
+    "candidates",
+    "choose",
+    "climb",
+    "middle",
+    "split",
+    "telling_labels",
+    "thinned",
+    "with_outer",
+]
 
 CURVES = ("none", "logistic", "smooth")
 """The candidates, from the simplest to the richest."""
@@ -50,6 +62,14 @@ Gaussian alone, a curve that merely makes heavy-tailed sources Gaussian would wi
 N_FOLDS = 5
 JITTER = 1e-9
 """Added to covariances of unit trace: a source may be silent in a label."""
+MOST_LABELS = 200
+"""An instantaneous curve is fitted on this many labels: the loudest and random ones."""
+MOST_SAMPLES = 32_000
+"""And on about this many samples of them; the choice sees all."""
+LONGEST_EXCERPT = 200_000
+"""Longer recordings are fitted on their middle."""
+QUIETEST = 1e-4
+"""Labels of less than this share of the mean power say nothing about a curve."""
 
 Labels = NDArray[np.int64]
 
@@ -282,3 +302,41 @@ def _unmix(y: Array, data: Data, plan: Plan, *, n_sweeps: int) -> tuple[Array, A
     taps = taps[:, :, half - plan.inner_half : half + plan.inner_half + 1]
     z = convolve(taps, centred)[:, data.labels >= 0]
     return offset, taps / z.std(axis=1)[:, None, None], loss
+
+
+def telling_labels(data: Data, rng: np.random.Generator) -> Data:
+    """Up to `MOST_LABELS` labels, half the loudest and half random.
+
+    The loud ones reach the ends of the curves.
+    """
+    used = data.labels >= 0
+    counts = np.bincount(data.labels[used], minlength=data.n_labels)
+    energy = np.bincount(data.labels[used], np.square(data.x[:, used]).sum(axis=0), data.n_labels)
+    power = energy / np.maximum(counts, 1)
+    audible = np.flatnonzero(power > QUIETEST * energy.sum() / used.sum())
+    if len(audible) > MOST_LABELS:
+        loudest = audible[np.argsort(-power[audible], kind="stable")]
+        half = MOST_LABELS // 2
+        audible = np.concatenate([loudest[:half], rng.permutation(loudest[half:])[:half]])
+    number = np.full(data.n_labels, -1)
+    number[np.sort(audible)] = np.arange(len(audible))
+    labels = np.where(used, number[data.labels], -1)
+    return data.take(np.flatnonzero(labels >= 0), labels)
+
+
+def thinned(data: Data, plan: Plan) -> Data:
+    """Every so many-th of the samples to be fitted on, `MOST_SAMPLES` or a few more.
+
+    All of them if there are filters, which need them in order.
+    """
+    if not plan.is_instantaneous:
+        return data
+    keep = np.flatnonzero(data.labels >= 0)
+    return data.take(keep[:: max(1, len(keep) // MOST_SAMPLES)], data.labels)
+
+
+def middle(data: Data) -> Data:
+    """The middle of the record, whole unless it is long."""
+    spare = max(0, len(data.labels) - LONGEST_EXCERPT)
+    part = slice(spare // 2, len(data.labels) - (spare - spare // 2))
+    return data.take(part, data.labels)
