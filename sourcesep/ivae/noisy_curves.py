@@ -31,12 +31,12 @@ SMOOTHNESS = 1e-4
 MAX_ITER = 150
 REACH = 4.5
 """Range of a curve, in the loudest label's standard deviations of y."""
-FIRST_NOISE = 0.02
+DENSITY = 3.0
+"""How much denser knots are in the middle, where quiet labels are: asinh of the ratio."""
+FIRST_NOISE = 0.01
 """Standard deviation of the noise that the ascent begins with, as a share of x's."""
 FLATTEST = 1e-5
 """Least slope of f, as a share of its largest: its inverse must exist."""
-STEEP = 0.5
-"""Slope, as a share of the largest, above which noise leaves y as it was."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class NoisyCurves:
             Whether y has a mean of its own under each label.
         """
         y = chain.undistort(x)[0]
-        grid = np.linspace(-1, 1, N_KNOTS)
+        grid = np.sinh(np.linspace(-DENSITY, DENSITY, N_KNOTS)) / np.sinh(DENSITY)
         knots, log_slopes, noise = [], [], []
         for c, samples in enumerate(x):
             used = labels >= 0
@@ -93,11 +93,6 @@ class NoisyCurves:
         curves = Curves(self.curves.knots * peak[:, None], self.curves.log_slopes)
         return NoisyCurves(curves, self.noise * peak**2)
 
-    @property
-    def ends(self) -> tuple[Array, Array]:
-        """Least and largest f(y), each of shape (n_channels, 1)."""
-        return self.curves.knots[:, :1], self.curves.knots[:, -1:]
-
     def within(self, chain: Chain, x: Array) -> Chain:
         """Return a chain with these curves in the place of its own.
 
@@ -108,10 +103,13 @@ class NoisyCurves:
         wanted = chain.undistort(x)[0]
         factor, mean = np.ones(len(x)), np.zeros(len(x))
         for c in range(len(x)):
-            steep = log_slope[c] < self.curves.log_slopes[c].min() - np.log(STEEP)
-            centred = y[c, steep] - y[c, steep].mean()
-            factor[c] = (centred @ wanted[c, steep]) / (centred @ centred)
-            mean[c] = wanted[c, steep].mean() - factor[c] * y[c, steep].mean()
+            # by how little noise is left of it in y
+            weight = np.exp(-2 * log_slope[c])
+            weight /= weight.sum()
+            centre, target = weight @ y[c], weight @ wanted[c]
+            pull = weight * (y[c] - centre)
+            factor[c] = (pull @ wanted[c]) / (pull @ y[c])
+            mean[c] = target - factor[c] * centre
         log_slopes = self.curves.log_slopes + np.log(factor)[:, None]
         # the curve's middle knot stays where it is, whatever the factor
         offset = mean + (factor - 1) * middle

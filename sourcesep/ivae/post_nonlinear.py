@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.chain import Chain, Parameters, in_units, unit_slope
+from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.chain import Chain, Parameters, in_units, ordered, unit_slope
 from sourcesep.ivae.curves import Curves, SlopeFamily
-from sourcesep.ivae.filters import convolve, deconvolve, impulse_response
+from sourcesep.ivae.filters import convolve, deconvolve
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State
@@ -32,19 +32,14 @@ from sourcesep.ivae.undistortion import (
     choose,
     climb,
     middle,
+    plan_for,
     split,
     telling_labels,
     thinned,
     with_outer,
 )
-from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["PostNonlinearModel"]
-
-INNER_REACH = 3
-"""Taps on either side of the unmixing filter, per tap of the mixing."""
-OUTER_REACH = 4
-"""The same for the filter behind the curves."""
 
 
 class PostNonlinearModel(InvertibleModel):
@@ -202,7 +197,8 @@ class PostNonlinearModel(InvertibleModel):
             If other than one source a channel is asked for, or the filters are too long
             for the record.
         """
-        plan = self._plan(x, u)
+        sizes = self.kernel_size, self.post_kernel_size
+        plan = plan_for(x[:, u.used], x.shape[1], self.requested, *sizes)
         # the likelihood's constants are for a peak of 1; curves do not care
         peak = np.abs(x[:, u.used]).max(axis=1)
         data = Data(x / peak[:, None], np.where(u.used, u.labels, -1), not u.is_time)
@@ -213,37 +209,9 @@ class PostNonlinearModel(InvertibleModel):
             self.smoother = None
             self.prior = self.fit_prior(self.encode(x)[0], u)
         else:
-            noisy = noisy.in_units(peak)
-            chain = noisy.within(self.chain, x[:, u.used])
-            chain = unit_slope(chain, np.clip(x[:, u.used], *noisy.ends))
-            self._smooth(Smoother(chain, noisy.noise), x, u)
+            smoother = Smoother.of(noisy.in_units(peak), self.chain, x[:, u.used])
+            self.smoother, self.prior = smoother.adapted(x, u)
         return self
-
-    def _plan(self, x: Array, u: Auxiliary) -> Plan:
-        """Check x and the settings against each other."""
-        d, rank = len(x), numerical_rank(x[:, u.used])
-        if rank < d:
-            raise InputError(
-                f"rank={rank} of {d} channels: mixing=post-nonlinear needs channels that are "
-                "neither constant nor linear in each other; leave some out, or use mixing=linear"
-            )
-        if self.requested not in (None, d):
-            raise SettingsError(
-                f"n_components={self.requested}: mixing=post-nonlinear finds as many sources "
-                f"as channels, {d}; leave it out, or use another mixing"
-            )
-        inner = 0 if self.kernel_size == 1 else INNER_REACH * self.kernel_size
-        outer = 0 if self.post_kernel_size == 1 else OUTER_REACH * self.post_kernel_size
-        needed = 16 * max(inner, outer)
-        if x.shape[1] < needed:
-            raise SettingsError(
-                f"kernel_size={self.kernel_size}, post_kernel_size={self.post_kernel_size}: "
-                f"filters that long need {needed} samples and there are {x.shape[1]}; "
-                "ask for fewer taps"
-            )
-        if inner or outer:
-            return Plan(inner, outer, 40, 1e-4, 80, 300)
-        return Plan(0, 0, 24, 1e-2, 60, 0)
 
     def _choose(
         self, data: Data, plan: Plan, rng: np.random.Generator
@@ -265,9 +233,8 @@ class PostNonlinearModel(InvertibleModel):
             noisy, evidence = find_noise(data, held, parameters.chain(family), self.noise)
             self.scores |= evidence
         if name != "none" or not plan.is_instantaneous:
-            parameters = climb(
-                thinned(data, plan), family, parameters, plan, plan.max_iter // 2, rng
-            )
+            data = thinned(data, plan)
+            parameters = climb(data, family, parameters, plan, plan.max_iter // 2, rng)
         return name, family, parameters, noisy
 
     def _normalise(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> None:
@@ -287,23 +254,7 @@ class PostNonlinearModel(InvertibleModel):
             inner = linear.unmixing[:, :, None]
             self.chain = replace(chain, offset=-linear.mean, inner=inner)
             return
-        z = chain.forward(x)[0][:, u.used]
-        inner = chain.inner / z.std(axis=1)[:, None, None]
-        mixing = impulse_response(inner)
-        order = np.argsort(-np.square(mixing).sum(axis=(0, 2)), kind="stable")
-        by_source = mixing.transpose(1, 0, 2).reshape(len(x), -1)
-        peak = by_source[np.arange(len(x)), np.abs(by_source).argmax(axis=1)]
-        inner = inner * np.where(peak < 0, -1.0, 1.0)[:, None, None]
-        self.chain = replace(chain, inner=inner[order])
-
-    def _smooth(self, smoother: Smoother, x: Array, u: Auxiliary) -> None:
-        """Take noise into account; sources get unit variance again."""
-        prior = smoother.fit_prior(x, u.labels, u.n_labels, with_mean=not u.is_time)
-        z = smoother.infer(x, prior, u.labels)[1].z[:, u.used]
-        size = z.std(axis=1)
-        inner = smoother.chain.inner / size[:, None, None]
-        self.smoother = replace(smoother, chain=replace(smoother.chain, inner=inner))
-        self.prior = replace(prior, mean=prior.mean / size, scale=prior.scale / size)
+        self.chain = ordered(chain, chain.forward(x)[0][:, u.used])
 
     def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
         """Return a model with these curves and filters, and another matrix behind them."""
@@ -315,10 +266,8 @@ class PostNonlinearModel(InvertibleModel):
         if self.smoother is None:
             other.prior = self.fit_prior(other.encode(x)[0], u)
             return other
-        noisy = self.smoother.chain
-        offset = noisy.offset - self.smoother.start(x)[:, u.used].mean(axis=1)
-        noisy = replace(noisy, offset=offset, inner=np.tensordot(turn, noisy.inner, 1))
-        other._smooth(replace(self.smoother, chain=noisy), x, u)
+        smoother = self.smoother.turned(turn, x[:, u.used])
+        other.smoother, other.prior = smoother.adapted(x, u)
         return other
 
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
@@ -326,7 +275,7 @@ class PostNonlinearModel(InvertibleModel):
         if self.smoother is None:
             return super().refit_prior(x, u)
         other = copy.copy(self)
-        other.prior = self.smoother.fit_prior(x, u.labels, u.n_labels, with_mean=not u.is_time)
+        other.prior = self.smoother.prior_for(x, u)
         return other
 
     @property
@@ -352,10 +301,7 @@ class PostNonlinearModel(InvertibleModel):
         if self.smoother is None:
             return super().posterior(x, u)
         if u is None:
-            y, log_slope = self.chain.undistort(x)
-            heard = self.smoother.noise[:, None] * np.exp(2 * log_slope)
-            variance = convolve(self.chain.inner**2, heard)
-            return Posterior(convolve(self.chain.inner, y), np.sqrt(np.maximum(variance, 0)))
+            return self.smoother.without_prior(x, self.chain)
         return self.smoother.posterior(x, self.prior, u.labels)
 
     def elbo(self, x: Array, u: Auxiliary) -> ELBO:

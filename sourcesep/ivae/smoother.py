@@ -1,33 +1,21 @@
-"""The posterior of sources behind filters, curves and noise: x = f(H * z) + noise.
+"""Sources behind filters, curves and noise: their posterior and prior, and whether there is noise.
 
-All is done in y = H * z, the mixture before the curves, of which z = W * y is a filter:
-
-    -log p(y, x|u) = sum_t,c (x - f(y))^2 / 2 noise_c + sum_t,j (z - mean_uj)^2 / 2 variance_uj
-
-up to constants. Where a curve is steep its sample of x all but fixes y, where it is flat
-the prior has to. So the curvature is a diagonal as rough as the data plus the prior's
-filters, and conjugate gradients divided by its diagonal need about ten steps, where in z
-they need hundreds.
-
-What is exact: f, H and the gradient. What is approximated: the posterior is taken as the
-Gaussian around its mode whose curvature is Gauss and Newton's, that is, with f straight
-within the posterior's width (Laplace). At the rails, where a sample says no more than
-"beyond here", the true posterior is lopsided and its mean lies further out.
+`laplace` has the posterior of one record; `noisy_curves` how curves and noise are found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh_tridiagonal
 
-from sourcesep.ivae.chain import Chain
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.chain import Chain, unit_slope
 from sourcesep.ivae.curves import Curves
-from sourcesep.ivae.filters import adjoint, convolve, log_det_rate
+from sourcesep.ivae.filters import convolve
+from sourcesep.ivae.laplace import Mode, Record, random_signs
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import LabelPrior
@@ -35,203 +23,20 @@ from sourcesep.ivae.undistortion import Data
 
 __all__ = ["Smoother", "find_noise"]
 
-MOST_STEPS, SMALLEST_GAIN = 30, 1e-5
-"""Gauss-Newton steps, and the gain, in nats a sample, below which no more are made."""
-MOST_HALVINGS = 6
-MOST_DIRECTIONS, PRECISION = 60, 0.1
-"""Conjugate gradients of a Gauss-Newton step, and the share of its residual that may stay."""
-FINE = 1e-2
-"""The same share where posterior variances are wanted."""
-N_LANCZOS = 40
-SPACING = 8
-"""Samples between those whose posterior variances are probed together."""
 N_ROUNDS = 5
 """Rounds of expectation and maximisation for the prior."""
 FLAT = np.log(20)
 """Log-slope, over its least, beyond which a curve's inverse is no place to begin."""
 PSEUDO_COUNT = 1.0
 """Samples' worth of the source's overall variance that every label starts with."""
+VARIANCE_FLOOR = 1e-8
+"""Least variance of a label, as a share of the source's own."""
 LEAST_NOISE = 2e-3
 """Less, as a share of a channel's standard deviation, counts as none."""
 MARGIN = 0.01
 """Least gain in held-out log-density by which noise is taken into account, nats a sample."""
-VARIANCE_FLOOR = 1e-8
-"""Least variance of a label, as a share of the source's own."""
 
 Labels = NDArray[np.int64]
-
-
-class Mode(NamedTuple):
-    """The likeliest y of a record.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_channels, n_times)
-        The mixture before the curves.
-    z : ndarray of shape (n_components, n_times)
-        Its sources.
-    error : ndarray of shape (n_channels, n_times)
-        (x - f(y)) / standard deviation of the noise.
-    weight : ndarray of shape (n_channels, n_times)
-        Slope of f over the standard deviation of the noise.
-    loss : float
-        Negative log-density of x and y, nats, but for what does not depend on y.
-    """
-
-    y: Array
-    z: Array
-    error: Array
-    weight: Array
-    loss: float
-
-
-@dataclass(frozen=True)
-class Record:
-    """Observations, and the prior of the sources at every sample.
-
-    Parameters
-    ----------
-    chain : Chain
-        Without outer filter: z = inner * y, y = curves(x) + offset.
-    noise : ndarray of shape (n_channels,)
-        Variances.
-    x : ndarray of shape (n_channels, n_times)
-        Observations.
-    mean, precision : ndarray of shape (n_components, n_times)
-        Of z before x is seen.
-    """
-
-    chain: Chain
-    noise: Array
-    x: Array
-    mean: Array
-    precision: Array
-
-    def at(self, y: Array) -> Mode:
-        """Value, and what its derivatives are made of."""
-        deviation = np.sqrt(self.noise)[:, None]
-        v = self.chain.curves.inverse(y - self.chain.offset[:, None])
-        slope = np.exp(-self.chain.curves.forward(v)[1])
-        z = convolve(self.chain.inner, y)
-        error = (self.x - v) / deviation
-        loss = 0.5 * (np.sum(error**2) + np.sum((z - self.mean) ** 2 * self.precision))
-        return Mode(y, z, error, slope / deviation, float(loss))
-
-    def gradient(self, at: Mode) -> Array:
-        """Derivative of the loss by y."""
-        prior = convolve(adjoint(self.chain.inner), (at.z - self.mean) * self.precision)
-        return prior - at.weight * at.error
-
-    def curvature(self, weight: Array, p: Array) -> Array:
-        """Gauss and Newton's second derivative of the loss, times p."""
-        inner = self.chain.inner
-        return weight**2 * p + convolve(adjoint(inner), self.precision * convolve(inner, p))
-
-    def diagonal(self, weight: Array) -> Array:
-        """The diagonal of `curvature`."""
-        prior = convolve(adjoint(self.chain.inner) ** 2, self.precision)
-        # a filter by Fourier transforms may leave less than nothing where labels are silent
-        return weight**2 + np.maximum(prior, 1e-12 * prior.max())
-
-    def solve(self, weight: Array, b: Array, precision: float) -> Array:
-        """Divide by the curvature, by conjugate gradients."""
-        diagonal = self.diagonal(weight)
-        found, left = np.zeros_like(b), b.copy()
-        scaled = left / diagonal
-        direction, size = scaled, float(np.vdot(left, scaled))
-        enough = precision**2 * size
-        for _ in range(MOST_DIRECTIONS):
-            if size <= enough:
-                break
-            image = self.curvature(weight, direction)
-            step = size / float(np.vdot(direction, image))
-            found += step * direction
-            left -= step * image
-            scaled = left / diagonal
-            before, size = size, float(np.vdot(left, scaled))
-            direction = scaled + size / before * direction
-        return found
-
-    def mode(self, y: Array) -> Mode:
-        """Climb from y to the likeliest one."""
-        at = self.at(y)
-        for _ in range(MOST_STEPS):
-            step = self.solve(at.weight, -self.gradient(at), PRECISION)
-            tries = (self.at(at.y + step / 2**k) for k in range(MOST_HALVINGS))
-            better = next((new for new in tries if new.loss < at.loss), None)
-            if better is None:
-                break
-            gain, at = at.loss - better.loss, better
-            if gain < SMALLEST_GAIN * self.x.shape[1]:
-                break
-        return at
-
-    def probe(self, at: Mode, v: Array) -> Array:
-        """Multiply v by the posterior covariance of z."""
-        inner = self.chain.inner
-        return convolve(inner, self.solve(at.weight, convolve(adjoint(inner), v), FINE))
-
-    def variances(self, at: Mode) -> Array:
-        """Posterior variances of z: the covariance's diagonal, from samples far apart at once."""
-        signs = _signs(self.mean.shape, np.random.default_rng(0))
-        result = np.empty_like(signs)
-        for j in range(len(signs)):
-            for k in range(SPACING):
-                v = np.zeros_like(signs)
-                v[j, k::SPACING] = signs[j, k::SPACING]
-                result[j, k::SPACING] = (v * self.probe(at, v))[j, k::SPACING]
-        # what other samples of a probe have left in it must not make it impossible
-        return np.clip(result, 1e-12 / self.precision, 1 / self.precision)
-
-    def log_volume(self, at: Mode, where: NDArray[np.bool_] | slice = slice(None)) -> Array:
-        """log |det| of the posterior's precision of z over the prior's, shared out to samples.
-
-        Their sum is exact but for an estimate of how far the curvature is from its
-        diagonal, by Lanczos's quadrature from one probe (Ubaru, Chen & Saad 2017).
-
-        Parameters
-        ----------
-        at : Mode
-            Where.
-        where : ndarray of bool or slice
-            Samples that are asked about.
-
-        Returns
-        -------
-        ndarray of shape (n_asked,)
-        """
-        diagonal = self.diagonal(at.weight)
-        rate = log_det_rate(self.chain.inner, self.x.shape[1])
-        share = np.log(diagonal).sum(axis=0) - np.log(self.precision).sum(axis=0) - 2 * rate
-        share = share[where]
-        v = np.zeros_like(diagonal)
-        v[:, where] = _signs(v[:, where].shape, np.random.default_rng(0))
-        root = np.sqrt(diagonal)
-        rest = _quadrature(lambda p: self.curvature(at.weight, p / root) / root, v)
-        return share + rest / max(1, len(share))
-
-
-def _signs(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    signs: Array = np.where(rng.random(shape) < 0.5, -1.0, 1.0)
-    return signs
-
-
-def _quadrature(apply: Callable[[Array], Array], v: Array) -> float:
-    """v' log(A) v of a symmetric positive A, by Lanczos's iteration."""
-    diagonal, beside = [], []
-    size = float(np.linalg.norm(v))
-    before, now, coupling = np.zeros_like(v), v / size, 0.0
-    for _ in range(min(N_LANCZOS, v.size)):
-        image = apply(now) - coupling * before
-        diagonal.append(float(np.vdot(now, image)))
-        image -= diagonal[-1] * now
-        coupling = float(np.linalg.norm(image))
-        beside.append(coupling)
-        if coupling < 1e-10 * diagonal[0]:
-            break
-        before, now = now, image / coupling
-    values, vectors = eigh_tridiagonal(diagonal, beside[:-1])
-    return size**2 * float(vectors[0] ** 2 @ np.log(np.maximum(values, 1e-300)))
 
 
 @dataclass(frozen=True)
@@ -248,6 +53,12 @@ class Smoother:
 
     chain: Chain
     noise: Array
+
+    @classmethod
+    def of(cls, noisy: NoisyCurves, chain: Chain, x: Array) -> Self:
+        """Put curves and noise in the place of a chain's curves; x are samples in use."""
+        inside = np.clip(x, noisy.curves.knots[:, :1], noisy.curves.knots[:, -1:])
+        return cls(unit_slope(noisy.within(chain, x), inside), noisy.noise)
 
     def tensors(self) -> dict[str, Array]:
         """Everything needed to rebuild it."""
@@ -291,6 +102,12 @@ class Smoother:
         record = self.record(x, prior, labels)
         return record, record.mode(self.start(x))
 
+    def without_prior(self, x: Array, chain: Chain) -> Posterior:
+        """What a chain makes of x, and how far this noise carries it, to first order."""
+        y, log_slope = chain.undistort(x)
+        variance = convolve(chain.inner**2, self.noise[:, None] * np.exp(2 * log_slope))
+        return Posterior(convolve(chain.inner, y), np.sqrt(np.maximum(variance, 0)))
+
     def posterior(self, x: Array, prior: LabelPrior, labels: Labels) -> Posterior:
         """Mode, and standard deviations of the Gaussian around it."""
         record, mode = self.infer(x, prior, labels)
@@ -305,7 +122,7 @@ class Smoother:
         spread = (mode.z - record.mean) ** 2 * record.precision
         loss = (mode.error**2).sum(axis=0) + spread.sum(axis=0)
         loss += np.log(2 * np.pi * self.noise).sum()
-        return -0.5 * (loss[where] + log_volume)
+        return np.asarray(-0.5 * (loss[where] + log_volume), np.float64)
 
     def elbo(self, x: Array, prior: LabelPrior, labels: Labels) -> ELBO:
         """Both terms under the Gaussian around the mode, f straight within its width.
@@ -321,6 +138,26 @@ class Smoother:
         kl = 0.5 * ((kept + spread - 1).sum(axis=0) + by_own + max(gap, 0.0))
         error = (mode.error**2).sum(axis=0) + (1 - kept).sum(axis=0)
         return ELBO(-0.5 * (error + np.log(2 * np.pi * self.noise).sum()), kl)
+
+    def prior_for(self, x: Array, u: Auxiliary) -> LabelPrior:
+        """Fit p(z|u) to observations, as in `fit_prior`."""
+        labels = np.where(u.used, u.labels, -1)
+        return self.fit_prior(x, labels, u.n_labels, with_mean=not u.is_time)
+
+    def adapted(self, x: Array, u: Auxiliary) -> tuple[Self, LabelPrior]:
+        """Return the same for sources of unit variance in these data, and their prior."""
+        prior = self.prior_for(x, u)
+        z = self.infer(x, prior, np.where(u.used, u.labels, -1))[1].z
+        size = z[:, u.used].std(axis=1)
+        chain = replace(self.chain, inner=self.chain.inner / size[:, None, None])
+        prior = LabelPrior(prior.mean / size, prior.scale / size, prior.shape)
+        return replace(self, chain=chain), prior
+
+    def turned(self, matrix: Array, x: Array) -> Self:
+        """Return the same with a matrix behind the filters, and y of mean 0 in these data."""
+        offset = self.chain.offset - self.start(x).mean(axis=1)
+        inner = np.tensordot(matrix, self.chain.inner, 1)
+        return replace(self, chain=replace(self.chain, offset=offset, inner=inner))
 
     def fit_prior(
         self,
@@ -357,7 +194,7 @@ class Smoother:
             record = self.record(x, prior, labels)
             mode = record.mode(y)
             # its diagonal alone has no chance in it, and a label averages the rest away
-            v = _signs(z.shape, rng)
+            v = random_signs(z.shape, rng)
             variances = v * record.probe(mode, v)
             prior = _maximised(mode.z, variances, labels, known, n_labels, with_mean)
             y = mode.y
@@ -393,7 +230,8 @@ def find_noise(
     """Fit curves with noise, and say whether held-out samples are likelier so.
 
     Both log-densities are of the same samples under Gaussian sources whose variances are
-    fitted to the others: the chain's exact one, and the smoother's by Laplace.
+    fitted to the others: the smoother's, and the exact one of the chain, or of the chain with
+    the smoother's curves if that is likelier: it is noise that has to win, not a better curve.
 
     Parameters
     ----------
@@ -420,12 +258,15 @@ def find_noise(
         return noisy, {}
     if (noisy.noise < (LEAST_NOISE * x[:, labels >= 0].std(axis=1)) ** 2).any():
         return None, {}
-    smoother = Smoother(noisy.within(chain, x[:, labels >= 0]), noisy.noise)
+    smoother = Smoother.of(noisy, chain, x[:, labels >= 0])
     prior = smoother.fit_prior(x, labels, n_labels, with_mean=data.with_mean, counting=~held)
     with_noise = smoother.evidence(x, prior, labels, held)
-    z, log_volume = chain.forward(x)
-    prior = LabelPrior.fit(z, seen, n_labels, with_mean=data.with_mean, shapes=(2.0,))
-    without = (prior.log_prob(z, labels).sum(axis=0) + log_volume)[held]
+    without = np.full(with_noise.shape, -np.inf)
+    for clean in (chain, smoother.chain):
+        z, log_volume = clean.forward(x)
+        prior = LabelPrior.fit(z, seen, n_labels, with_mean=data.with_mean, shapes=(2.0,))
+        density = (prior.log_prob(z, labels).sum(axis=0) + log_volume)[held]
+        without = max(without, density, key=np.mean)
     gain = with_noise - without
     counts = np.bincount(labels[held], minlength=n_labels)
     by_label = np.bincount(labels[held], gain, n_labels)[counts > 0] / counts[counts > 0]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.ascent import maximise
 from sourcesep.ivae.chain import VARIANCE_FLOOR, Chain, Objective, Parameters
 from sourcesep.ivae.curves import SlopeFamily, rail_knots, splines
@@ -22,6 +23,7 @@ from sourcesep.ivae.filters import convolve, frequency_demixing, identity_taps
 from sourcesep.ivae.heldout import block_folds
 from sourcesep.ivae.jointdiag import joint_diagonalise, label_covariances
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = [
     "CURVES",
@@ -31,6 +33,7 @@ __all__ = [
     "choose",
     "climb",
     "middle",
+    "plan_for",
     "split",
     "telling_labels",
     "thinned",
@@ -59,6 +62,10 @@ SCORE_FLOOR = 1e-4
 SCORE_SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0)
 """Exponents of the generalised Gaussians that the choice allows each source. Under a
 Gaussian alone, a curve that merely makes heavy-tailed sources Gaussian would win."""
+INNER_TAPS = 3
+"""Taps on either side of the unmixing filter, per tap of the mixing."""
+OUTER_TAPS = 4
+"""The same for the filter behind the curves."""
 N_FOLDS = 5
 JITTER = 1e-9
 """Added to covariances of unit trace: a source may be silent in a label."""
@@ -125,6 +132,35 @@ class Plan:
     def is_instantaneous(self) -> bool:
         """Whether there is no filter, so that the order of the samples does not matter."""
         return self.inner_half == self.outer_half == 0
+
+
+def plan_for(
+    x: Array, n_times: int, n_components: int | None, kernel_size: int, post_kernel_size: int
+) -> Plan:
+    """Check used samples and the settings against each other, and plan a fit."""
+    d, rank = len(x), numerical_rank(x)
+    if rank < d:
+        raise InputError(
+            f"rank={rank} of {d} channels: mixing=post-nonlinear needs channels that are "
+            "neither constant nor linear in each other; leave some out, or use mixing=linear"
+        )
+    if n_components not in (None, d):
+        raise SettingsError(
+            f"n_components={n_components}: mixing=post-nonlinear finds as many sources "
+            f"as channels, {d}; leave it out, or use another mixing"
+        )
+    inner = 0 if kernel_size == 1 else INNER_TAPS * kernel_size
+    outer = 0 if post_kernel_size == 1 else OUTER_TAPS * post_kernel_size
+    needed = 16 * max(inner, outer)
+    if n_times < needed:
+        raise SettingsError(
+            f"kernel_size={kernel_size}, post_kernel_size={post_kernel_size}: "
+            f"filters that long need {needed} samples and there are {n_times}; "
+            "ask for fewer taps"
+        )
+    if inner or outer:
+        return Plan(inner, outer, 40, 1e-4, 80, 300)
+    return Plan(0, 0, 24, 1e-2, 60, 0)
 
 
 @dataclass(frozen=True)
