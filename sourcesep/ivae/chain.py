@@ -14,13 +14,22 @@ from sourcesep.ivae.filters import (
     convolve,
     convolve_gradient,
     deconvolve,
+    impulse_response,
     inverse_reach,
     log_det_rate,
     log_det_rate_gradient,
 )
 from sourcesep.ivae.model import Array
 
-__all__ = ["VARIANCE_FLOOR", "Chain", "Objective", "Parameters", "in_units", "unit_slope"]
+__all__ = [
+    "VARIANCE_FLOOR",
+    "Chain",
+    "Objective",
+    "Parameters",
+    "in_units",
+    "ordered",
+    "unit_slope",
+]
 
 VARIANCE_FLOOR = 1e-5
 """Added to each label's variance, as a share of the source's, while fitting."""
@@ -98,6 +107,20 @@ def unit_slope(chain: Chain, v: Array) -> Chain:
         offset=(chain.offset + middle) / factor - middle,
         inner=chain.inner * factor[None, :, None],
     )
+
+
+def ordered(chain: Chain, z: Array) -> Chain:
+    """Return the chain with its sources of unit variance, by power, largest loading positive.
+
+    z are the sources whose variance counts.
+    """
+    inner = chain.inner / z.std(axis=1)[:, None, None]
+    mixing = impulse_response(inner)
+    order = np.argsort(-np.square(mixing).sum(axis=(0, 2)), kind="stable")
+    by_source = mixing.transpose(1, 0, 2).reshape(len(z), -1)
+    peak = by_source[np.arange(len(z)), np.abs(by_source).argmax(axis=1)]
+    inner = inner * np.where(peak < 0, -1.0, 1.0)[:, None, None]
+    return replace(chain, inner=inner[order])
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.chain import Chain, Parameters, in_units, unit_slope
+from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.chain import Chain, Parameters, in_units, ordered, unit_slope
 from sourcesep.ivae.curves import Curves, SlopeFamily
-from sourcesep.ivae.filters import convolve, deconvolve, impulse_response
+from sourcesep.ivae.filters import convolve, deconvolve
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State
+from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import SHAPES, LabelPrior
+from sourcesep.ivae.smoother import Smoother, find_noise
 from sourcesep.ivae.starts import STARTS, turned
 from sourcesep.ivae.undistortion import (
     CURVES,
@@ -29,29 +31,19 @@ from sourcesep.ivae.undistortion import (
     candidates,
     choose,
     climb,
+    middle,
+    plan_for,
     split,
+    telling_labels,
+    thinned,
     with_outer,
 )
-from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["PostNonlinearModel"]
 
-INNER_REACH = 3
-"""Taps on either side of the unmixing filter, per tap of the mixing."""
-OUTER_REACH = 4
-"""The same for the filter behind the curves."""
-MOST_LABELS = 200
-"""An instantaneous curve is fitted on this many labels: the loudest and random ones."""
-MOST_SAMPLES = 32_000
-"""And on about this many samples of them; the choice sees all."""
-LONGEST_EXCERPT = 200_000
-"""Longer recordings are fitted on their middle."""
-QUIETEST = 1e-4
-"""Labels of less than this share of the mean power say nothing about a curve."""
-
 
 class PostNonlinearModel(InvertibleModel):
-    """x = outer^-1 * g(A * (z + sigma e)): filters, a curve per channel, filters.
+    """x = outer^-1 * g(A * (z + sigma e)) + noise: filters, a curve per channel, filters.
 
     Identifiable up to the order, sign and scale of the sources with ``kernel_size=1``
     (Taleb & Jutten 1999, with nonstationarity in place of non-Gaussianity), and up to
@@ -60,6 +52,13 @@ class PostNonlinearModel(InvertibleModel):
     With one tap a linear fit is the first candidate and stays the answer, exactly, unless
     curves win on held-out samples by a margin. So it is with more taps and a linear
     filter.
+
+    Noise in x is looked for where there are filters and then curves, and nothing behind
+    them: with one tap no other sample helps to denoise one, without curves noise is not
+    told from sources as many as channels, and behind a second filter it would have to be
+    white after the inverse of that. Where it is found, `posterior` given u is the
+    smoother's (`Smoother`), with Gaussian sources; without u, and wherever none is found,
+    it is the inverse of the map. The density is then Laplace's approximation.
 
     Parameters
     ----------
@@ -71,11 +70,16 @@ class PostNonlinearModel(InvertibleModel):
         Which of ``"none"``, ``"logistic"`` and ``"smooth"`` are tried.
     shapes : tuple of float
         Exponents the prior may take (`LabelPrior`).
+    noise : bool, optional
+        Whether there is noise in x, where it can be looked for; as held-out evidence says
+        by default.
 
     Attributes
     ----------
     chain : Chain
         The encoder: x to sources of unit variance over the samples of the fit.
+    smoother : Smoother or None
+        The decoder and the noise in its output, if there is any.
     prior : LabelPrior
         p(z|u) on the finest scale of u.
     curve : str
@@ -91,6 +95,7 @@ class PostNonlinearModel(InvertibleModel):
     mends: ClassVar[tuple[str, ...]] = ("power",)
 
     chain: Chain
+    smoother: Smoother | None = None
     curve: str
     scores: dict[str, float]
 
@@ -102,6 +107,7 @@ class PostNonlinearModel(InvertibleModel):
         post_kernel_size: int = 1,
         curves: tuple[str, ...] = CURVES,
         shapes: tuple[float, ...] = SHAPES,
+        noise: bool | None = None,
     ) -> None:
         for name, size in (("kernel_size", kernel_size), ("post_kernel_size", post_kernel_size)):
             if size < 1:
@@ -113,6 +119,7 @@ class PostNonlinearModel(InvertibleModel):
         self.post_kernel_size = post_kernel_size
         self.curves = tuple(c for c in CURVES if c in curves)
         self.shapes = tuple(shapes)
+        self.noise = noise
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
@@ -129,7 +136,25 @@ class PostNonlinearModel(InvertibleModel):
         """Which curve was kept, in plain words."""
         curve = "no curve" if self.curve == "none" else f"a {self.curve} curve a channel"
         taps = max(self.kernel_size, self.post_kernel_size)
-        return curve + (" and filters" if taps > 1 else "")
+        parts = [curve, *(["filters"] if taps > 1 else []), *(["noise"] if self.smoother else [])]
+        return " and ".join(parts)
+
+    @property
+    def is_invertible(self) -> bool:  # type: ignore[override]
+        """Whether x tells the sources exactly: not if there is noise in it."""
+        return self.smoother is None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether `log_density` is not exact: a shape is not Gaussian, or there is noise."""
+        return self.smoother is not None or super().is_bound
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """The noise's standard deviation in each channel, if there is any."""
+        if self.smoother is None:
+            return {}
+        return {"noise": np.sqrt(self.smoother.noise).round(9).tolist()}
 
     @property
     def n_components(self) -> int:
@@ -149,6 +174,7 @@ class PostNonlinearModel(InvertibleModel):
             post_kernel_size=self.post_kernel_size,
             curves=(self.curve,),
             shapes=self.shapes,
+            noise=self.smoother is not None,
         )
 
     def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
@@ -171,61 +197,45 @@ class PostNonlinearModel(InvertibleModel):
             If other than one source a channel is asked for, or the filters are too long
             for the record.
         """
-        plan = self._plan(x, u)
+        sizes = self.kernel_size, self.post_kernel_size
+        plan = plan_for(x[:, u.used], x.shape[1], self.requested, *sizes)
         # the likelihood's constants are for a peak of 1; curves do not care
         peak = np.abs(x[:, u.used]).max(axis=1)
         data = Data(x / peak[:, None], np.where(u.used, u.labels, -1), not u.is_time)
-        self.curve, family, parameters, self.scores = self._choose(_middle(data), plan, rng)
+        self.curve, family, parameters, noisy = self._choose(middle(data), plan, rng)
         self.chain = in_units(parameters.chain(family), peak)
         self._normalise(x, u, rng)
-        self.prior = self.fit_prior(self.encode(x)[0], u)
+        if noisy is None:
+            self.smoother = None
+            self.prior = self.fit_prior(self.encode(x)[0], u)
+        else:
+            smoother = Smoother.of(noisy.in_units(peak), self.chain, x[:, u.used])
+            self.smoother, self.prior = smoother.adapted(x, u)
         return self
-
-    def _plan(self, x: Array, u: Auxiliary) -> Plan:
-        """Check x and the settings against each other."""
-        d, rank = len(x), numerical_rank(x[:, u.used])
-        if rank < d:
-            raise InputError(
-                f"rank={rank} of {d} channels: mixing=post-nonlinear needs channels that are "
-                "neither constant nor linear in each other; leave some out, or use mixing=linear"
-            )
-        if self.requested not in (None, d):
-            raise SettingsError(
-                f"n_components={self.requested}: mixing=post-nonlinear finds as many sources "
-                f"as channels, {d}; leave it out, or use another mixing"
-            )
-        inner = 0 if self.kernel_size == 1 else INNER_REACH * self.kernel_size
-        outer = 0 if self.post_kernel_size == 1 else OUTER_REACH * self.post_kernel_size
-        needed = 16 * max(inner, outer)
-        if x.shape[1] < needed:
-            raise SettingsError(
-                f"kernel_size={self.kernel_size}, post_kernel_size={self.post_kernel_size}: "
-                f"filters that long need {needed} samples and there are {x.shape[1]}; "
-                "ask for fewer taps"
-            )
-        if inner or outer:
-            return Plan(inner, outer, 40, 1e-4, 80, 300)
-        return Plan(0, 0, 24, 1e-2, 60, 0)
 
     def _choose(
         self, data: Data, plan: Plan, rng: np.random.Generator
-    ) -> tuple[str, SlopeFamily, Parameters, dict[str, float]]:
+    ) -> tuple[str, SlopeFamily, Parameters, NoisyCurves | None]:
         """Fit the candidates on a part of the samples, choose on the rest, refit on all."""
-        thin = _thinned if plan.is_instantaneous else _whole
         if plan.is_instantaneous:
-            data = _telling_labels(data, rng)
+            data = telling_labels(data, rng)
         held = split(data)
-        train = thin(data.without(held))
+        train = thinned(data.without(held), plan)
         fits = candidates(train, plan, self.curves, rng)
-        name, scores = choose(
+        name, self.scores = choose(
             data, held, {k: parameters.chain(family) for k, (family, parameters) in fits.items()}
         )
         family, parameters = fits[name]
+        noisy = None
         if name != "none" and plan.outer_half:
             family, parameters = with_outer(train, plan, family, parameters, rng)
+        elif name != "none" and plan.inner_half and self.noise is not False:
+            noisy, evidence = find_noise(data, held, parameters.chain(family), self.noise)
+            self.scores |= evidence
         if name != "none" or not plan.is_instantaneous:
-            parameters = climb(thin(data), family, parameters, plan, plan.max_iter // 2, rng)
-        return name, family, parameters, scores
+            data = thinned(data, plan)
+            parameters = climb(data, family, parameters, plan, plan.max_iter // 2, rng)
+        return name, family, parameters, noisy
 
     def _normalise(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> None:
         """Fix what the likelihood leaves open.
@@ -244,23 +254,27 @@ class PostNonlinearModel(InvertibleModel):
             inner = linear.unmixing[:, :, None]
             self.chain = replace(chain, offset=-linear.mean, inner=inner)
             return
-        z = chain.forward(x)[0][:, u.used]
-        inner = chain.inner / z.std(axis=1)[:, None, None]
-        mixing = impulse_response(inner)
-        order = np.argsort(-np.square(mixing).sum(axis=(0, 2)), kind="stable")
-        by_source = mixing.transpose(1, 0, 2).reshape(len(x), -1)
-        peak = by_source[np.arange(len(x)), np.abs(by_source).argmax(axis=1)]
-        inner = inner * np.where(peak < 0, -1.0, 1.0)[:, None, None]
-        self.chain = replace(chain, inner=inner[order])
+        self.chain = ordered(chain, chain.forward(x)[0][:, u.used])
 
     def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
         """Return a model with these curves and filters, and another matrix behind them."""
         other, chain = copy.copy(self), self.chain
         offset = chain.offset - chain.undistort(x)[0][:, u.used].mean(axis=1)
         chain = replace(chain, offset=offset)
-        turn = turned(chain.forward(x)[0], u, rng, "segments")
+        if self.smoother is None:
+            turn = turned(chain.forward(x)[0], u, rng, "segments")
+        else:
+            turn, other.smoother, other.prior = self.smoother.moved(x, u, rng)
         other.chain = replace(chain, inner=np.tensordot(turn, chain.inner, 1))
-        other.prior = self.fit_prior(other.encode(x)[0], u)
+        if self.smoother is None:
+            other.prior = self.fit_prior(other.encode(x)[0], u)
+        return other
+
+    def refit_prior(self, x: Array, u: Auxiliary) -> Self:
+        """Return a model with this map, this noise and the prior that fits x given u best."""
+        other = super().refit_prior(x, u)
+        if self.smoother is not None:
+            other.prior = self.smoother.prior_for(x, u)
         return other
 
     @property
@@ -281,9 +295,31 @@ class PostNonlinearModel(InvertibleModel):
         """Sources, and log |det J| shared out to the samples, shape (n_times,)."""
         return self.chain.forward(x)
 
+    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
+        """q(z|x,u); without u, as for a flat prior."""
+        if self.smoother is None:
+            return super().posterior(x, u)
+        if u is None:
+            return self.smoother.without_prior(x, self.chain)
+        return self.smoother.posterior(x, self.prior, u.labels)
+
+    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
+        """Both terms for every sample; their difference is exact, or Laplace's approximation."""
+        if self.smoother is None:
+            return super().elbo(x, u)
+        return self.smoother.elbo(x, self.prior, u.labels)
+
+    def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draw z from p(z|u) and x from p(x|z)."""
+        if self.smoother is None:
+            return super().sample(u, rng)
+        z = self.prior.sample(u.labels, rng)
+        x = self.decode(z)
+        return z, x + np.sqrt(self.smoother.noise)[:, None] * rng.standard_normal(x.shape)
+
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
-        """Mix and distort sources: the exact inverse of `encode`."""
-        return self.chain.inverse(z)
+        """Mix and distort sources: the exact inverse of `encode` if there is no noise."""
+        return (self.smoother or self).chain.inverse(z)
 
     def mixture(self, x: Array) -> Array:
         """The mixture before the distortion, less its mean: what the images add up to."""
@@ -293,12 +329,26 @@ class PostNonlinearModel(InvertibleModel):
         """One source as the channels would hear it *without* the distortion.
 
         A distorted mixture is no sum of its sources' images. These are in the domain of
-        `mixture`, whose slope is 1 for quiet signals, and add up to it.
+        `mixture`, whose slope is 1 for quiet signals, and add up to it, or to what is left
+        of it without the noise.
         """
-        z = convolve(self.chain.inner, self.mixture(x))
+        return self._image(self._sources(x, u), component, u)
+
+    def images(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Every source as the channels hear it, (n_components, n_channels, n_times)."""
+        z = self._sources(x, u)
+        return np.stack([self._image(z, k, u) for k in range(self.n_components)])
+
+    def _sources(self, x: Array, u: Auxiliary | None) -> Array:
+        if self.smoother is None or u is None:
+            return convolve(self.chain.inner, self.mixture(x))
+        return self.smoother.infer(x, self.prior, u.labels)[1].z
+
+    def _image(self, z: Array, component: int, u: Auxiliary | None) -> Array:
+        chain = self.chain if self.smoother is None or u is None else self.smoother.chain
         alone = np.zeros_like(z)
         alone[component] = z[component]
-        return deconvolve(self.chain.inner, alone)
+        return deconvolve(chain.inner, alone)
 
     def state(self) -> State:
         """Everything needed to rebuild the model."""
@@ -313,6 +363,8 @@ class PostNonlinearModel(InvertibleModel):
         }
         if self.chain.outer is not None:
             tensors["outer"] = self.chain.outer
+        if self.smoother is not None:
+            tensors |= self.smoother.tensors()
         facts = {
             "kernel_size": self.kernel_size,
             "post_kernel_size": self.post_kernel_size,
@@ -320,6 +372,7 @@ class PostNonlinearModel(InvertibleModel):
             "shapes": list(self.shapes),
             "curve": self.curve,
             "scores": self.scores,
+            "noise": self.noise,
         }
         return State(tensors, facts)
 
@@ -333,49 +386,14 @@ class PostNonlinearModel(InvertibleModel):
             post_kernel_size=facts["post_kernel_size"],
             curves=tuple(facts["curves"]),
             shapes=tuple(facts["shapes"]),
+            noise=facts.get("noise"),
         )
         curves = Curves(tensors["curves.knots"], tensors["curves.log_slopes"])
         model.chain = Chain(tensors.get("outer"), curves, tensors["offset"], tensors["inner"])
         model.prior = LabelPrior(
             tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]
         )
+        if "smoother.noise" in tensors:
+            model.smoother = Smoother.from_tensors(state.part("smoother"))
         model.curve, model.scores = facts["curve"], facts["scores"]
         return model
-
-
-def _telling_labels(data: Data, rng: np.random.Generator) -> Data:
-    """Up to `MOST_LABELS` labels, half the loudest and half random.
-
-    The loud ones reach the ends of the curves.
-    """
-    used = data.labels >= 0
-    counts = np.bincount(data.labels[used], minlength=data.n_labels)
-    energy = np.bincount(data.labels[used], np.square(data.x[:, used]).sum(axis=0), data.n_labels)
-    power = energy / np.maximum(counts, 1)
-    audible = np.flatnonzero(power > QUIETEST * energy.sum() / used.sum())
-    if len(audible) > MOST_LABELS:
-        loudest = audible[np.argsort(-power[audible], kind="stable")]
-        half = MOST_LABELS // 2
-        audible = np.concatenate([loudest[:half], rng.permutation(loudest[half:])[:half]])
-    number = np.full(data.n_labels, -1)
-    number[np.sort(audible)] = np.arange(len(audible))
-    labels = np.where(used, number[data.labels], -1)
-    return data.take(np.flatnonzero(labels >= 0), labels)
-
-
-def _thinned(data: Data) -> Data:
-    """Every so many-th of the samples to be fitted on, `MOST_SAMPLES` or a few more."""
-    keep = np.flatnonzero(data.labels >= 0)
-    return data.take(keep[:: max(1, len(keep) // MOST_SAMPLES)], data.labels)
-
-
-def _whole(data: Data) -> Data:
-    """Return all samples: filters need them in order."""
-    return data
-
-
-def _middle(data: Data) -> Data:
-    """The middle of the record, whole unless it is long."""
-    spare = max(0, len(data.labels) - LONGEST_EXCERPT)
-    part = slice(spare // 2, len(data.labels) - (spare - spare // 2))
-    return data.take(part, data.labels)

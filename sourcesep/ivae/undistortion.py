@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.ascent import maximise
 from sourcesep.ivae.chain import VARIANCE_FLOOR, Chain, Objective, Parameters
 from sourcesep.ivae.curves import SlopeFamily, rail_knots, splines
@@ -22,8 +23,22 @@ from sourcesep.ivae.filters import convolve, frequency_demixing, identity_taps
 from sourcesep.ivae.heldout import block_folds
 from sourcesep.ivae.jointdiag import joint_diagonalise, label_covariances
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["CURVES", "Data", "Plan", "candidates", "choose", "climb", "split", "with_outer"]
+__all__ = [
+    "CURVES",
+    "Data",
+    "Plan",
+    "candidates",
+    "choose",
+    "climb",
+    "middle",
+    "plan_for",
+    "split",
+    "telling_labels",
+    "thinned",
+    "with_outer",
+]
 
 CURVES = ("none", "logistic", "smooth")
 """The candidates, from the simplest to the richest."""
@@ -47,9 +62,21 @@ SCORE_FLOOR = 1e-4
 SCORE_SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0)
 """Exponents of the generalised Gaussians that the choice allows each source. Under a
 Gaussian alone, a curve that merely makes heavy-tailed sources Gaussian would win."""
+INNER_TAPS = 3
+"""Taps on either side of the unmixing filter, per tap of the mixing."""
+OUTER_TAPS = 4
+"""The same for the filter behind the curves."""
 N_FOLDS = 5
 JITTER = 1e-9
 """Added to covariances of unit trace: a source may be silent in a label."""
+MOST_LABELS = 200
+"""An instantaneous curve is fitted on this many labels: the loudest and random ones."""
+MOST_SAMPLES = 32_000
+"""And on about this many samples of them; the choice sees all."""
+LONGEST_EXCERPT = 200_000
+"""Longer recordings are fitted on their middle."""
+QUIETEST = 1e-4
+"""Labels of less than this share of the mean power say nothing about a curve."""
 
 Labels = NDArray[np.int64]
 
@@ -105,6 +132,35 @@ class Plan:
     def is_instantaneous(self) -> bool:
         """Whether there is no filter, so that the order of the samples does not matter."""
         return self.inner_half == self.outer_half == 0
+
+
+def plan_for(
+    x: Array, n_times: int, n_components: int | None, kernel_size: int, post_kernel_size: int
+) -> Plan:
+    """Check used samples and the settings against each other, and plan a fit."""
+    d, rank = len(x), numerical_rank(x)
+    if rank < d:
+        raise InputError(
+            f"rank={rank} of {d} channels: mixing=post-nonlinear needs channels that are "
+            "neither constant nor linear in each other; leave some out, or use mixing=linear"
+        )
+    if n_components not in (None, d):
+        raise SettingsError(
+            f"n_components={n_components}: mixing=post-nonlinear finds as many sources "
+            f"as channels, {d}; leave it out, or use another mixing"
+        )
+    inner = 0 if kernel_size == 1 else INNER_TAPS * kernel_size
+    outer = 0 if post_kernel_size == 1 else OUTER_TAPS * post_kernel_size
+    needed = 16 * max(inner, outer)
+    if n_times < needed:
+        raise SettingsError(
+            f"kernel_size={kernel_size}, post_kernel_size={post_kernel_size}: "
+            f"filters that long need {needed} samples and there are {n_times}; "
+            "ask for fewer taps"
+        )
+    if inner or outer:
+        return Plan(inner, outer, 40, 1e-4, 80, 300)
+    return Plan(0, 0, 24, 1e-2, 60, 0)
 
 
 @dataclass(frozen=True)
@@ -282,3 +338,41 @@ def _unmix(y: Array, data: Data, plan: Plan, *, n_sweeps: int) -> tuple[Array, A
     taps = taps[:, :, half - plan.inner_half : half + plan.inner_half + 1]
     z = convolve(taps, centred)[:, data.labels >= 0]
     return offset, taps / z.std(axis=1)[:, None, None], loss
+
+
+def telling_labels(data: Data, rng: np.random.Generator) -> Data:
+    """Up to `MOST_LABELS` labels, half the loudest and half random.
+
+    The loud ones reach the ends of the curves.
+    """
+    used = data.labels >= 0
+    counts = np.bincount(data.labels[used], minlength=data.n_labels)
+    energy = np.bincount(data.labels[used], np.square(data.x[:, used]).sum(axis=0), data.n_labels)
+    power = energy / np.maximum(counts, 1)
+    audible = np.flatnonzero(power > QUIETEST * energy.sum() / used.sum())
+    if len(audible) > MOST_LABELS:
+        loudest = audible[np.argsort(-power[audible], kind="stable")]
+        half = MOST_LABELS // 2
+        audible = np.concatenate([loudest[:half], rng.permutation(loudest[half:])[:half]])
+    number = np.full(data.n_labels, -1)
+    number[np.sort(audible)] = np.arange(len(audible))
+    labels = np.where(used, number[data.labels], -1)
+    return data.take(np.flatnonzero(labels >= 0), labels)
+
+
+def thinned(data: Data, plan: Plan) -> Data:
+    """Every so many-th of the samples to be fitted on, `MOST_SAMPLES` or a few more.
+
+    All of them if there are filters, which need them in order.
+    """
+    if not plan.is_instantaneous:
+        return data
+    keep = np.flatnonzero(data.labels >= 0)
+    return data.take(keep[:: max(1, len(keep) // MOST_SAMPLES)], data.labels)
+
+
+def middle(data: Data) -> Data:
+    """The middle of the record, whole unless it is long."""
+    spare = max(0, len(data.labels) - LONGEST_EXCERPT)
+    part = slice(spare // 2, len(data.labels) - (spare - spare // 2))
+    return data.take(part, data.labels)
