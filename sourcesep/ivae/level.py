@@ -30,6 +30,7 @@ RIDGE = 1e-4
 N_BANDS = 24
 """Bands in which sources may have changed places: a fifth of an octave each, above 1/64 of the
 highest frequency. Below there are too few bins to tell delays apart."""
+N_SETTLE = 3
 N_ROUNDS = 4
 """Times that all bands are looked at: those that are given back make the delays surer."""
 CERTAIN = 5.0
@@ -89,8 +90,12 @@ class Level:
     def _settled(self, rows: Complex, n: int) -> Complex:
         """Rows after n cepstral iterations, and some more if bands had to be given back."""
         rows = self._refined(rows, n)
-        given_back = self.aligned(rows)
-        return rows if given_back is rows else self._refined(given_back, N_POLISH)
+        for _ in range(N_SETTLE):
+            given_back = self.aligned(rows)
+            if given_back is rows:
+                break
+            rows = self._refined(given_back, N_POLISH)
+        return rows
 
     def rows_of(self, signals: Array) -> Complex:
         """Rows that find such sources, (k, n_times)."""
@@ -134,11 +139,37 @@ class Level:
 
     def signals(self, rows: Complex) -> Array:
         """Sources as the channels hear them that hear them loudest, (k, n_times)."""
-        outputs = filtered(self.encoder(rows).astype(np.complex64), self.cells)
+        cells = filtered(self._as_heard(rows).astype(np.complex64), self.cells)
+        return to_signal(cells, self.n_times)
+
+    def _as_heard(self, rows: Complex) -> Complex:
+        """From channels to sources as `signals` scales them, (k, rank, n_bins)."""
         decoder = self.decoder(rows)
-        heard = (power(decoder) * power(outputs).mean(axis=1)).sum(axis=2)
-        loudest = decoder[heard.argmax(axis=0), np.arange(len(rows))].astype(np.complex64)
-        return to_signal(outputs * loudest[:, None], self.n_times)
+        heard = (power(decoder) * self.products.powers(rows).mean(axis=1)).sum(axis=2)
+        loudest = decoder[heard.argmax(axis=0), np.arange(len(rows))]
+        encoder: Complex = self.encoder(rows) * loudest[:, None]
+        return encoder
+
+    def evidence(self, rows: Complex, size: int) -> float:
+        """Log-likelihood of the rows less the number of their parameters (Akaike 1974).
+
+        Sources are judged by windows of `size` samples, whatever those of the rows: so fits
+        with windows of different lengths can be compared.
+
+        Returns
+        -------
+        float
+            Nats a cell, up to a constant of the mixture.
+        """
+        k, n_bins = len(rows), rows.shape[2]
+        encoder = self._as_heard(rows)
+        gram = np.einsum("arf,brf->fab", encoder, encoder.conj())
+        volume = np.log(np.maximum(np.linalg.det(gram).real, SILENCE)).mean()
+        variances = cepstral_variances(power(to_spectrum(self.signals(rows), size)), 0.0)
+        # rows are known up to their scales; n_times real samples are half as many cells
+        n_parameters = 2 * k * (k - 1) * (n_bins - 1)
+        penalty = n_parameters / (self.n_times / 2)
+        return float(volume - np.log(variances).mean(axis=(1, 2)).sum() - penalty)
 
     @property
     def aside(self) -> Cells:
@@ -200,7 +231,8 @@ class Level:
             moved = False
             for band, fit, order in zip(bands, fits, orders, strict=True):
                 better = fit[range(k), order].sum() - np.trace(fit)
-                chance = np.sqrt(len(phases) * np.square(weights[:, band]).sum())
+                others = weights[order != np.arange(k), band]
+                chance = np.sqrt(len(phases) * np.square(others).sum())
                 if better > CERTAIN * chance:
                     rows = rows if moved else rows.copy()
                     rows[:, :, band] = rows[order, :, band]
