@@ -19,6 +19,7 @@ from sourcesep.ivae.level import FLOOR, SILENCE, Level, filtered
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.projection import Complex
 from sourcesep.ivae.spectral import (
+    SHORTEST_WINDOW,
     WINDOW,
     Cells,
     SpectralModel,
@@ -37,6 +38,11 @@ TIE = 0.01
 SCATTERED = 0.05
 """A fit that is so much less compact than the blind one is not kept, whatever a prior says of
 it: a prior that knows too little would swap bands."""
+LENGTHS = (1.25, 0.75)
+"""Longer and shorter windows that are tried in the end, in units of `WINDOW`: .75 / 1 / 1.25 are
+right for RT60 = .15 / .3 / .5 s. With 1.5 single fits fail, and .5 hardly ever is better."""
+JUDGED = 8
+"""They are compared by sounds in windows of this part of `WINDOW`."""
 SAME = 0.998
 """Correlation of signals that count as the same."""
 
@@ -68,9 +74,10 @@ class ConvolutiveModel(SpectralModel):
     The unmixing matrix of every frequency is found by iterative projection. Windows begin
     short, where a source's activity over frames binds its frequencies together, and are
     doubled until they are as long as the room's filters; each time the sources found so far
-    give the variances to begin with. Of several starts the one whose sources arrive by the
-    most compact relative impulse responses is kept: a band that belongs to another source has
-    its delay, and the likelihood does not see that.
+    give the variances to begin with. Bands in which a source arrives by another's delays are
+    given back. Of several starts the one whose sources arrive by the most compact relative
+    impulse responses is kept: the likelihood does not see what belongs to another source.
+    In the end Akaike's criterion weighs windows a quarter longer or shorter.
 
     With fewer sources than channels each bin's strongest directions are kept; the rest counts as
     isotropic noise.
@@ -83,6 +90,8 @@ class ConvolutiveModel(SpectralModel):
         Samples a second.
     starts : sequence of Start
         The most compact result is kept. None of them begins below `SHORTEST_START`.
+    window : float, optional
+        Seconds of the last window; chosen by default.
     source_prior : trained_variances.Trained, optional
         Proposes further starts, and says which is the best; the longest window is the
         cepstrum's again.
@@ -97,6 +106,8 @@ class ConvolutiveModel(SpectralModel):
         Variance of sigma e: the share `SIGMA`^2 of the source's own.
     start : Start
         Which start was kept.
+    base : int
+        Samples of the window that all starts lead to.
     aside : ndarray of float32, shape (n_bins,)
         Mean power of what is set aside, in each of its directions.
     scores : dict of str to float
@@ -108,12 +119,13 @@ class ConvolutiveModel(SpectralModel):
     family: ClassVar[str] = "convolutive"
     mends: ClassVar[tuple[str, ...]] = ("delay",)
     tensors: ClassVar[tuple[str, ...]] = (*SpectralModel.tensors, "encoder", "noise", "aside")
-    facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "starts", "start")
+    facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "starts", "start", "base")
 
     encoder: Cells
     noise: Cells
     aside: Cells
     start: Start
+    base: int
     guidance: Guidance | None = None
     source_prior: Trained | None = None
     source_labels: tuple[str, ...] | None = None
@@ -124,11 +136,13 @@ class ConvolutiveModel(SpectralModel):
         *,
         sfreq: float = 1.0,
         starts: tuple[Start, ...] = STARTS["normal"],
+        window: float | None = None,
         source_prior: Trained | None = None,
         source_labels: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(n_components, sfreq=sfreq)
         self.starts = tuple(Start(*start) for start in starts)
+        self.window = window
         self.source_prior, self.source_labels = source_prior, source_labels
 
     @classmethod
@@ -138,16 +152,18 @@ class ConvolutiveModel(SpectralModel):
             settings.n_components,
             sfreq=settings.sfreq,
             starts=STARTS[settings.quality],
+            window=WINDOW if settings.quality == "fast" else None,
             source_prior=settings.source_prior,
             source_labels=settings.source_labels,
         )
 
     def blank(self) -> Self:
-        """Return an unfitted model with this one's start and number of sources."""
+        """Return an unfitted model with this one's start, window and number of sources."""
         return type(self)(
             self.n_components,
             sfreq=self.sfreq,
             starts=(self.start,),
+            window=self.size / self.sfreq,
             source_prior=self.source_prior,
             source_labels=None if self.guidance is None else self.guidance.labels,
         )
@@ -163,7 +179,7 @@ class ConvolutiveModel(SpectralModel):
         return chosen
 
     def _name(self, start: Start) -> str:
-        return f"{1000 * self.size / start.part / self.sfreq:.0f} ms"
+        return f"{1000 * self.base / start.part / self.sfreq:.0f} ms"
 
     def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
         k = len(y) if self.requested is None else self.requested
@@ -172,20 +188,45 @@ class ConvolutiveModel(SpectralModel):
                 f"n_components={k}: mixing=convolutive finds up to as many sources as there are "
                 f"independent channels, {len(y)}; ask for fewer"
             )
-        self.size = window_size(WINDOW, self.sfreq, y.shape[1])
-        level, fits = _coarse_to_fine(y, k, self.size, self._possible())
+        self.base = window_size(WINDOW, self.sfreq, y.shape[1])
+        level, fits = _coarse_to_fine(y, k, self.base, self._possible())
         self.scores = {self._name(start): level.compactness(rows) for start, rows in fits.items()}
         enough = max(self.scores.values()) - TIE
         self.start = next(s for s in fits if self.scores[self._name(s)] >= enough)
-        rows = fits[self.start]
+        last, rows = self._in_length(y, level, fits[self.start])
+        self.size = 2 * (rows.shape[2] - 1)
         if self.source_prior is not None:
-            blind = {start: level.signals(found) for start, found in fits.items()}
-            rows = self._guided(y, level, rows, list(blind.values()))
+            blind = [level.signals(found) for found in fits.values()]
+            rows = self._guided(y, last, rows, blind)
+        level = last
         self.encoder = level.encoder(rows).astype(np.complex64)
         self.decoder = level.decoder(rows).astype(np.complex64)
         outputs = level.products.powers(rows).mean(axis=1)
         self.noise = np.float32(SIGMA**2) * np.maximum(outputs, SILENCE)
         self.aside = level.aside
+
+    def _in_length(
+        self, y: NDArray[np.float32], level: Level, rows: Complex
+    ) -> tuple[Level, Complex]:
+        """The fit with the window that is asked for, or the best, from that with `base`."""
+        k, signals = len(rows), level.signals(rows)
+        if self.window is not None:
+            size = window_size(self.window, self.sfreq, y.shape[1])
+            if size == self.base:
+                return level, rows
+            level = Level(y, size, k)
+            return level, level.continued(signals)
+        judged = max(self.base // JUDGED, SHORTEST_WINDOW)
+        evidence = level.evidence(rows, judged)
+        for length in LENGTHS:
+            size = window_size(length * WINDOW, self.sfreq, y.shape[1])
+            if size == self.base:
+                continue
+            other = Level(y, size, k)
+            found = other.continued(signals)
+            if other.evidence(found, judged) > evidence:
+                return other, found
+        return level, rows
 
     def _guided(
         self, y: NDArray[np.float32], level: Level, rows: Complex, blind: list[Array]
@@ -224,7 +265,7 @@ class ConvolutiveModel(SpectralModel):
         possible: dict[int, Start] = {}
         for start in self.starts:
             part = start.part
-            while part > 1 and self.size < part * SHORTEST_START * self.sfreq * (1 - 1e-6):
+            while part > 1 and self.base < part * SHORTEST_START * self.sfreq * (1 - 1e-6):
                 part //= 2
             possible.setdefault(part, start._replace(part=part))
         return list(possible.values())
@@ -270,7 +311,9 @@ class ConvolutiveModel(SpectralModel):
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
-        model = super().from_state(state)
+        # files of older versions know one window only
+        facts = {"base": state.facts["size"]} | state.facts
+        model = super().from_state(replace(state, facts=facts))
         model.starts = tuple(Start(*start) for start in model.starts)
         model.start = Start(*model.start)
         return model

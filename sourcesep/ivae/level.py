@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft
+from scipy.optimize import linear_sum_assignment
 
 from sourcesep.ivae.cepstrum import cepstral_variances, sparse_cepstrum
 from sourcesep.ivae.model import Array
@@ -24,6 +27,14 @@ N_SWEEPS = 3
 """Updates that find the rows from given variances, where one is not exact."""
 RIDGE = 1e-4
 """Assumed in outputs that are hardly two, as a share of their mean power."""
+N_BANDS = 24
+"""Bands in which sources may have changed places: a fifth of an octave each, above 1/64 of the
+highest frequency. Below there are too few bins to tell delays apart."""
+N_SETTLE = 3
+N_ROUNDS = 4
+"""Times that all bands are looked at: those that are given back make the delays surer."""
+CERTAIN = 5.0
+"""Standard deviations; at 4 bands in their right place begin to be taken for wrong ones."""
 SILENCE = 1e-12
 """Least power of an output in a bin; cells have a mean power near 1."""
 
@@ -70,11 +81,21 @@ class Level:
         for _ in range(n_frame):
             variances = self.products.frame_powers(rows)[:, :, None] + 1e-6
             rows = project(rows, self.products.covariances(variances))
-        return self._refined(rows, n_cepstral)
+        return self._settled(rows, n_cepstral)
 
     def continued(self, signals: Array) -> Complex:
         """Rows from what was found with shorter windows, (k, n_times)."""
-        return self._refined(self.rows_of(signals), N_POLISH)
+        return self._settled(self.rows_of(signals), N_POLISH)
+
+    def _settled(self, rows: Complex, n: int) -> Complex:
+        """Rows after n cepstral iterations, and some more if bands had to be given back."""
+        rows = self._refined(rows, n)
+        for _ in range(N_SETTLE):
+            given_back = self.aligned(rows)
+            if given_back is rows:
+                break
+            rows = self._refined(given_back, N_POLISH)
+        return rows
 
     def rows_of(self, signals: Array) -> Complex:
         """Rows that find such sources, (k, n_times)."""
@@ -118,11 +139,37 @@ class Level:
 
     def signals(self, rows: Complex) -> Array:
         """Sources as the channels hear them that hear them loudest, (k, n_times)."""
-        outputs = filtered(self.encoder(rows).astype(np.complex64), self.cells)
+        cells = filtered(self._as_heard(rows).astype(np.complex64), self.cells)
+        return to_signal(cells, self.n_times)
+
+    def _as_heard(self, rows: Complex) -> Complex:
+        """From channels to sources as `signals` scales them, (k, rank, n_bins)."""
         decoder = self.decoder(rows)
-        heard = (power(decoder) * power(outputs).mean(axis=1)).sum(axis=2)
-        loudest = decoder[heard.argmax(axis=0), np.arange(len(rows))].astype(np.complex64)
-        return to_signal(outputs * loudest[:, None], self.n_times)
+        heard = (power(decoder) * self.products.powers(rows).mean(axis=1)).sum(axis=2)
+        loudest = decoder[heard.argmax(axis=0), np.arange(len(rows))]
+        encoder: Complex = self.encoder(rows) * loudest[:, None]
+        return encoder
+
+    def evidence(self, rows: Complex, size: int) -> float:
+        """Log-likelihood of the rows less the number of their parameters (Akaike 1974).
+
+        Sources are judged by windows of `size` samples, whatever those of the rows: so fits
+        with windows of different lengths can be compared.
+
+        Returns
+        -------
+        float
+            Nats a cell, up to a constant of the mixture.
+        """
+        k, n_bins = len(rows), rows.shape[2]
+        encoder = self._as_heard(rows)
+        gram = np.einsum("arf,brf->fab", encoder, encoder.conj())
+        volume = np.log(np.maximum(np.linalg.det(gram).real, SILENCE)).mean()
+        variances = cepstral_variances(power(to_spectrum(self.signals(rows), size)), 0.0)
+        # rows are known up to their scales; n_times real samples are half as many cells
+        n_parameters = 2 * k * (k - 1) * (n_bins - 1)
+        penalty = n_parameters / (self.n_times / 2)
+        return float(volume - np.log(variances).mean(axis=(1, 2)).sum() - penalty)
 
     @property
     def aside(self) -> Cells:
@@ -142,11 +189,86 @@ class Level:
         """
         if len(self.cells) == 1:
             return 0.0
+        phases, weights = self._phases(rows)
+        peaks = np.abs(irfft(phases * weights, axis=2)).max(axis=2)
+        return float(np.log(peaks + 1e-12).mean())
+
+    def _phases(self, rows: Complex) -> tuple[Complex, NDArray[Any]]:
+        """Phases of the sources' filters against the first channel, and the bins' weights.
+
+        Shapes (rank - 1, k, n_bins) and (k, n_bins).
+        """
         decoder = self.decoder(rows)
         outputs = self.products.powers(rows).mean(axis=1)
         weights = (power(decoder).sum(axis=0) * outputs) ** 0.25
         weights /= weights.mean(axis=1, keepdims=True) + 1e-20
         relative = decoder[1:] * decoder[:1].conj()
         relative /= np.abs(relative) + 1e-12
-        peaks = np.abs(irfft(relative * weights, axis=2)).max(axis=2)
-        return float(np.log(peaks + 1e-12).mean())
+        return relative, weights
+
+    def aligned(self, rows: Complex) -> Complex:
+        """Rows with whole bands given back that one source has taken from another.
+
+        In every band a source arrives by the delays that it has in all others. Sources change
+        places in a band if their delays then fit better by `CERTAIN` times what bins of random
+        phases would give. Equal delays, as of an instantaneous mixture, say nothing.
+
+        Returns
+        -------
+        ndarray of shape (k, k, n_bins)
+            The same array where all is in its place.
+        """
+        k, n_bins = len(rows), rows.shape[2]
+        if len(self.cells) == 1 or k == 1:
+            return rows
+        edges = np.unique(np.geomspace(n_bins / 64, n_bins, N_BANDS + 1).astype(int))
+        edges[0] = 0
+        bands = [slice(lo, hi) for lo, hi in pairwise(edges)]
+        for _ in range(N_ROUNDS):
+            phases, weights = self._phases(rows)
+            fits = _delay_fits(phases * weights, bands)
+            orders = [linear_sum_assignment(-fit)[1] for fit in fits]
+            moved = False
+            for band, fit, order in zip(bands, fits, orders, strict=True):
+                better = fit[range(k), order].sum() - np.trace(fit)
+                others = weights[order != np.arange(k), band]
+                chance = np.sqrt(len(phases) * np.square(others).sum())
+                if better > CERTAIN * chance:
+                    rows = rows if moved else rows.copy()
+                    rows[:, :, band] = rows[order, :, band]
+                    moved = True
+            if not moved:
+                break
+        return rows
+
+
+def _delay_fits(phases: Complex, bands: Sequence[slice]) -> NDArray[Any]:
+    """How well each source's phases in a band fit the delays that any source has elsewhere.
+
+    Parameters
+    ----------
+    phases : ndarray of shape (n_channels, k, n_bins)
+        Weighted phases of the filters against another channel.
+    bands : sequence of slice
+        Of bins, that cover all.
+
+    Returns
+    -------
+    ndarray of shape (n_bands, k, k)
+        Sum over channels and bins of cos(phase - phase of the delay): of source j in the
+        last place, with the delay of source i in the place before.
+    """
+    n_lags = 4 * (phases.shape[2] - 1)
+    fits = np.zeros((len(bands), phases.shape[1], phases.shape[1]))
+    for channel in phases:
+        parts = np.zeros((len(bands), *channel.shape), complex)
+        for part, band in zip(parts, bands, strict=True):
+            part[:, band] = channel[:, band]
+        correlations = irfft(parts, n_lags, axis=2) * (n_lags / 2)
+        elsewhere = correlations.sum(axis=0) - correlations
+        delays = np.abs(elsewhere).argmax(axis=2)
+        # a channel may be the wrong way round
+        signs = np.sign(np.take_along_axis(elsewhere, delays[:, :, None], axis=2))
+        for fit, correlation, delay, sign in zip(fits, correlations, delays, signs, strict=True):
+            fit += sign * correlation[:, delay].T
+    return fits

@@ -1,8 +1,8 @@
 """Shoebox rooms by the image-source method, and reverberation times measured from responses.
 
 The responses are raw: all reflection coefficients are positive, so the late tail gathers
-energy below about 50 Hz that no real room has. Allen & Berkley filter it away; here sources
-are expected to have none of their own there, and `reverberation_time` looks above it.
+energy below about 50 Hz that no real room has. Allen & Berkley filter it away; here
+`simulate.room` does, and `reverberation_time` looks above it.
 """
 
 from __future__ import annotations
