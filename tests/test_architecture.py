@@ -46,7 +46,7 @@ LAYERS = (
     ("ivae",),
     ("components",),
     ("misfit", "modulation"),
-    ("evidence",),
+    ("evidence", "gains", "noise_check"),
     ("verdict",),
     ("selection",),
     ("adaptation", "latents"),

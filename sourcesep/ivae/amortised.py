@@ -1,8 +1,8 @@
 """Family ``amortised``: encoder and decoder networks with noise in every channel.
 
 The iVAE as it was published (Khemakhem et al. 2020): p(x|z) a decoder network with noise,
-q(z|x,u) an encoder network. What makes it work is a posterior with a full covariance, a
-start by a simpler model, importance-weighted training, and importance-weighted answers.
+q(z|x,u) an encoder network. What makes it work: a posterior with a full covariance, a start
+by a simpler model, and importance weights.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class AmortisedModel(Model):
     accepts_missing: ClassVar[bool] = True
     needs_u: ClassVar[bool] = True
     n_splits: ClassVar[int] = 1
+    mends: ClassVar[tuple[str, ...]] = ("fitted noise",)
 
     kernel_size: int
     candidate: str
@@ -189,7 +190,8 @@ class AmortisedModel(Model):
         if isinstance(self.map, MatrixMap):
             return "a linear decoder"
         start = "a matrix" if self.map.start.flow is None else "a flow"
-        return f"networks of {self.map.net.architecture.kernel_size} samples, started by {start}"
+        seen = self.map.net.architecture.kernel_size
+        return f"networks of {seen} samples, {self.n_steps} minibatches, started by {start}"
 
     @property
     def history(self) -> dict[str, list[float]]:

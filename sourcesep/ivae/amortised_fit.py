@@ -18,12 +18,12 @@ from sourcesep.ivae.networks import Architecture, Autoencoder
 from sourcesep.ivae.prior_network import NetworkPrior, standardised
 from sourcesep.ivae.prior_tables import GAUSSIAN, Prior
 from sourcesep.ivae.priors import LabelPrior, spread
-from sourcesep.ivae.training import Schedule, train
+from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["fit_networks"]
+__all__ = ["fit_networks", "train_networks"]
 
 REGRESSION = 400
 """Steps of the decoder on the start, at most."""
@@ -97,6 +97,47 @@ def fit_networks(
         condition_decoder=condition_decoder,
         with_missing=not is_complete,
     )
+    net, prior, history = train_networks(
+        x, z, inputs, prior, held, rng, architecture=architecture, n_steps=n_steps, device=device
+    )
+    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
+
+
+def train_networks(
+    x: Array,
+    z: Array,
+    inputs: NDArray[np.generic],
+    prior: Prior,
+    held: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    architecture: Architecture,
+    n_steps: int,
+    device: str,
+) -> tuple[Autoencoder, Prior, History]:
+    """Train a decoder on first guesses of z, and then all networks on the bound.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Each channel of mean 0 and variance 1; NaN where missing.
+    z : ndarray of shape (n_components, n_times)
+        First guesses.
+    inputs : ndarray
+        Labels (n_times,), or covariates (n_covariates, n_times).
+    prior : LabelPrior or NetworkPrior
+        Of the first guesses.
+    held : ndarray of bool, shape (n_times,)
+        Samples that are not trained on.
+    rng : numpy.random.Generator
+        For every random choice.
+    architecture : Architecture
+        Of the networks.
+    n_steps : int
+        Minibatches.
+    device : str
+        Where they are trained.
+    """
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     with torch.no_grad():
         net = Autoencoder.draw(architecture, 1, generator)
@@ -110,8 +151,7 @@ def fit_networks(
         bound = Bound(net, observed, held, generator, prior.shape, n_steps)
         history = train(bound, Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP))
         net = net.with_parameters(net.parameters.cpu())
-        prior = _prior_in(net, prior)
-    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
+        return net, _prior_in(net, prior), history
 
 
 def _set_skip(net: Autoencoder, x: Array, z: Array) -> None:
