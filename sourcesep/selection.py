@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep.gains import FITTED_NOISE, FOLDS, heldout_gain
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
@@ -44,7 +44,12 @@ FAMILIES: dict[str, type[Model]] = {
 }
 """The model families by the name they go by in ``mixing=``."""
 MIXINGS = ("auto", *FAMILIES)
-AUTO = (LinearModel.family, PostNonlinearModel.family, CouplingModel.family)
+AUTO = (
+    LinearModel.family,
+    PostNonlinearModel.family,
+    CouplingModel.family,
+    AmortisedModel.family,
+)
 """Families that ``auto`` chooses among where nothing is known of the data. Each is tried where
 the components of the one before still depend on each other in the way that it mends;
 elsewhere a richer map that fits a little better would separate worse."""
@@ -54,7 +59,6 @@ family, or a smaller number of components; and 2 standard errors."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 
-N_FOLDS = 5
 MOST_NUMBERS = 12
 """Numbers of components that are tried when none is given."""
 PATIENCE = 3
@@ -135,6 +139,8 @@ def select(
                 x, u, rng, standardise=asked.standardise, families=(name,)
             )
             asked = replace(asked, n_components=number)
+        if FITTED_NOISE in family.mends and mixing != name:
+            asked = replace(asked, kernel_size=1)  # in the place of a map without memory
         given = x if family.accepts_missing else impute(x)
         model = family.configured(asked).fit(given, u, rng)
         verdict = judge(model, given, u, asked.sfreq, rng)
@@ -194,6 +200,8 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
     """Whether what a fit leaves behind is what the family mends."""
     if "noise" in family.mends:
         return found.model.n_components < numerical_rank(x)
+    if FITTED_NOISE in family.mends:
+        return found.verdict.is_noisy
     if found.model.n_components == 1:
         return family.may_exceed_rank
     # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
@@ -221,12 +229,15 @@ def _better(
         return replace(simple, reason=f"{simple.reason}; {name} found no curve")
     if simple.model.n_components == 1:
         return rich
-    gain, deviation = _heldout_gain(simple.model, rich.model, x, u, rng)
+    gain, deviation = heldout_gain(simple.model, rich.model, x, u, rng)
     scores = simple.scores | rich.scores
     scores["gain"] = scores.get("gain", {}) | {name: gain}
     found = f"{gain:.3f} nats a sample, held out"
     crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
-    least = max(MARGIN, 2 * deviation)
+    left = [max(one.verdict.misfit) for one in (simple, rich)]
+    freed = FITTED_NOISE in rich.model.mends
+    # a bound that is above the exact value needs no margin
+    least = 0.0 if freed else max(MARGIN, 2 * deviation)
     if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
         flaw = f"gains {found}, but its verdict is {rich.verdict.label}"
     elif rich.verdict.label == "not identifiable" and not noisy:
@@ -237,47 +248,13 @@ def _better(
     elif crowded and rich.model.n_components <= simple.model.n_components:
         flaw = "finds no more sources than there are channels"
     # what too few channels or noise leave open, posterior means share, and depend on each other
-    elif not (crowded or noisy) and max(rich.verdict.misfit) >= max(simple.verdict.misfit):
+    elif not (crowded or noisy or freed) and left[1] >= left[0]:
         flaw = f"gains {found}, but leaves as much dependence"
     else:
         how = "better than" if gain > 0 else "leaves noise out, and by chance worse than"
         reason = f"{rich.reason}: {how} {simple.model.family} by {abs(gain):.3f} nats a sample, "
         return replace(rich, reason=f"{reason}held out", scores=scores)
     return replace(simple, reason=f"{simple.reason}; {name} {flaw}", scores=scores)
-
-
-def _heldout_gain(
-    simple: Model, rich: Model, x: Array, u: Auxiliary, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Gain of one model over another on held-out blocks: mean and standard error, nats.
-
-    What the rich model has kept aside in its fit saves another fit of it.
-    """
-    if not u.used.all():
-        x, u = x[:, u.used], u.take(u.used)
-    keep, held = excerpt(u, rich.memory), rich.held_out(u)
-    x, u = x[:, keep], u.take(keep)
-    if held is None:
-        held = _held(u, rich.memory)
-        rich = rich.blank().fit(x[:, ~held], u.take(~held), rng)
-    else:
-        held = held[keep]
-        rich = rich.refit_prior(x[:, ~held], u.take(~held))
-    simple = simple.blank().fit(x[:, ~held], u.take(~held), rng)
-    simple = rich.rival(simple, x[:, ~held])
-    test = u.take(held)
-    gain = rich.log_density(x[:, held], test) - simple.log_density(x[:, held], test)
-    counts = np.bincount(test.labels, minlength=test.n_labels)
-    by_label = np.bincount(test.labels, gain, test.n_labels)[counts > 0] / counts[counts > 0]
-    return float(gain.mean()), float(by_label.std() / np.sqrt(len(by_label)))
-
-
-def _held(u: Auxiliary, memory: int) -> NDArray[np.bool_]:
-    """Which samples to hold out: blocks of every label; where maps reach over them, the end."""
-    if memory > 1:
-        return np.arange(u.n_times) >= u.n_times * (1 - 1 / N_FOLDS)
-    held: NDArray[np.bool_] = block_folds(u.labels, u.n_labels, N_FOLDS) == 0
-    return held
 
 
 def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:
@@ -356,7 +333,7 @@ def choose_n_components(
     missing = bool(np.isnan(x).any())
     keep = excerpt(u, most=FEWER if missing else EXCERPT)
     x, u = x[:, keep], u.take(keep)
-    held = block_folds(u.labels, u.n_labels, N_FOLDS) == 0
+    held = block_folds(u.labels, u.n_labels, FOLDS) == 0
     train, seen = u.take(~held), x[:, ~held]
     rank = numerical_rank(fill(seen))
     if rank == 0:

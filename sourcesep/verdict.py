@@ -38,6 +38,7 @@ from sourcesep.ivae.order import any_order, is_series
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
+from sourcesep.noise_check import SENTENCE, TIE, gain_of_noise
 from sourcesep.wording import doubts, in_one_sentence, misfits, nothing_tells_apart, passed
 
 __all__ = ["LABELS", "MISFITS", "Bounds", "Label", "Verdict", "judge"]
@@ -89,6 +90,9 @@ class Verdict:
         What components still say of each other.
     bounds : Bounds
         What was wanted of them.
+    noise : float, optional
+        Nats a sample and component by which noise in the sensors explains more than the
+        map, where that was asked: see `sourcesep.noise_check`.
     """
 
     label: Label
@@ -97,6 +101,12 @@ class Verdict:
     agreement: tuple[float, ...]
     misfit: Misfit
     bounds: Bounds = USUAL
+    noise: float | None = None
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether noise in the sensors explains the data as well as the map does."""
+        return self.noise is not None and self.noise > TIE
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, rounded to what the evidence is good for."""
@@ -107,7 +117,8 @@ class Verdict:
                 "richness": [_round(v) for v in self.richness],
                 "agreement": [_round(v) for v in self.agreement],
                 "misfit": {k: _round(v) for k, v in self.misfit._asdict().items()},
-            },
+            }
+            | ({} if self.noise is None else {"noise": _round(self.noise)}),
             "bounds": {
                 "richness": _round(self.bounds.richness),
                 "agreement": _round(self.bounds.agreement),
@@ -134,7 +145,8 @@ class Verdict:
         largest = Misfit(*(np.inf if np.isnan(value) else value for value in most))
         bounds = Bounds(least[0], least[1], largest)
         label, sentence = facts["verdict"], facts["sentence"]
-        return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds)
+        noise = evidence.get("noise")
+        return cls(label, sentence, tuple(rich), tuple(agree), Misfit(*wrong), bounds, noise)
 
 
 def _round(value: float) -> float | None:
@@ -169,7 +181,8 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         )
     held = model.held_out(u)
     if held is not None:
-        return _judge_restarts(model, x, u, held, sfreq)
+        verdict = _judge_restarts(model, x, u, held, sfreq)
+        return _ask_for_noise(verdict, model, x, u, held)
     filled = fill(x)
     rank = min(model.n_components, numerical_rank(filled))
     unordered = model.memory == 1 and not is_series(filled, u)
@@ -223,6 +236,18 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             "has not been measured yet"
         )
         return replace(verdict, label="doubtful", sentence=sentence)
+    return verdict
+
+
+def _ask_for_noise(
+    verdict: Verdict, model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_]
+) -> Verdict:
+    """Where nothing else speaks against an invertible map, noise may: that takes a short fit."""
+    if verdict.label != "trusted":
+        return verdict
+    verdict = replace(verdict, noise=gain_of_noise(model, x, u, held))
+    if verdict.is_noisy:
+        return replace(verdict, label="doubtful", sentence=SENTENCE)
     return verdict
 
 

@@ -46,7 +46,7 @@ LAYERS = (
     ("ivae",),
     ("components",),
     ("misfit", "modulation", "wording"),
-    ("evidence",),
+    ("evidence", "gains", "noise_check"),
     ("verdict",),
     ("selection", "singly"),
     ("adaptation", "latents"),

@@ -1,8 +1,8 @@
 """Family ``amortised``: encoder and decoder networks with noise in every channel.
 
 The iVAE as it was published (Khemakhem et al. 2020): p(x|z) a decoder network with noise,
-q(z|x,u) an encoder network. What makes it work is a posterior with a full covariance, a
-start by a simpler model, importance-weighted training, and importance-weighted answers.
+q(z|x,u) an encoder network. What makes it work: a posterior with a full covariance, a start
+by a simpler model, and importance weights.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.amortised_candidates import fit_matrix, score
-from sourcesep.ivae.amortised_maps import MatrixMap, NetworkMap, map_from_state
+from sourcesep.ivae.amortised_candidates import fit_matrix
+from sourcesep.ivae.amortised_maps import FlowMap, MatrixMap, NetworkMap, map_from_state
 from sourcesep.ivae.frame import Frame
-from sourcesep.ivae.latent_start import MARGIN
 from sourcesep.ivae.missing import check_values
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
 from sourcesep.ivae.prior_tables import (
@@ -36,25 +35,24 @@ from sourcesep.ivae.training import History, require_torch, resolve_device
 
 __all__ = ["STEPS", "AmortisedModel"]
 
-CANDIDATES = ("linear", "networks")
+CANDIDATES = ("linear", "flow", "networks")
 STEPS = {"fast": 800, "normal": 2400, "best": 6000}
 """Minibatches of the networks by quality."""
 KERNEL = 9
 """Samples that the networks see where u is time and nothing else is asked for."""
 SOME_SAMPLES = 5000
 """Scale and explained power are measured on this many samples."""
-PRIOR_ROUNDS = 10
-"""Of encoding and of fitting the prior to what is encoded."""
 
 
 class AmortisedModel(Model):
     """x = f(z) + noise, the posterior of z by an encoder: q(z|x,u).
 
     A linear decoder, whose posterior is exact, is the first candidate, and stays the
-    answer unless networks explain held-out samples better by a margin. With one sample
-    in sight (``kernel_size=1``) `posterior` weighs draws from q by how well they explain
-    x, and `log_density` is the bound of these weights; with more it is q's own mean, and
-    the ELBO. Entries of x that are NaN count as missing, in the fit and after.
+    answer unless another explains held-out samples better by a margin: the inverse of a
+    flow, with noise on it, or networks. With one sample in sight (``kernel_size=1``)
+    `posterior` weighs draws from q by how well they explain x, and `log_density` is the
+    bound of these weights; with more it is q's own mean, and the ELBO. Entries of x that
+    are NaN count as missing, in the fit and after.
 
     Parameters
     ----------
@@ -71,7 +69,7 @@ class AmortisedModel(Model):
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; for training.
     candidates : tuple of str
-        Which of ``"linear"`` and ``"networks"`` are tried.
+        Which of ``"linear"``, ``"flow"`` and ``"networks"`` are tried.
     starts : tuple of str
         Of the linear candidate.
     standardise_channels : bool
@@ -81,7 +79,7 @@ class AmortisedModel(Model):
     ----------
     candidate : str
         Which candidate was kept.
-    map : MatrixMap or NetworkMap
+    map : MatrixMap, FlowMap or NetworkMap
         Decoder and encoder of standardised x.
     prior : LabelPrior or NetworkPrior
         p(z|u): a row a label, or a network where u has covariates.
@@ -95,11 +93,12 @@ class AmortisedModel(Model):
     accepts_missing: ClassVar[bool] = True
     needs_u: ClassVar[bool] = True
     n_splits: ClassVar[int] = 1
+    mends: ClassVar[tuple[str, ...]] = ("fitted noise",)
 
     kernel_size: int
     candidate: str
     scores: dict[str, float]
-    map: MatrixMap | NetworkMap
+    map: MatrixMap | FlowMap | NetworkMap
     prior: Prior
     history_: History
     with_mean: bool
@@ -181,15 +180,19 @@ class AmortisedModel(Model):
     @property
     def is_bound(self) -> bool:
         """Whether `log_density` is a lower bound: exact for the linear candidate only."""
-        return isinstance(self.map, NetworkMap)
+        return not isinstance(self.map, MatrixMap)
 
     @property
     def choice(self) -> str:  # type: ignore[override]
         """Which candidate was kept, and from what start, in plain words."""
         if isinstance(self.map, MatrixMap):
             return "a linear decoder"
+        if isinstance(self.map, FlowMap):
+            noise = 100 * np.sqrt(self.map.variance)
+            return f"the inverse of a flow, with noise of {noise:.0f} % on every channel"
         start = "a matrix" if self.map.start.flow is None else "a flow"
-        return f"networks of {self.map.net.architecture.kernel_size} samples, started by {start}"
+        seen = self.map.net.architecture.kernel_size
+        return f"networks of {seen} samples, {self.n_steps} minibatches, started by {start}"
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -223,7 +226,7 @@ class AmortisedModel(Model):
             If more components are asked for than the rank of x.
         """
         require_torch(self.family)
-        from sourcesep.ivae.amortised_fit import fit_networks
+        from sourcesep.ivae.amortised_fit import fit_best
         from sourcesep.ivae.likelihood import hold_out
 
         if not u.used.all():
@@ -237,28 +240,22 @@ class AmortisedModel(Model):
         x = self._standardised(x)
         held = hold_out(u)
         kept = fit_matrix(x, u, ~held, rng, self.requested, self.starts)
-        self.scores = {}
-        if "linear" in self.candidates:
-            self.scores["linear"] = score(kept, x, u, held, with_spectra=self.kernel_size > 1)
-        if "networks" in self.candidates:
-            networks = fit_networks(
-                kept.map.start,
-                x,
-                u,
-                held,
-                rng,
-                kernel_size=self.kernel_size,
-                condition_decoder=self.condition_decoder,
-                n_restarts=self.n_restarts,
-                n_steps=self.n_steps,
-                device=resolve_device(self.device),
-            )
-            self.scores["networks"] = score(networks, x, u, held)
-            if self.scores["networks"] > self.scores.get("linear", -np.inf) + MARGIN:
-                kept = networks
+        kept, self.scores = fit_best(
+            self.candidates,
+            kept,
+            x,
+            u,
+            held,
+            rng,
+            kernel_size=self.kernel_size,
+            condition_decoder=self.condition_decoder,
+            n_restarts=self.n_restarts,
+            n_steps=self.n_steps,
+            device=resolve_device(self.device),
+        )
         if isinstance(kept.map, MatrixMap):
             kept = fit_matrix(x, u, np.ones(u.n_times, bool), rng, self.requested, self.starts)
-        self.candidate = "linear" if isinstance(kept.map, MatrixMap) else "networks"
+        self.candidate = kept.map.candidate
         self.map, self.history_ = kept.map, kept.history
         self.frame = self._framed(kept.prior, x, u)
         self.prior = self.frame.show_prior(kept.prior)
@@ -340,7 +337,7 @@ class AmortisedModel(Model):
         x = self._standardised(x)
         z = self.map.start(x)
         scale = np.zeros_like(z)
-        for _ in range(PRIOR_ROUNDS):
+        for _ in range(self.map.n_rounds):
             prior = encoded_prior(z, scale, u, with_mean=self.with_mean)
             z, scale = self.map.encode(x, prior, u.labels)
         other = copy.copy(self)

@@ -8,30 +8,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.amortised_maps import MatrixMap, NetworkMap
+from sourcesep.ivae.amortised_maps import FlowMap, MatrixMap, NetworkMap
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.factor_em import LEAST_NOISE, Factors, Fitted, Observed, maximise
-from sourcesep.ivae.latent_start import LatentStart
+from sourcesep.ivae.latent_start import MARGIN, LatentStart
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.prior_tables import GAUSSIAN, Prior, gaussian_prior, pooled, table_for
+from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.training import History
 
-__all__ = ["Candidate", "fit_matrix", "score"]
+__all__ = ["Candidate", "fit_flow", "fit_matrix", "score"]
 
 NO_HISTORY = History(
     np.zeros(0, np.int64), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(1, np.int64)
 )
 """Of what is fitted in closed form."""
+NOISES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+"""Standard deviations that noise on the inverse of a flow may have, a channel's own being 1."""
+SOME = 1000
+"""Samples by which one of them is chosen."""
+LEAST_SHARE = 0.05
+"""Of a component's variance given u that is not noise."""
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A map with the prior that it was fitted with, and how."""
 
-    map: MatrixMap | NetworkMap
+    map: MatrixMap | FlowMap | NetworkMap
     prior: Prior
     history: History
 
@@ -76,6 +83,46 @@ def fit_matrix(
     if u.covariates is not None:
         prior = NetworkPrior.fit(start(x[:, free]), part, rng, shapes=GAUSSIAN)
     return Candidate(MatrixMap(start), prior, NO_HISTORY)
+
+
+def fit_flow(
+    start: LatentStart, x: Array, u: Auxiliary, held: NDArray[np.bool_]
+) -> tuple[Candidate, float]:
+    """Choose the noise on the inverse of the start's flow; and score it, as `score` does.
+
+    The flow was fitted as though there were no noise, so that it explains x best with
+    almost none: that is its score. Noise is as large as may be for `MARGIN` nats a component.
+
+    Parameters
+    ----------
+    start, x, u, held
+        As for `fit_networks`; the start has a flow of as many components as there are sources.
+    """
+    flow = start.flow
+    assert flow is not None
+    free, unseen = _some(~held), _some(held)
+    z, rows, prior = flow.latents(x[:, free]), u.labels[free], flow.prior
+    plain = np.square(z - prior.mean[rows].T)
+    kept, best = None, -np.inf
+    for noise in NOISES:
+        noisy = FlowMap(start, noise**2)
+        mean, scale = noisy.encode(x[:, free], prior, rows)
+        true = np.square(mean - prior.mean[rows].T) + scale**2
+        sums = [[np.bincount(rows, row, u.n_labels) for row in part] for part in (true, plain)]
+        share = np.clip(sums[0] / np.maximum(sums[1], 1e-12), LEAST_SHARE, 1.0).T
+        smaller = LabelPrior(prior.mean, prior.scale * np.sqrt(share), prior.shape)
+        density = noisy.log_density(x[:, unseen], smaller, u.labels[unseen]).mean()
+        best = max(best, float(density))
+        if kept is not None and density < best - MARGIN * len(z):
+            break
+        kept = Candidate(noisy, smaller, flow.history_)
+    assert kept is not None
+    return kept, best
+
+
+def _some(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    index = np.flatnonzero(which)
+    return index[:: max(1, len(index) // SOME)]
 
 
 def _with_noise(mixing: Array, n_labels: int) -> Factors:

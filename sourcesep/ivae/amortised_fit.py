@@ -9,21 +9,21 @@ import torch
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.amortised_candidates import Candidate
+from sourcesep.ivae.amortised_candidates import Candidate, fit_flow, score
 from sourcesep.ivae.amortised_maps import NetworkMap, table_of
 from sourcesep.ivae.bound import Bound, Observed, Reconstruction
-from sourcesep.ivae.latent_start import LatentStart
+from sourcesep.ivae.latent_start import MARGIN, LatentStart
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.networks import Architecture, Autoencoder
 from sourcesep.ivae.prior_network import NetworkPrior, standardised
 from sourcesep.ivae.prior_tables import GAUSSIAN, Prior
 from sourcesep.ivae.priors import LabelPrior, spread
-from sourcesep.ivae.training import Schedule, train
+from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["fit_networks"]
+__all__ = ["fit_best", "fit_networks", "train_networks"]
 
 REGRESSION = 400
 """Steps of the decoder on the start, at most."""
@@ -32,6 +32,70 @@ WARM_UP = 0.05
 MORE_NOISE = 0.01
 """Added to what the decoder leaves of a channel of variance 1: more noise than there is lets
 the encoder find its way."""
+
+
+def fit_best(
+    names: tuple[str, ...],
+    matrix: Candidate,
+    x: Array,
+    u: Auxiliary,
+    held: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    kernel_size: int,
+    condition_decoder: bool,
+    n_restarts: int,
+    n_steps: int,
+    device: str,
+) -> tuple[Candidate, dict[str, float]]:
+    """Fit the candidates of these names, and keep the likeliest.
+
+    A matrix is given up for `MARGIN` nats a sample, and a flow for anything. A flow is
+    tried, and networks start by it, where samples are seen one by one and all are there.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of "linear", "flow" and "networks".
+    matrix : Candidate
+        The linear one.
+    n_restarts : int
+        Of the flow.
+    n_steps : int
+        Minibatches of the networks; half as many for the flow.
+    x, u, held, rng, kernel_size, condition_decoder, device
+        As for `fit_networks`.
+
+    Returns
+    -------
+    best : Candidate
+    scores : dict of str to float
+        Held-out log density of each, nats a sample of standardised x.
+    """
+    start, scores, found = matrix.map.start, {}, {"linear": matrix}
+    if "linear" in names:
+        scores["linear"] = score(matrix, x, u, held, with_spectra=kernel_size > 1)
+    if kernel_size == 1 and start.linear.n_components > 1 and np.isfinite(x).all():
+        start = start.with_flow(
+            x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
+        )
+        if "flow" in names and start.flow is not None and start.is_all and u.covariates is None:
+            found["flow"], scores["flow"] = fit_flow(start, x, u, held)
+    if "networks" in names or not scores:
+        found["networks"] = fit_networks(
+            start,
+            x,
+            u,
+            held,
+            rng,
+            kernel_size=kernel_size,
+            condition_decoder=condition_decoder,
+            n_steps=n_steps,
+            device=device,
+        )
+        scores["networks"] = score(found["networks"], x, u, held)
+    best = max(scores, key=lambda name: scores[name] + MARGIN * (name == "linear"))
+    return found[best], scores
 
 
 def fit_networks(
@@ -43,16 +107,15 @@ def fit_networks(
     *,
     kernel_size: int,
     condition_decoder: bool,
-    n_restarts: int,
     n_steps: int,
     device: str,
 ) -> Candidate:
-    """Train networks from the linear candidate, or from a flow where that is better.
+    """Train networks from the linear candidate, or from a flow.
 
     Parameters
     ----------
     start : LatentStart
-        The linear candidate.
+        First guesses of z.
     x : ndarray of shape (n_channels, n_times)
         Each channel of mean 0 and variance 1; NaN where missing.
     u : Auxiliary
@@ -65,18 +128,12 @@ def fit_networks(
         Samples that the networks see.
     condition_decoder : bool
         Whether the decoder sees u.
-    n_restarts : int
-        Of the flow.
     n_steps : int
-        Minibatches; half as many for the flow.
+        Minibatches.
     device : str
         Where they are trained.
     """
     is_complete = bool(np.isfinite(x).all())
-    if kernel_size == 1 and is_complete and start.linear.n_components > 1:
-        start = start.with_flow(
-            x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
-        )
     z, free, with_mean = start(x), u.take(~held), not u.is_time
     prior: Prior
     if u.covariates is None:
@@ -97,6 +154,47 @@ def fit_networks(
         condition_decoder=condition_decoder,
         with_missing=not is_complete,
     )
+    net, prior, history = train_networks(
+        x, z, inputs, prior, held, rng, architecture=architecture, n_steps=n_steps, device=device
+    )
+    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
+
+
+def train_networks(
+    x: Array,
+    z: Array,
+    inputs: NDArray[np.generic],
+    prior: Prior,
+    held: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    architecture: Architecture,
+    n_steps: int,
+    device: str,
+) -> tuple[Autoencoder, Prior, History]:
+    """Train a decoder on first guesses of z, and then all networks on the bound.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Each channel of mean 0 and variance 1; NaN where missing.
+    z : ndarray of shape (n_components, n_times)
+        First guesses.
+    inputs : ndarray
+        Labels (n_times,), or covariates (n_covariates, n_times).
+    prior : LabelPrior or NetworkPrior
+        Of the first guesses.
+    held : ndarray of bool, shape (n_times,)
+        Samples that are not trained on.
+    rng : numpy.random.Generator
+        For every random choice.
+    architecture : Architecture
+        Of the networks.
+    n_steps : int
+        Minibatches.
+    device : str
+        Where they are trained.
+    """
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     with torch.no_grad():
         net = Autoencoder.draw(architecture, 1, generator)
@@ -110,8 +208,7 @@ def fit_networks(
         bound = Bound(net, observed, held, generator, prior.shape, n_steps)
         history = train(bound, Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP))
         net = net.with_parameters(net.parameters.cpu())
-        prior = _prior_in(net, prior)
-    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
+        return net, _prior_in(net, prior), history
 
 
 def _set_skip(net: Autoencoder, x: Array, z: Array) -> None:

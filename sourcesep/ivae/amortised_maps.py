@@ -1,15 +1,16 @@
-"""The two kinds of map that the `amortised` family may have: a matrix, or networks.
+"""The kinds of map that the `amortised` family may have: a matrix, a flow, or networks.
 
-Both know standardised x and the prior as a table with a row for every sample, and answer
+All know standardised x and the prior as a table with a row for every sample, and answer
 in the same words.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +19,23 @@ from sourcesep.ivae.latent_start import LatentStart
 from sourcesep.ivae.model import ELBO, Array, State
 from sourcesep.ivae.networks import Architecture, Autoencoder
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.smoothing import Smoothed, smooth
 
 if TYPE_CHECKING:
+    from sourcesep.ivae.coupling import CouplingModel
     from sourcesep.ivae.inference import Inference
 
 __all__ = [
+    "FlowMap",
     "MatrixMap",
     "NetworkMap",
     "NoisyMap",
     "map_from_state",
     "table_of",
 ]
+
+MOST_AVERAGED = 2
+"""Restarts of a flow that are freed of noise one by one: each takes as long as the first."""
 
 
 def table_of(prior: LabelPrior, *, with_mean: bool) -> Array:
@@ -45,7 +52,11 @@ class NoisyMap(ABC):
     missing. `prior` is a table of moments, `rows` the row of every sample in it.
     """
 
+    candidate: ClassVar[str]
+    """The name by which a family tries it."""
     start: LatentStart
+    n_rounds: ClassVar[int] = 10
+    """Of encoding and of fitting the prior to what is encoded, for another prior."""
 
     @property
     @abstractmethod
@@ -81,6 +92,7 @@ class NoisyMap(ABC):
 class MatrixMap(NoisyMap):
     """f is the start's matrix, so that everything is exact (but for a non-Gaussian prior)."""
 
+    candidate: ClassVar[str] = "linear"
     start: LatentStart
 
     @property
@@ -113,6 +125,84 @@ class MatrixMap(NoisyMap):
 
 
 @dataclass(frozen=True)
+class FlowMap(NoisyMap):
+    """f is the inverse of a flow, with the same noise on every channel.
+
+    Parameters
+    ----------
+    start : LatentStart
+        With a flow of as many components as there are sources.
+    variance : float
+        Of the noise, where a channel's own is 1.
+    """
+
+    candidate: ClassVar[str] = "flow"
+    start: LatentStart
+    variance: float
+    n_rounds: ClassVar[int] = 2
+
+    @property
+    def flow(self) -> CouplingModel:
+        """The flow."""
+        assert self.start.flow is not None
+        return self.start.flow
+
+    @property
+    def noise(self) -> Array:
+        """Variance of the noise in every channel, (n_channels,)."""
+        return np.full(self.flow.n_channels, self.variance)
+
+    def decode(self, z: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """f(z), (n_channels, n_times)."""
+        return self.flow.decode(z)
+
+    def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Mean and standard deviation of p(z|x,u) by the best restart."""
+        return self._smooth(x, prior, rows)[:2]
+
+    def infer(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """The same, the mean over the best restarts."""
+        n_restarts = min(MOST_AVERAGED, len(self.flow.replicas(np.zeros((len(x), 1)))))
+        flows = [_restart(self.flow, r) for r in range(n_restarts)]
+        mean, scale = np.mean([self._smooth(x, prior, rows, flow)[:2] for flow in flows], axis=0)
+        return mean, scale
+
+    def elbo(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> ELBO:
+        """Both terms of the bound of weighted draws."""
+        found = self._smooth(x, prior, rows)
+        return ELBO(found.reconstruction, found.reconstruction - found.log_density)
+
+    def log_density(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
+        """The importance-weighted bound, (n_times,)."""
+        return self._smooth(x, prior, rows).log_density
+
+    def _smooth(
+        self,
+        x: Array,
+        prior: LabelPrior,
+        rows: NDArray[np.int64],
+        flow: CouplingModel | None = None,
+    ) -> Smoothed:
+        flow = flow or self.flow
+        full = np.where(np.isfinite(x), x, self.start.linear.mixing @ self.start.by_matrix(x))
+        moments = prior.mean[rows].T, np.sqrt(prior.variance[rows]).T
+        noise = np.sqrt(self.noise)
+        return smooth(flow.decode, x, flow.latents(full), *moments, noise)
+
+    def state(self) -> State:
+        """Everything needed to rebuild the map."""
+        start = self.start.state()
+        return State(start.tensors, start.facts | {"variance": self.variance})
+
+
+def _restart(model: CouplingModel, r: int) -> CouplingModel:
+    """One restart of a flow, by itself."""
+    one = copy.copy(model)
+    one.flow = model.flow.with_parameters(model.flow.parameters[r : r + 1])
+    return one
+
+
+@dataclass(frozen=True)
 class NetworkMap(NoisyMap):
     """f is a decoder network, and q an encoder network with a full covariance.
 
@@ -126,6 +216,7 @@ class NetworkMap(NoisyMap):
         Of the draws from q.
     """
 
+    candidate: ClassVar[str] = "networks"
     net: Autoencoder
     start: LatentStart
     seed: int
@@ -203,9 +294,11 @@ class NetworkMap(NoisyMap):
         )
 
 
-def map_from_state(state: State) -> MatrixMap | NetworkMap:
+def map_from_state(state: State) -> MatrixMap | FlowMap | NetworkMap:
     """Rebuild a map from its `state`."""
     start = LatentStart.from_state(state)
+    if "variance" in state.facts:
+        return FlowMap(start, state.facts["variance"])
     facts: dict[str, Any] | None = state.facts.get("net")
     if facts is None:
         return MatrixMap(start)

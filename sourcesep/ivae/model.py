@@ -183,7 +183,7 @@ class Model(ABC):
     """Random halvings of the data on which a verdict can afford to refit it."""
     mends: ClassVar[tuple[str, ...]] = ()
     """Kinds of misfit (fields of `sourcesep.misfit.Misfit`) that a simpler map would leave behind
-    where this one is right."""
+    where this one is right; "noise" in components fewer than channels, "fitted noise" in a map."""
     holds_everywhere: ClassVar[bool] = False
     """Whether the map is as good beyond the range of its fit as within, as linear ones are."""
     goes_on: ClassVar[bool] = False

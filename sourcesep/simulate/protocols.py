@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -43,12 +44,17 @@ class Protocol:
         The label of each sample, ``0 .. n_segments - 1``.
     scales : ndarray of shape (n_segments, n_sources)
         The sources' standard deviation under each label.
+    network : callable or None
+        The map from sources to observations without noise, where `ivae` has drawn it.
     """
 
     sources: NDArray[np.float64]
     observations: NDArray[np.float64]
     u: NDArray[np.int64]
     scales: NDArray[np.float64]
+    network: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
 
 def ivae(
@@ -130,7 +136,7 @@ def ivae(
     x = network(drawn.sources)
     if noise > 0:
         x = x + noise * x.std(0) * rng.standard_normal(x.shape)
-    return replace(drawn, observations=x)
+    return replace(drawn, observations=x, network=network)
 
 
 def icebeem(

@@ -1,0 +1,55 @@
+"""How much better one model explains data than another: likelihood held out inside every label."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.heldout import block_folds, excerpt
+from sourcesep.ivae.model import Array, Model
+
+__all__ = ["FITTED_NOISE", "FOLDS", "heldout_gain"]
+
+FOLDS = 5
+FITTED_NOISE = "fitted noise"
+"""What a model mends (`Model.mends`) that has noise where an invertible map has fitted it."""
+
+
+def heldout_gain(
+    simple: Model, rich: Model, x: Array, u: Auxiliary, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Gain of one model over another on held-out blocks: mean and standard error, nats.
+
+    What the rich model has kept aside in its fit saves another fit of it. If it mends what
+    the simple one has made of noise, both have kept the same samples aside.
+    """
+    if not u.used.all():
+        x, u = x[:, u.used], u.take(u.used)
+    if FITTED_NOISE in rich.mends and (aside := simple.held_out(u)) is not None:
+        test = u.take(aside)
+        gain = rich.log_density(x[:, aside], test) - simple.log_density(x[:, aside], test)
+        return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
+    keep, held = excerpt(u, rich.memory), rich.held_out(u)
+    x, u = x[:, keep], u.take(keep)
+    if held is None:
+        held = _held(u, rich.memory)
+        rich = rich.blank().fit(x[:, ~held], u.take(~held), rng)
+    else:
+        held = held[keep]
+        rich = rich.refit_prior(x[:, ~held], u.take(~held))
+    simple = simple.blank().fit(x[:, ~held], u.take(~held), rng)
+    simple = rich.rival(simple, x[:, ~held])
+    test = u.take(held)
+    gain = rich.log_density(x[:, held], test) - simple.log_density(x[:, held], test)
+    counts = np.bincount(test.labels, minlength=test.n_labels)
+    by_label = np.bincount(test.labels, gain, test.n_labels)[counts > 0] / counts[counts > 0]
+    return float(gain.mean()), float(by_label.std() / np.sqrt(len(by_label)))
+
+
+def _held(u: Auxiliary, memory: int) -> NDArray[np.bool_]:
+    """Which samples to hold out: blocks of every label; where maps reach over them, the end."""
+    if memory > 1:
+        return np.arange(u.n_times) >= u.n_times * (1 - 1 / FOLDS)
+    held: NDArray[np.bool_] = block_folds(u.labels, u.n_labels, FOLDS) == 0
+    return held
