@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import draw_halves
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.starts import Start
+from sourcesep.ivae.starts import STARTS, Start
 from sourcesep.ivae.whitening import whiten
 
 __all__ = ["first_steady", "split_half_correlations"]
@@ -79,7 +79,7 @@ def first_steady(
     for start in starts:
         found = STARTS[start](z, u, rng) @ z
         found /= found.std(axis=1, keepdims=True)
-        again = split_half_correlations(z, found, u, start, rng, n_splits=n_splits)
+        again = split_half_correlations(z, found, u, STARTS[start], rng, n_splits=n_splits)
         if again.min() >= STEADY:
             return start
     return None
