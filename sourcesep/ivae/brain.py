@@ -174,7 +174,7 @@ class BrainModel(LinearModel):
         self, start: Array, segments: Sequence[Array], y: Array, u: Auxiliary, tol: float
     ) -> Array:
         """Diagonalise the segments' covariances together with those of every rhythm."""
-        seconds = [u.n_times / (scale.n_labels * self.sfreq) for scale in u.scales]
+        seconds = [u.n_times / (len(np.unique(s.labels)) * self.sfreq) for s in u.scales]
         nearest = int(np.abs(np.log(np.array(seconds) / BLOCK_SECONDS)).argmin())
         scale, dtype = u.scales[nearest], segments[0].dtype
         bands = np.concatenate(
@@ -306,7 +306,7 @@ def _rhythms(y: Array, sfreq: float) -> Iterator[Array]:
     """Yield y in each of the bands of `RHYTHMS` that the data reach up to."""
     n_fft = next_fast_len(y.shape[1], real=True)
     transform, frequency = rfft(y, n_fft, axis=1), rfftfreq(n_fft, 1 / sfreq)
-    edges = [edge for edge in RHYTHMS if edge < sfreq / 2]
+    edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
     for low, high in pairwise([*edges, np.inf]):
         inside = (frequency >= low) & (frequency < high)
         yield irfft(transform * inside, n_fft, axis=1)[:, : y.shape[1]]
