@@ -380,7 +380,9 @@ def _check_shapes(ca: ComponentAnalysis) -> None:
         "scale": bool((ca._scale > 0).all()),
         "reliability": ca.reliability_.shape == (n_components,),
         "correlation": ca._correlation.shape == (n_components, n_components)
-        and bool(np.isfinite(ca._correlation).all()),
+        and bool(np.isfinite(ca._correlation).all())
+        and np.allclose(np.diag(ca._correlation), 1)
+        and bool(np.linalg.eigvalsh(ca._correlation)[0] > 0),
         "profile": ca.profile_ is None
         or shown == (n_components, len(ca.profile_.conditions), len(ca.profile_.bands) - 1),
     }

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.jointdiag import joint_diagonalise, label_covariances, removes_means
+from sourcesep.ivae.jointdiag import (
+    coarse_to_fine,
+    joint_diagonalise,
+    label_covariances,
+    removes_means,
+)
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings
-from sourcesep.ivae.starts import segments_of
 from sourcesep.ivae.whitening import whiten
 
 __all__ = ["BrainModel", "under_noise"]
@@ -37,12 +41,14 @@ BLOCK_SECONDS = 2.5
 """Stretches over which a band's covariance is taken: the scale of u nearest to this."""
 BAND_WEIGHT = 3.0
 """Total weight of the bands against 1 for the segments."""
+REGULARISATION = 1e-3
+"""White noise added to segments where bands are used."""
 BAND_FLOOR = 0.3
 """White noise added to bands, as a share of their mean power: high ones hold little else."""
 
 POWER_FLOOR = 0.3
-"""Added to the power of a component where it weighs a segment: in quiet segments power is
-mostly chance."""
+"""Added to the power of components, 1 on average, in every segment: in quiet ones it is mostly
+chance and noise, and would count most."""
 PRIOR_SECONDS = 10.0
 """Data that the belief in components which share no noise is worth."""
 LARGEST_SHARE = 0.5
@@ -153,19 +159,24 @@ class BrainModel(LinearModel):
         if len(y) == 1:
             return np.eye(1)
         groups = _groups(y, u)
-        found = segments_of(groups)
+        floor = REGULARISATION if self.bands else POWER_FLOOR
+        segments = [c + floor * np.eye(len(y), dtype=c.dtype) for c, _ in groups]
+        tol = 1e-3 if len(y) >= MANY_CHANNELS else 1e-7
+        found = np.asarray(coarse_to_fine(segments, tol=tol).matrix, np.float64)
         if self.bands:
-            found = self._with_bands(found, groups, y, u)
+            found = self._with_bands(found, segments, y, u, tol)
         elif u.is_time and len(groups[0][0]) >= FEWEST_LABELS:
             found = under_noise(found, groups, PRIOR_SECONDS * self.sfreq / y.shape[1])
         rows: Array = found / np.linalg.norm(found, axis=1, keepdims=True)
         return rows
 
-    def _with_bands(self, start: Array, groups: Sequence[Group], y: Array, u: Auxiliary) -> Array:
+    def _with_bands(
+        self, start: Array, segments: Sequence[Array], y: Array, u: Auxiliary, tol: float
+    ) -> Array:
         """Diagonalise the segments' covariances together with those of every rhythm."""
-        seconds = [u.n_times / len(c) / self.sfreq for c, _ in groups]
+        seconds = [u.n_times / (len(np.unique(s.labels)) * self.sfreq) for s in u.scales]
         nearest = int(np.abs(np.log(np.array(seconds) / BLOCK_SECONDS)).argmin())
-        scale, dtype = u.scales[nearest], groups[0][0].dtype
+        scale, dtype = u.scales[nearest], segments[0].dtype
         bands = np.concatenate(
             [
                 label_covariances(z, scale.labels, scale.n_labels)[0]
@@ -174,11 +185,10 @@ class BrainModel(LinearModel):
         )
         identity = np.eye(len(y), dtype=dtype)
         bands = bands * (len(bands) * len(y) / np.einsum("kii->", bands)) + BAND_FLOOR * identity
-        every = [c[n > 1] + dtype.type(1e-3) * identity for c, n in groups]
-        weights = [np.full(len(c), 1 / (len(c) * len(every))) for c in every]
+        weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
         weights.append(np.full(len(bands), BAND_WEIGHT / len(bands)))
         found = joint_diagonalise(
-            np.concatenate([*every, bands]), np.concatenate(weights), start=start, tol=1e-3
+            np.concatenate([*segments, bands]), np.concatenate(weights), start=start, tol=tol
         )
         return np.asarray(found.matrix, np.float64)
 
@@ -296,7 +306,7 @@ def _rhythms(y: Array, sfreq: float) -> Iterator[Array]:
     """Yield y in each of the bands of `RHYTHMS` that the data reach up to."""
     n_fft = next_fast_len(y.shape[1], real=True)
     transform, frequency = rfft(y, n_fft, axis=1), rfftfreq(n_fft, 1 / sfreq)
-    edges = [edge for edge in RHYTHMS if edge < sfreq / 2]
+    edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
     for low, high in pairwise([*edges, np.inf]):
         inside = (frequency >= low) & (frequency < high)
         yield irfft(transform * inside, n_fft, axis=1)[:, : y.shape[1]]
