@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae import alone, layers, panning
 from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State
 from sourcesep.ivae.spectral import Cells, SpectralModel, power, to_spectrum, window_size
@@ -110,13 +111,14 @@ class UnderdeterminedModel(SpectralModel):
 
     def blank(self) -> Self:
         """Return an unfitted model with this one's window and number of sources."""
-        window = self.size / self.sfreq
-        return type(self)(
+        other = type(self)(
             self.n_components,
             sfreq=self.sfreq,
-            windows=(window,),
+            windows=(self.size / self.sfreq,),
             n_iterations=self.n_iterations,
         )
+        other.names = self.names
+        return other
 
     def rough(self) -> Self:
         """Return what `blank` does, with fewer iterations."""
@@ -208,22 +210,32 @@ class UnderdeterminedModel(SpectralModel):
         return slice(None) if alone.names_in(self._u) else super()._enough(n_times)
 
     def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
-        if len(y) > 1:
-            mixing = self._directions(y)
-        elif names := alone.names_in(self._u):
-            mixing = self._named(y, names)
-        else:
-            mixing = self._layers(y)
+        mixing = self._directions(y) if len(y) > 1 else self._one_channel(y)
         n_bins = self.size // 2 + 1
         self.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
 
-    def _named(self, y: NDArray[np.float32], names: tuple[str, ...]) -> Array:
-        alone.check(self._u)
-        if self.requested not in (None, len(names)):
+    def _one_channel(self, y: NDArray[np.float32]) -> Array:
+        names = alone.names_in(self._u)
+        if len(names) > 1 and self.requested not in (None, len(names)):
             raise SettingsError(
                 f"n_components={self.requested}: the labels name {len(names)} sources "
                 f"({', '.join(names[:10])}); leave it out"
             )
+        if names:
+            try:
+                return self._named(y, names)
+            except SettingsError as error:
+                if self.names:  # of the fit that this one is to be compared with
+                    raise
+                warnings.warn(
+                    f"{error}; a steady and a percussive layer are given instead",
+                    SourcesepWarning,
+                    stacklevel=2,
+                )
+        return self._layers(y)
+
+    def _named(self, y: NDArray[np.float32], names: tuple[str, ...]) -> Array:
+        alone.check(self._u)
         self.size = window_size(alone.WINDOW, self.sfreq, y.shape[1])
         self.scores = {}
         cells = to_spectrum(y, self.size)
