@@ -150,7 +150,8 @@ class UnderdeterminedModel(SpectralModel):
     def caveat(self) -> str | None:
         """What no check of the data can settle."""
         if self.rank > 1:
-            return DELAYED if max(self.scores.values()) < LEAST_IN_PHASE else None
+            in_phase = max(self.scores.values(), default=1.0)
+            return DELAYED if in_phase < LEAST_IN_PHASE else None
         if self.rehearsed_gain >= LEAST_GAIN:
             return None
         told = "one channel: told apart by spectrum only"
@@ -252,7 +253,7 @@ class UnderdeterminedModel(SpectralModel):
                 f"percussive layer; ask for {N_LAYERS}, or say by aux when each source is alone"
             )
         self.size = window_size(layers.WINDOW, self.sfreq, y.shape[1])
-        self.scores = {}
+        self.scores, self.names = {}, ()
         return np.ones((1, N_LAYERS))
 
     def _directions(self, y: NDArray[np.float32]) -> Array:
