@@ -309,7 +309,9 @@ def alone(options: argparse.Namespace) -> None:
         n = int(first) if first.isdigit() else 2
         print(f"{case} in one channel, alone and together", flush=True)
         scores: dict[str, list[Score]] = {
-            name: [] for name in methods if n == 2 or name == "ours, told"
+            name: []
+            for name in methods
+            if options.only in name and (n == 2 or name == "ours, told")
         }
         for seed in range(options.first, options.first + options.seeds):
             seconds = (n + 1) * options.seconds

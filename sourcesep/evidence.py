@@ -62,7 +62,7 @@ def cross_fit(
     for which in (0, 1):
         chosen = half == which
         try:
-            fit = model.blank().fit(x[:, chosen], u.take(chosen), rng)
+            fit = model.rough().fit(x[:, chosen], u.take(chosen), rng)
         except SettingsError:  # the number that all of the data have does not suit their half
             return None
         if not fit.needs_u:

@@ -104,5 +104,5 @@ def _audio(path: Path, mixing: str) -> Forecast | None:
     fitted = n * min(n_times, longest_in_memory(n))  # values
     low = 3 + 0.3e-6 * fitted * n + 0.028e-6 * n_times * n * (n + 1)
     high = low if mixing == "linear" else low + 6e-6 * fitted * n
-    most = 80 if mixing == "linear" else 185
+    most = 80 if mixing == "linear" else 125
     return Forecast((180e6 + 80 * fitted, 180e6 + most * fitted), (low, high))

@@ -43,6 +43,8 @@ CONTINUITY = 5
 """Frames over which a source's power changes little."""
 MOST_FRAMES = 1024
 """Inferred at a time, so that long records need no more memory."""
+QUIET = 1e-4
+"""Share of the mean power below which a frame is silent: nothing is learned from it."""
 LEAST = 1e-10
 """Variance of a source that is silent, of cells of a mean power near 1."""
 KEPT_ASIDE = 3
@@ -84,13 +86,13 @@ def check(u: Auxiliary | None) -> None:
     names = names_in(u)
     if len(names) == 1:
         raise SettingsError(
-            f"aux: the labels name one source, {names[0]!r}, and two or more are wanted; label "
-            "where each is alone, or leave aux out"
+            f"aux: the labels name one source, {names[0]!r}, and two or more are wanted: label "
+            "where each is alone"
         )
     if all(len(who) == 1 for who in _by_label(u)):
         raise SettingsError(
             "aux: one source at a time is heard in all labels, so that nothing is left to "
-            "separate; leave stretches where several sound without a label, or leave aux out"
+            "separate: leave stretches where several sound without a label"
         )
 
 
@@ -134,6 +136,13 @@ def heard(u: Auxiliary | None, names: tuple[str, ...], size: int, n_frames: int)
     return frames
 
 
+def _alone(powers: Cells, sounds: Mask) -> Mask:
+    """Say in which frames each source is heard, and no other may be."""
+    by_frame = powers.mean(axis=1)
+    alone: Mask = sounds & (sounds.sum(axis=0) == 1) & (by_frame > QUIET * by_frame.mean())
+    return alone
+
+
 def learn(powers: Cells, sounds: Mask, names: tuple[str, ...]) -> Cells:
     """Learn the spectra of each source.
 
@@ -155,13 +164,12 @@ def learn(powers: Cells, sounds: Mask, names: tuple[str, ...]) -> Cells:
     SettingsError
         If a source is hardly ever alone.
     """
-    alone = sounds & (sounds.sum(axis=0) == 1)
+    alone = _alone(powers, sounds)
     counts = alone.sum(axis=1)
     if counts.min() < FEWEST_FRAMES:
         raise SettingsError(
             f"aux: {names[counts.argmin()]!r} is alone for less than half a second: one channel "
-            "is told apart by what each source sounds like alone; label a stretch where it is, "
-            "or leave aux out"
+            "is told apart by what each source sounds like alone: label a stretch where it is"
         )
     rank = min(RANK, int(counts.min()))
     spectra = np.concatenate(
@@ -250,7 +258,7 @@ def rehearsed_gain(cells: Cells, sounds: Mask, names: tuple[str, ...]) -> float:
         Gain in the ratio of signal to distortion over the mixture, mean over the sources; NaN
         where too little is heard alone to try.
     """
-    alone = [np.flatnonzero(row & (sounds.sum(axis=0) == 1)) for row in sounds]
+    alone = [np.flatnonzero(row) for row in _alone(power(cells)[0], sounds)]
     n_test = min(map(len, alone)) // KEPT_ASIDE
     if n_test * (KEPT_ASIDE - 1) < FEWEST_FRAMES:
         return float("nan")

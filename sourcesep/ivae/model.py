@@ -354,6 +354,10 @@ class Model(ABC):
     def blank(self) -> Self:
         """Return an unfitted model with the choices that this one's fit has made."""
 
+    def rough(self) -> Self:
+        """Return what `blank` does; it may be fitted in less time, only to be compared."""
+        return self.blank()
+
     @abstractmethod
     def state(self) -> State:
         """Everything needed to rebuild the model."""

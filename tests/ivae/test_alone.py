@@ -6,7 +6,7 @@ import soundfile
 
 from sourcesep import auxiliary, load, metrics, save, separate, simulate
 from sourcesep.estimator import IVAE
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae import alone
 from sourcesep.ivae.spectral import to_spectrum
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
@@ -136,9 +136,17 @@ def test_frames_hear_whoever_sounds_in_them():
         ([Event(0, 4, "pad")], "name one source"),
     ],
 )
-def test_labels_that_do_not_help_are_refused(events, message):
-    with pytest.raises(SettingsError, match=message):
-        fitted(band(0), events)
+def test_labels_that_do_not_help_are_said_and_left(events, message):
+    with pytest.warns(SourcesepWarning, match=message):
+        model, _, _ = fitted(band(0), events)
+    assert (model.names, model.caveat) == ((), "one channel: told apart by spectrum only")
+
+
+def test_nothing_is_learned_from_silence():
+    sources = band(0)
+    sources[0, : ALONE * SFREQ] = 0
+    with pytest.warns(SourcesepWarning, match="'pad' is alone for less than half a second"):
+        fitted(sources)
 
 
 def test_another_number_than_the_labels_name_is_refused():

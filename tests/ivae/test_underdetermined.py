@@ -70,6 +70,25 @@ def test_one_channel_however_often_is_told_apart_by_spectrum(n_channels):
         fitted(x, 3)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_a_room_with_more_talkers_than_microphones_is_not_identifiable(seed):
+    talkers = [simulate.speech(SECONDS, SFREQ, random_state=80 * seed + k) for k in range(3)]
+    room = simulate.room(np.stack(talkers), sfreq=SFREQ, n_mics=2, rt60=0.3, random_state=seed)
+    model, _ = fitted(room.data, 3)
+    assert "not modelled for more sources than channels" in model.caveat
+    model, _ = fitted(stereo(seed)[0], 3)
+    assert model.caveat is None
+
+
+def test_a_rough_fit_finds_the_same_sources():
+    x, _ = stereo()
+    model, u = fitted(x, 3)
+    rough = model.rough().fit(x, u, np.random.default_rng(0))
+    assert rough.n_iterations < model.n_iterations == model.blank().n_iterations
+    both = np.corrcoef(model.posterior(x, u).mean, rough.posterior(x, u).mean)[:3, 3:]
+    assert (np.diag(both) > 0.99).all()
+
+
 def test_one_source_is_one_direction():
     x, _ = stereo(n=1)
     model, u = fitted(x + 1e-3 * np.random.default_rng(0).standard_normal(x.shape))
