@@ -4,7 +4,7 @@ import click
 import pytest
 
 from sourcesep.cli import main
-from sourcesep.cli.talk import spoken
+from sourcesep.cli.talk import about, spoken
 
 COMMANDS = main.commands
 
@@ -50,6 +50,14 @@ def test_each_command_has_its_own():
     assert said("sources=['a.wav']: at least two", "train") == "INPUT=['a.wav']: at least two"
     assert said("match by='maps'", "match") == "match --by='maps'"
     assert said("n_jobs=0", "info") == "n_jobs=0"
+
+
+def test_a_file_that_is_called_like_a_setting_keeps_its_name():
+    with click.Context(COMMANDS["separate"]):
+        assert about("model=1.wav", "model=1.wav: mixing=linear") == "model=1.wav: --mixing=linear"
+        assert about("d/aux=a", "input=d/aux=a: aux='b'") == "input=d/aux=a: --aux='b'"
+        assert about("aux=a", "model=b: gone") == "aux=a: --model=b: gone"
+        assert about("", "model=b: gone") == "--model=b: gone"
 
 
 def test_outside_a_command_nothing_changes():

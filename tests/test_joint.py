@@ -177,6 +177,46 @@ def joint_moments(path):
     return joint._moments(sourcesep.read(path), "segments")
 
 
+class TestLeavingOut:
+    def table(self, path, names, seed):
+        rng = np.random.default_rng(seed)
+        scale = np.repeat(rng.uniform(0.2, 2, (2, 20)), 20, axis=1)
+        x = np.array([[1, 0.5], [0.3, 1]]) @ (rng.laplace(size=(2, 400)) * scale)
+        rows = "\n".join(",".join(map(repr, row)) for row in x.T.tolist())
+        path.write_text(",".join(names) + "\n" + rows + "\n")
+        return path
+
+    def test_a_table_without_the_columns_is_named_and_the_others_are_fitted(self, tmp_path):
+        good = [self.table(tmp_path / f"t{k}.csv", "ab", k) for k in range(2)]
+        bad = self.table(tmp_path / "bad.csv", "ax", 2)
+        said = []
+        ivae = train(
+            [bad, *good],
+            columns="a,b",
+            mixing="linear",
+            on_failure=lambda name, error: said.append((name, str(error))),
+        )
+        assert said == [(str(bad), "columns=b: no such column; the file has a, x")]
+        alone = train(good, columns="a,b", mixing="linear")
+        np.testing.assert_array_equal(ivae.components_, alone.components_)
+        with pytest.raises(SettingsError, match="columns=b: no such column"):
+            train([bad, *good], columns="a,b")
+
+    def test_arrays_go_by_their_number(self):
+        x = [(x, 1.0) for x, _ in arrays(scene(1, 2))]
+        said = []
+        with pytest.raises(InputError, match="1 of 3 recordings can be fitted together"):
+            train(
+                [x[0], (np.full((2, 9), np.nan), 1.0), (np.zeros((2, 9)), 1.0)],
+                on_failure=lambda name, error: said.append(name),
+            )
+        assert said == ["recording 1", "recording 2"]
+
+    def test_where_none_can_be_used_the_first_error_is_raised(self):
+        with pytest.raises(InputError, match=r"gone\.wav: no such file"):
+            train(["gone.wav", "lost.wav"], on_failure=lambda name, error: None)
+
+
 class TestBadInput:
     def test_other_channels_rates_and_units_are_named(self, tmp_path):
         first, second = voices(tmp_path, [1, 2])

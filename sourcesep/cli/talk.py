@@ -66,14 +66,15 @@ def spoken(text: object) -> str:
             return match[0]
         return {"True": word, "None": f"without {word}"}.get(value, f"{word}={value or ''}")
 
-    return re.sub(r"(?<![\w./-])([a-z_]+)=(True\b|None\b)?", said, str(text))
+    return re.sub(r"(?<![\w./=-])([a-z_]+)=(True\b|None\b)?", said, str(text))
 
 
 def about(path: object, text: object) -> str:
     """The text in one line, beginning with the path unless that is in it already."""
-    line = " ".join(str(text).split())
-    named = str(Path(str(path)).name) in line
-    return spoken(line) if named else f"{path}: {spoken(line)}"
+    line, name = " ".join(str(text).split()), Path(str(path)).name
+    if not name or name not in line:
+        return f"{path}: {spoken(line)}" if name else spoken(line)
+    return name.join(map(spoken, line.split(name)))  # which may look like a setting itself
 
 
 def fail(error: object, path: object = "") -> None:

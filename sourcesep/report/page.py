@@ -195,6 +195,7 @@ def _facts(separation: Separation, result: dict[str, Any]) -> dict[str, Any]:
         "verdict": result["verdict"],
         "sentence": _sentence(result["sentence"]),
         "checks": checks(result["evidence"], result["bounds"]),
+        "along": sources.along(recording),
         "names": called,
         "gallery": shown,
         "components": _components(called, result),

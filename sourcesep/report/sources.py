@@ -25,6 +25,7 @@ __all__ = [
     "Card",
     "Gallery",
     "Player",
+    "along",
     "gallery",
     "names",
     "signed",
@@ -142,6 +143,12 @@ def time_axis(recording: Recording) -> Axis:
     return panels.seconds_axis(recording.n_times / recording.sfreq)
 
 
+def along(recording: Recording) -> str:
+    """In words, what the samples follow: rows of a table without a column of times are no time."""
+    timeless = not (isinstance(recording.origin, TableOrigin) and recording.origin.time)
+    return "row by row" if recording.kind == "table" and timeless else "over time"
+
+
 def standard_loadings(separation: Separation) -> Array:
     """Loadings in standard deviations of each channel, (n_channels, n_components)."""
     spread = np.sqrt(separation.recording.summary.variance)[:, None]
@@ -149,14 +156,14 @@ def standard_loadings(separation: Separation) -> Array:
     return scaled
 
 
-def _power_panel(image: Array, full: float, x: Axis, name: str) -> Panel:
-    """Power over time in dB against `full`."""
+def _power_panel(image: Array, full: float, x: Axis, name: str, way: str = "over time") -> Panel:
+    """Power along the samples in dB against `full`."""
     n_bins = int(np.clip(image.shape[1] // 8, 2, N_STRETCHES))
     power = panels.binned(np.square(image).mean(axis=0), n_bins)
     level = _decibel(power / full)
     return Panel(
-        "Power over time",
-        f"Power of {name} over time, in decibels; its loudest stretch has "
+        f"Power {way}",
+        f"Power of {name} {way}, in decibels; its loudest stretch has "
         f"{max(level.max(), ROUNDING):.0f}, the median one {max(np.median(level), ROUNDING):.0f}.",
         x,
         panels.linear_axis(*LEVELS, "dB", most=3),
@@ -284,26 +291,27 @@ def _eeg_cards(separation: Separation, called: Sequence[str]) -> list[Card]:
 def _table_cards(separation: Separation, called: Sequence[str]) -> list[Card]:
     recording = separation.recording
     x = time_axis(recording)
+    way = along(recording)
     scaled = standard_loadings(separation)
     found = []
     for k, name in enumerate(called):
         strongest = np.argsort(-np.abs(scaled[:, k]), kind="stable")[:3]
         parts = [f"{recording.names[i]} ({signed(scaled[i, k])})" for i in strongest]
         source = separation.sources[k]
-        course = _course(source, None, name, "Factor over time")
-        power = _power_panel(source[None], _loudest(source[None]), x, name)
+        course = _course(source, None, name, f"Factor {way}", way)
+        power = _power_panel(source[None], _loudest(source[None]), x, name, way)
         found.append(Card(name, f"strongest in {', '.join(parts)}", (course, power)))
     return found
 
 
-def _course(source: Array, x: Axis | None, name: str, title: str) -> Panel:
-    """A source over time: a line, or where it has many samples what they span."""
+def _course(source: Array, x: Axis | None, name: str, title: str, way: str = "over time") -> Panel:
+    """A source along its samples: a line, or where it has many what they span."""
     reach = float(np.abs(source).max()) or 1.0
     span = (-reach, reach)
     many = len(source) > 2 * panels.N_COLUMNS
     return Panel(
         title,
-        f"{name} over time, in standard deviations; its largest value is {reach:.1f}.",
+        f"{name} {way}, in standard deviations; its largest value is {reach:.1f}.",
         x,
         panels.linear_axis(*span, "SD", most=5),
         path=panels.band(source, *span) if many else panels.curve(source, *span),

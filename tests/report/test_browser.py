@@ -252,6 +252,21 @@ def test_it_is_no_blank_page_and_fits_its_width(tab, width, scheme):
         assert pixels[top : top + 900].std() > 0.01
 
 
+@pytest.mark.parametrize("width", [390, 700, 900, 1280])
+def test_no_check_stands_alone_below_a_row_of_others(tab, width):
+    tab.look(width, "light")
+    boxes = json.loads(
+        tab.run(
+            "JSON.stringify([...document.querySelectorAll('.check')].map(c => "
+            "[c.getBoundingClientRect().top, c.getBoundingClientRect().width]))"
+        )
+    )
+    rows = [[w for top, w in boxes if top == row] for row in sorted({top for top, _ in boxes})]
+    full = max(map(sum, rows))
+    assert len(boxes) >= 4
+    assert all(len(row) == len(rows[0]) or sum(row) > 0.95 * full for row in rows)
+
+
 def test_the_accessibility_tree_has_headings_and_landmarks(tab, any_kind):
     nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
     found = {

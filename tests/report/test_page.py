@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 import shutil
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 import soundfile
 
 import sourcesep
-from sourcesep.exceptions import OutputError
+from sourcesep.exceptions import OutputError, SourcesepWarning
 from sourcesep.report import page, players
 from sourcesep.report.page import checks, write_report
+from sourcesep.report.sources import along
 
 VOID = {"meta", "img", "source", "br", "link", "input"}
 TEMPLATES = Path(page.__file__).parent / "templates"
@@ -117,6 +119,20 @@ class TestWhatItSays:
             assert any(alt.startswith(f"Map of {name}") for alt in pictures)
             for what in (f"{name} over time", f"Power of {name}", f"Power spectrum of {name}"):
                 assert any(curve.startswith(what) for curve in curves)
+
+    def test_rows_are_time_only_where_a_column_says_so(self, table, tmp_path):
+        timed = table.separation.recording.origin.time
+        way = "over time" if timed else "row by row"
+        assert f"Each factor {way}, with unit variance" in Page(table.page).words
+        rng = np.random.default_rng(0)
+        rows = [f"{i},{a},{b}" for i, (a, b) in enumerate(rng.normal(size=(9, 2)).tolist())]
+        for name, expected in (("time", "over time"), ("patient", "row by row")):
+            path = tmp_path / f"{name}.csv"
+            path.write_text("\n".join([f"{name},a,b", *rows]) + "\n")
+            columns = ["a", "b"] if name == "patient" else None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SourcesepWarning)
+                assert along(sourcesep.read(path, columns=columns)) == expected
 
     def test_tables_have_loadings_and_the_prior_at_each_level(self, table):
         words = Page(table.page).words
