@@ -4,8 +4,8 @@
 
 White Gaussian sources cannot be separated and must be refused; sources that differ must
 not be; rooms and saturated microphones, fitted by a matrix, must not be trusted, and nor must
-what is no room of two sources, fitted by two filters a microphone. The seeds begin at 6000; earlier
-versions of the verdict were seen on them, from 12000 on none was.
+what is no room of two sources, fitted by two filters a microphone. The seeds begin at 6000;
+earlier versions of the verdict were seen on them, from 12000 on none was.
 """
 
 from __future__ import annotations
