@@ -24,7 +24,7 @@ from sourcesep.ivae.model import Array
 __all__ = ["NoisyCurves"]
 
 N_KNOTS, N_BENDS = 129, 20
-N_BINS = 400
+N_BINS = 256
 """Bins of x, and pieces of y between which its probability is shared out."""
 SMOOTHNESS = 1e-4
 """Weight of the squared second differences of the bends, as in a fit of filters."""

@@ -261,21 +261,20 @@ class PostNonlinearModel(InvertibleModel):
         other, chain = copy.copy(self), self.chain
         offset = chain.offset - chain.undistort(x)[0][:, u.used].mean(axis=1)
         chain = replace(chain, offset=offset)
-        turn = turned(chain.forward(x)[0], u, rng, "segments")
+        if self.smoother is None:
+            turn = turned(chain.forward(x)[0], u, rng, "segments")
+        else:
+            turn, other.smoother, other.prior = self.smoother.moved(x, u, rng)
         other.chain = replace(chain, inner=np.tensordot(turn, chain.inner, 1))
         if self.smoother is None:
             other.prior = self.fit_prior(other.encode(x)[0], u)
-            return other
-        smoother = self.smoother.turned(turn, x[:, u.used])
-        other.smoother, other.prior = smoother.adapted(x, u)
         return other
 
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map, this noise and the prior that fits x given u best."""
-        if self.smoother is None:
-            return super().refit_prior(x, u)
-        other = copy.copy(self)
-        other.prior = self.smoother.prior_for(x, u)
+        other = super().refit_prior(x, u)
+        if self.smoother is not None:
+            other.prior = self.smoother.prior_for(x, u)
         return other
 
     @property

@@ -19,6 +19,7 @@ from sourcesep.ivae.laplace import Mode, Record, random_signs
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.starts import turned
 from sourcesep.ivae.undistortion import Data
 
 __all__ = ["Smoother", "find_noise"]
@@ -153,11 +154,20 @@ class Smoother:
         prior = LabelPrior(prior.mean / size, prior.scale / size, prior.shape)
         return replace(self, chain=chain), prior
 
-    def turned(self, matrix: Array, x: Array) -> Self:
-        """Return the same with a matrix behind the filters, and y of mean 0 in these data."""
-        offset = self.chain.offset - self.start(x).mean(axis=1)
-        inner = np.tensordot(matrix, self.chain.inner, 1)
-        return replace(self, chain=replace(self.chain, offset=offset, inner=inner))
+    def moved(
+        self, x: Array, u: Auxiliary, rng: np.random.Generator
+    ) -> tuple[Array, Self, LabelPrior]:
+        """Go on to other data, of mean 0, by a matrix behind the filters.
+
+        Returns the matrix, the smoother with it, and the prior.
+        """
+        offset = self.chain.offset - self.start(x)[:, u.used].mean(axis=1)
+        chain = replace(self.chain, offset=offset)
+        labels = np.where(u.used, u.labels, -1)
+        here = replace(self, chain=chain)
+        matrix = turned(here.infer(x, here.prior_for(x, u), labels)[1].z, u, rng, "segments")
+        chain = replace(chain, inner=np.tensordot(matrix, chain.inner, 1))
+        return matrix, *replace(self, chain=chain).adapted(x, u)
 
     def fit_prior(
         self,
