@@ -33,7 +33,7 @@ REACH = 4.5
 """Range of a curve, in the loudest label's standard deviations of y."""
 DENSITY = 3.0
 """How much denser knots are in the middle, where quiet labels are: asinh of the ratio."""
-FIRST_NOISE = 0.01
+FIRST_NOISE = 0.05
 """Standard deviation of the noise that the ascent begins with, as a share of x's."""
 FLATTEST = 1e-5
 """Least slope of f, as a share of its largest: its inverse must exist."""
