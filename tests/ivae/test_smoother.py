@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.estimator import IVAE
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.chain import Chain
 from sourcesep.ivae.curves import Curves
@@ -208,6 +209,13 @@ class TestWhatIsMissing:
         assert away.std() < 0.02
         assert np.isfinite(unknown.mean).all()
         assert np.isfinite(model.elbo(x, u_of(labels)).per_sample).all()
+
+    def test_the_estimator_hands_labels_on(self):
+        x = saturated(0, noise=0.03)[1]
+        estimator = IVAE(mixing="post-nonlinear", kernel_size=3, random_state=0)
+        z = estimator.fit_transform(x.T, u=U.labels)
+        assert not estimator.model_.is_invertible
+        np.testing.assert_array_equal(estimator.transform(x.T, u=U.labels), z)
 
     @pytest.mark.parametrize("n_times", [1, 2, 7, 60])
     def test_short_records(self, one, n_times):
