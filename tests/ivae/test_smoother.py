@@ -309,18 +309,19 @@ class TestLaplace:
         ).sum() == pytest.approx(exact, abs=1.0)
 
 
-def test_curve_and_noise_are_told_apart():
+@pytest.mark.parametrize("n_labels", [30, 1200])
+def test_curve_and_noise_are_told_apart(n_labels):
     rng = np.random.default_rng(0)
-    scale = np.exp(rng.uniform(np.log(0.2), np.log(2), 30))
-    labels = np.repeat(np.arange(30), 400)
-    y = scale[labels] * rng.standard_normal((1, 12_000))
+    scale = np.exp(rng.uniform(np.log(0.2), np.log(2), 30)).repeat(n_labels // 30)
+    labels = np.repeat(np.arange(n_labels), 24_000 // n_labels)
+    y = scale[labels] * rng.standard_normal((1, 24_000))
     x = np.tanh(y) + 0.05 * rng.standard_normal(y.shape)
     # arctanh between rails that lie too far out, as a fit without noise has it
     knots = np.linspace(-1.1, 1.1, 65)
     guess = Curves(knots[None], -np.log(1 - (knots[None] / 1.12) ** 2))
     chain = Chain(None, guess, np.zeros(1), np.ones((1, 1, 1)))
     found = NoisyCurves.fit(x, labels, chain, with_mean=False)
-    assert np.sqrt(found.noise[0]) == pytest.approx(0.05, rel=0.1)
+    assert np.sqrt(found.noise[0]) == pytest.approx(0.05, rel=0.2)
     # the rails are those of tanh, not the outermost samples
     assert np.abs(x).max() > 1.1
     slopes = [
