@@ -291,7 +291,8 @@ class IVAE(
 
     def fit_transform(self, X: ArrayLike, y: Any = None, *, u: Any = None) -> Array:
         """Fit, and return the sources of X."""
-        return self.fit(X, y, u=u).transform(X)
+        self.fit(X, y, u=u)
+        return self.transform(X, u=None if self.model_.is_invertible else u)
 
     def inverse_transform(self, S: ArrayLike, *, u: Any = None) -> Array:
         """Mix sources of shape (n_samples, n_components) by the decoder.

@@ -29,18 +29,15 @@ from sourcesep.ivae.chain import Chain
 from sourcesep.ivae.filters import adjoint, convolve, log_det_rate
 from sourcesep.ivae.model import Array
 
-__all__ = ["Mode", "Record", "random_signs"]
+__all__ = ["Mode", "Record"]
 
 MOST_STEPS, SMALLEST_GAIN = 30, 1e-5
 """Gauss-Newton steps, and the gain, in nats a sample, below which no more are made."""
 MOST_HALVINGS = 6
 MOST_DIRECTIONS, PRECISION = 60, 0.1
 """Conjugate gradients of a Gauss-Newton step, and the share of its residual that may stay."""
-FINE = 1e-2
-"""The same share where posterior variances are wanted."""
 N_LANCZOS = 40
-SPACING = 8
-"""Samples between those whose posterior variances are probed together."""
+"""Steps of the quadrature of a log-determinant."""
 
 
 class Mode(NamedTuple):
@@ -116,13 +113,13 @@ class Record:
         # a filter by Fourier transforms may leave less than nothing where labels are silent
         return np.asarray(weight**2 + np.maximum(prior, 1e-12 * prior.max()), np.float64)
 
-    def solve(self, weight: Array, b: Array, precision: float) -> Array:
+    def solve(self, weight: Array, b: Array) -> Array:
         """Divide by the curvature, by conjugate gradients."""
         diagonal = self.diagonal(weight)
         found, left = np.zeros_like(b), b.copy()
         scaled = left / diagonal
         direction, size = scaled, float(np.vdot(left, scaled))
-        enough = precision**2 * size
+        enough = PRECISION**2 * size
         for _ in range(MOST_DIRECTIONS):
             if size <= enough:
                 break
@@ -139,7 +136,7 @@ class Record:
         """Climb from y to the likeliest one."""
         at = self.at(y)
         for _ in range(MOST_STEPS):
-            step = self.solve(at.weight, -self.gradient(at), PRECISION)
+            step = self.solve(at.weight, -self.gradient(at))
             tries = (self.at(at.y + step / 2**k) for k in range(MOST_HALVINGS))
             better = next((new for new in tries if new.loss < at.loss), None)
             if better is None:
@@ -149,22 +146,14 @@ class Record:
                 break
         return at
 
-    def probe(self, at: Mode, v: Array) -> Array:
-        """Multiply v by the posterior covariance of z."""
-        inner = self.chain.inner
-        return convolve(inner, self.solve(at.weight, convolve(adjoint(inner), v), FINE))
-
     def variances(self, at: Mode) -> Array:
-        """Posterior variances of z: the covariance's diagonal, from samples far apart at once."""
-        signs = random_signs(self.mean.shape, np.random.default_rng(0))
-        result = np.empty_like(signs)
-        for j in range(len(signs)):
-            for k in range(SPACING):
-                v = np.zeros_like(signs)
-                v[j, k::SPACING] = signs[j, k::SPACING]
-                result[j, k::SPACING] = (v * self.probe(at, v))[j, k::SPACING]
-        # what other samples of a probe have left in it must not make it impossible
-        return np.clip(result, 1e-12 / self.precision, 1 / self.precision)
+        """Posterior variances of z, as if y's samples were independent given x.
+
+        Right where x fixes y, and on average; beyond the rails a single one may be half or
+        twice as large.
+        """
+        variances = convolve(self.chain.inner**2, 1 / self.diagonal(at.weight))
+        return np.clip(variances, 1e-12 / self.precision, 1 / self.precision)
 
     def log_volume(self, at: Mode, where: NDArray[np.bool_] | slice = slice(None)) -> Array:
         """log |det| of the posterior's precision of z over the prior's, shared out to samples.
@@ -188,16 +177,11 @@ class Record:
         share = np.log(diagonal).sum(axis=0) - np.log(self.precision).sum(axis=0) - 2 * rate
         share = share[where]
         v = np.zeros_like(diagonal)
-        v[:, where] = random_signs(v[:, where].shape, np.random.default_rng(0))
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], v.shape)
+        v[:, where] = signs[:, where]
         root = np.sqrt(diagonal)
         rest = _quadrature(lambda p: self.curvature(at.weight, p / root) / root, v)
         return np.asarray(share + rest / max(1, len(share)), np.float64)
-
-
-def random_signs(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Draw an array of ones and minus ones."""
-    signs: Array = np.where(rng.random(shape) < 0.5, -1.0, 1.0)
-    return signs
 
 
 def _quadrature(apply: Callable[[Array], Array], v: Array) -> float:

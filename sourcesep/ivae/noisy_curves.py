@@ -29,11 +29,13 @@ N_BINS = 256
 SMOOTHNESS = 1e-4
 """Weight of the squared second differences of the bends, as in a fit of filters."""
 MAX_ITER = 150
+MOST_LABELS = 200
+"""More take longer and tell no more of a curve."""
 REACH = 4.5
 """Range of a curve, in the loudest label's standard deviations of y."""
 DENSITY = 3.0
 """How much denser knots are in the middle, where quiet labels are: asinh of the ratio."""
-FIRST_NOISE = 0.01
+FIRST_NOISE = 0.05
 """Standard deviation of the noise that the ascent begins with, as a share of x's."""
 FLATTEST = 1e-5
 """Least slope of f, as a share of its largest: its inverse must exist."""
@@ -71,6 +73,7 @@ class NoisyCurves:
         with_mean : bool
             Whether y has a mean of its own under each label.
         """
+        labels = _from_quiet_to_loud(x, labels)
         y = chain.undistort(x)[0]
         grid = np.sinh(np.linspace(-DENSITY, DENSITY, N_KNOTS)) / np.sinh(DENSITY)
         knots, log_slopes, noise = [], [], []
@@ -114,6 +117,19 @@ class NoisyCurves:
         # the curve's middle knot stays where it is, whatever the factor
         offset = mean + (factor - 1) * middle
         return Chain(None, Curves(self.curves.knots, log_slopes), offset, chain.inner)
+
+
+def _from_quiet_to_loud(x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave out labels until `MOST_LABELS` are left, evenly by their rank in power."""
+    used = labels >= 0
+    counts = np.bincount(labels[used])
+    present = np.flatnonzero(counts)
+    if len(present) <= MOST_LABELS:
+        return labels
+    power = np.bincount(labels[used], np.square(x[:, used]).sum(axis=0))[present] / counts[present]
+    ranks = np.linspace(0, len(present) - 1, MOST_LABELS).astype(int)
+    kept = present[np.argsort(power, kind="stable")][ranks]
+    return np.where(np.isin(labels, kept), labels, -1)
 
 
 class _Counts:

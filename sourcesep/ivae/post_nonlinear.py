@@ -154,7 +154,7 @@ class PostNonlinearModel(InvertibleModel):
         """The noise's standard deviation in each channel, if there is any."""
         if self.smoother is None:
             return {}
-        return {"noise": np.sqrt(self.smoother.noise).round(9).tolist()}
+        return {"noise": [float(f"{s:.4g}") for s in np.sqrt(self.smoother.noise)]}
 
     @property
     def n_components(self) -> int:

@@ -15,7 +15,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.chain import Chain, unit_slope
 from sourcesep.ivae.curves import Curves
 from sourcesep.ivae.filters import convolve
-from sourcesep.ivae.laplace import Mode, Record, random_signs
+from sourcesep.ivae.laplace import Mode, Record
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import LabelPrior
@@ -196,17 +196,13 @@ class Smoother:
         known = labels >= 0
         if counting is not None:
             known = known & counting
-        rng = np.random.default_rng(0)
         y = self.start(x)
         z = convolve(self.chain.inner, y)
         prior = _maximised(z, np.zeros_like(z), labels, known, n_labels, with_mean)
         for _ in range(N_ROUNDS):
             record = self.record(x, prior, labels)
             mode = record.mode(y)
-            # its diagonal alone has no chance in it, and a label averages the rest away
-            v = random_signs(z.shape, rng)
-            variances = v * record.probe(mode, v)
-            prior = _maximised(mode.z, variances, labels, known, n_labels, with_mean)
+            prior = _maximised(mode.z, record.variances(mode), labels, known, n_labels, with_mean)
             y = mode.y
         return prior
 
