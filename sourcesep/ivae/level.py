@@ -28,9 +28,10 @@ N_SWEEPS = 3
 RIDGE = 1e-4
 """Assumed in outputs that are hardly two, as a share of their mean power."""
 N_BANDS = 24
-"""Bands in which sources may have changed places: a fifth of an octave each, above 1/64 of the
+"""Bands in which sources may have changed places: a quarter of an octave each, above 1/64 of the
 highest frequency. Below there are too few bins to tell delays apart."""
 N_SETTLE = 3
+"""Times that cepstral iterations go on after bands were given back."""
 N_ROUNDS = 4
 """Times that all bands are looked at: those that are given back make the delays surer."""
 CERTAIN = 5.0
