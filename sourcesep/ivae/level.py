@@ -28,13 +28,16 @@ N_SWEEPS = 3
 RIDGE = 1e-4
 """Assumed in outputs that are hardly two, as a share of their mean power."""
 N_BANDS = 24
-"""Bands in which sources may have changed places: a fifth of an octave each, above 1/64 of the
+"""Bands in which sources may have changed places: a quarter of an octave each, above 1/64 of the
 highest frequency. Below there are too few bins to tell delays apart."""
 N_SETTLE = 3
+"""Times that cepstral iterations go on after bands were given back."""
 N_ROUNDS = 4
 """Times that all bands are looked at: those that are given back make the delays surer."""
 CERTAIN = 5.0
 """Standard deviations; at 4 bands in their right place begin to be taken for wrong ones."""
+INAUDIBLE = 1e-6
+"""Power of a bin as a share of the loudest's, above which it counts as sound."""
 SILENCE = 1e-12
 """Least power of an output in a bin; cells have a mean power near 1."""
 
@@ -78,7 +81,8 @@ class Level:
         Then cepstral variances.
         """
         rows = self.rows
-        for _ in range(n_frame):
+        # more than two rows are updated one by one, which takes longer
+        for _ in range(n_frame if len(rows) <= 2 else 2 * n_frame):
             variances = self.products.frame_powers(rows)[:, :, None] + 1e-6
             rows = project(rows, self.products.covariances(variances))
         return self._settled(rows, n_cepstral)
@@ -164,12 +168,17 @@ class Level:
         k, n_bins = len(rows), rows.shape[2]
         encoder = self._as_heard(rows)
         gram = np.einsum("arf,brf->fab", encoder, encoder.conj())
-        volume = np.log(np.maximum(np.linalg.det(gram).real, SILENCE)).mean()
+        volumes = np.log(np.maximum(np.linalg.det(gram).real, SILENCE))
         variances = cepstral_variances(power(to_spectrum(self.signals(rows), size)), 0.0)
+        entropies = np.log(variances).mean(axis=1).sum(axis=0)
+        # bins that hold no sound would be fitted for the noise of numbers in them
+        loudness = np.einsum("rrf->f", self.covariance).real
+        heard = loudness / (loudness + INAUDIBLE * loudness.max())
+        coarse = np.interp(np.linspace(0, 1, size // 2 + 1), np.linspace(0, 1, n_bins), heard)
+        likelihood = np.average(volumes, weights=heard) - np.average(entropies, weights=coarse)
         # rows are known up to their scales; n_times real samples are half as many cells
         n_parameters = 2 * k * (k - 1) * (n_bins - 1)
-        penalty = n_parameters / (self.n_times / 2)
-        return float(volume - np.log(variances).mean(axis=(1, 2)).sum() - penalty)
+        return float(likelihood - n_parameters / (self.n_times / 2))
 
     @property
     def aside(self) -> Cells:

@@ -93,7 +93,7 @@ def test_the_fit_takes_labels_and_says_what_it_took_them_for():
         for evidence, label in zip(found["label_evidence"], found["labels"], strict=True)
     ] == [0, 0]
     assert model.blank().source_labels == tuple(found["labels"])
-    assert set(model.state().facts) == {"sfreq", "size", "scores", "starts", "start"}
+    assert set(model.state().facts) == {"sfreq", "size", "scores", "starts", "start", "base"}
 
 
 def test_a_prior_that_is_wrong_does_no_harm():

@@ -187,3 +187,12 @@ class TestFromRecordings:
             simulate.from_recordings([recording(talkers[0, :400]), recording(late)])
         with pytest.raises(SettingsError, match="kind='mono': must be one of instantaneous, sat"):
             simulate.from_recordings([recording(talkers)], "mono")
+
+
+def test_microphones_do_not_hear_below_20_hz():
+    """Raw image sources would put a quarter of this mixture there."""
+    talkers = [simulate.speech(4.0, 16_000, random_state=k) for k in range(2)]
+    mixture = simulate.room(talkers, sfreq=16_000, rt60=0.5, random_state=0)
+    power = np.square(np.abs(np.fft.rfft(mixture.data)))
+    low = np.fft.rfftfreq(mixture.data.shape[1], 1 / 16_000) < 10
+    assert power[:, low].sum() < 0.01 * power.sum()
