@@ -79,7 +79,7 @@ def fit_best(
         start = start.with_flow(
             x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
         )
-        if "flow" in names and start.flow is not None and start.is_all and u.covariates is None:
+        if "flow" in names and start.flow is not None and u.covariates is None:
             found["flow"], scores["flow"] = fit_flow(start, x, u, held)
     if "networks" in names or not scores:
         found["networks"] = fit_networks(
