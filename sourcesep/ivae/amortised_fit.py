@@ -75,7 +75,8 @@ def fit_best(
     start, scores, found = matrix.map.start, {}, {"linear": matrix}
     if "linear" in names:
         scores["linear"] = score(matrix, x, u, held, with_spectra=kernel_size > 1)
-    if kernel_size == 1 and start.linear.n_components > 1 and np.isfinite(x).all():
+    more = set(names) != {"linear"} and kernel_size == 1 and start.linear.n_components > 1
+    if more and np.isfinite(x).all():
         start = start.with_flow(
             x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
         )

@@ -413,19 +413,21 @@ class TestConditionedDecoder:
             ivae.effect(0)
 
 
+@pytest.fixture(scope="module")
+def data():
+    """Two sources through a network, 20 labels of 200 samples, 10 % noise."""
+    drawn = ivae(2, N_LABELS, LENGTH, noise=0.1, random_state=1)
+    return drawn.sources.T, drawn.observations.T
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    model = quick(2, candidates=("flow",), n_restarts=2, n_steps=600)
+    return model.fit(data[1], by_label(), rng())
+
+
 class TestFlow:
     """A flow's inverse, with noise on it."""
-
-    @pytest.fixture(scope="class")
-    def data(self):
-        """Two sources through a network, 20 labels of 200 samples, 10 % noise."""
-        drawn = ivae(2, N_LABELS, LENGTH, noise=0.1, random_state=1)
-        return drawn.sources.T, drawn.observations.T
-
-    @pytest.fixture(scope="class")
-    def model(self, data):
-        model = quick(2, candidates=("flow",), n_restarts=2, n_steps=600)
-        return model.fit(data[1], by_label(), rng())
 
     def test_is_nearer_to_the_sources_than_the_flow_alone(self, data, model):
         z, x = data

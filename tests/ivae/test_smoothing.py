@@ -8,6 +8,10 @@ from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.smoothing import smooth
 
 
+def saturated(z):
+    return np.tanh(2 * z) + 0.1 * z
+
+
 @pytest.mark.parametrize("d", [1, 3])
 def test_a_matrix_has_the_posterior_of_the_joint_gaussian(d):
     """Missing entries, and samples of which none is there, too."""
@@ -33,20 +37,14 @@ def test_what_was_smoothed_is_nearer_than_what_was_inverted():
     """A map that is steep somewhere: its inverse is not, and amplifies noise elsewhere."""
     rng = np.random.default_rng(0)
     z = rng.standard_normal((1, 4000))
-    x = np.tanh(2 * z) + 0.1 * z
-    noisy = x + 0.1 * rng.standard_normal(x.shape)
+    noisy = saturated(z) + 0.1 * rng.standard_normal(z.shape)
     grid = np.linspace(-8, 8, 4001)
-    inverse = np.interp(noisy, np.tanh(2 * grid) + 0.1 * grid, grid)
-    settings = 0 * z, 1 + 0 * z, np.array([0.1])
-    found = smooth(lambda z: np.tanh(2 * z) + 0.1 * z, noisy, inverse, *settings)
+    inverse = np.interp(noisy, saturated(grid), grid)
+    broad, noise = (0 * z, 1 + 0 * z), np.array([0.1])
+    found = smooth(saturated, noisy, inverse, *broad, noise, n_draws=256)
     errors = [np.square(guess - z).mean() for guess in (found.mean, inverse)]
     assert errors[0] < 0.6 * errors[1]
-    assert np.square((found.mean - z) / found.scale).mean() == pytest.approx(1, abs=0.15)
-    again = smooth(
-        lambda z: np.tanh(2 * z) + 0.1 * z,
-        noisy[:, :5],
-        inverse[:, :5],
-        *(part[:, :5] for part in settings[:2]),
-        settings[2],
-    )
+    assert np.square((found.mean - z) / found.scale).mean() == pytest.approx(1, abs=0.2)
+    few = [part[:, :5] for part in (noisy, inverse, *broad)]
+    again = smooth(saturated, *few, noise, n_draws=256)
     np.testing.assert_array_equal(again.mean, found.mean[:, :5])
