@@ -338,6 +338,7 @@ class Kept:
     z: np.ndarray
     noise: tuple[float, ...] = (0.05, 0.05)
     n_components = 3
+    n_channels = 4  # one that the map leaves aside: noise is not asked for
     caveat = None
     is_calibrated = True
 

@@ -191,8 +191,9 @@ class AmortisedModel(Model):
             noise = 100 * np.sqrt(self.map.variance)
             return f"the inverse of a flow, with noise of {noise:.0f} % on every channel"
         start = "a matrix" if self.map.start.flow is None else "a flow"
-        seen = self.map.net.architecture.kernel_size
-        return f"networks of {seen} samples, {self.n_steps} minibatches, started by {start}"
+        kernel_size = self.map.net.architecture.kernel_size
+        seen = f"{kernel_size} sample{'s' if kernel_size > 1 else ''}"
+        return f"networks of {seen}, {self.n_steps} minibatches, started by {start}"
 
     @property
     def history(self) -> dict[str, list[float]]:

@@ -96,14 +96,15 @@ def fit_flow(
     Parameters
     ----------
     start, x, u, held
-        As for `fit_networks`; the start has a flow of as many components as there are sources.
+        As for `fit_networks`; the start has a flow.
     """
-    flow = start.flow
-    assert flow is not None
+    flow = FlowMap(start, NOISES[0] ** 2).flow
     free, unseen = _some(~held), _some(held)
-    z, rows, prior = flow.latents(x[:, free]), u.labels[free], flow.prior
+    chosen, rows, every = list(start.chosen), u.labels[free], flow.prior
+    z = flow.latents(x[:, free])[chosen]
+    prior = LabelPrior(every.mean[:, chosen], every.scale[:, chosen], every.shape[chosen])
     plain = np.square(z - prior.mean[rows].T)
-    kept, best = None, -np.inf
+    found, best = [], -np.inf
     for noise in NOISES:
         noisy = FlowMap(start, noise**2)
         mean, scale = noisy.encode(x[:, free], prior, rows)
@@ -113,11 +114,10 @@ def fit_flow(
         smaller = LabelPrior(prior.mean, prior.scale * np.sqrt(share), prior.shape)
         density = noisy.log_density(x[:, unseen], smaller, u.labels[unseen]).mean()
         best = max(best, float(density))
-        if kept is not None and density < best - MARGIN * len(z):
+        if density < best - MARGIN * len(z):
             break
-        kept = Candidate(noisy, smaller, flow.history_)
-    assert kept is not None
-    return kept, best
+        found.append(Candidate(noisy, smaller, flow.history_))
+    return found[-1], best
 
 
 def _some(which: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -75,11 +75,12 @@ def fit_best(
     start, scores, found = matrix.map.start, {}, {"linear": matrix}
     if "linear" in names:
         scores["linear"] = score(matrix, x, u, held, with_spectra=kernel_size > 1)
-    if kernel_size == 1 and start.linear.n_components > 1 and np.isfinite(x).all():
+    more = set(names) != {"linear"} and kernel_size == 1 and start.linear.n_components > 1
+    if more and np.isfinite(x).all():
         start = start.with_flow(
             x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
         )
-        if "flow" in names and start.flow is not None and start.is_all and u.covariates is None:
+        if "flow" in names and start.flow is not None and u.covariates is None:
             found["flow"], scores["flow"] = fit_flow(start, x, u, held)
     if "networks" in names or not scores:
         found["networks"] = fit_networks(

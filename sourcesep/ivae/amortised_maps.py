@@ -10,7 +10,7 @@ import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sourcesep.ivae.latent_start import LatentStart
 from sourcesep.ivae.model import ELBO, Array, State
 from sourcesep.ivae.networks import Architecture, Autoencoder
+from sourcesep.ivae.prior_tables import pooled
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.smoothing import Smoothed, smooth
 
@@ -128,10 +129,13 @@ class MatrixMap(NoisyMap):
 class FlowMap(NoisyMap):
     """f is the inverse of a flow, with the same noise on every channel.
 
+    Components of the flow that are no sources are inferred beside them, by a prior that u
+    does not move.
+
     Parameters
     ----------
     start : LatentStart
-        With a flow of as many components as there are sources.
+        With a flow.
     variance : float
         Of the noise, where a channel's own is 1.
     """
@@ -144,8 +148,7 @@ class FlowMap(NoisyMap):
     @property
     def flow(self) -> CouplingModel:
         """The flow."""
-        assert self.start.flow is not None
-        return self.start.flow
+        return cast("CouplingModel", self.start.flow)
 
     @property
     def noise(self) -> Array:
@@ -153,8 +156,9 @@ class FlowMap(NoisyMap):
         return np.full(self.flow.n_channels, self.variance)
 
     def decode(self, z: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
-        """f(z), (n_channels, n_times)."""
-        return self.flow.decode(z)
+        """f(z), the flow's other components at their mean, (n_channels, n_times)."""
+        mean, _ = self._among_others(z, np.ones_like(z))
+        return self.flow.decode(mean)
 
     def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Mean and standard deviation of p(z|x,u) by the best restart."""
@@ -185,9 +189,20 @@ class FlowMap(NoisyMap):
     ) -> Smoothed:
         flow = flow or self.flow
         full = np.where(np.isfinite(x), x, self.start.linear.mixing @ self.start.by_matrix(x))
-        moments = prior.mean[rows].T, np.sqrt(prior.variance[rows]).T
-        noise = np.sqrt(self.noise)
-        return smooth(flow.decode, x, flow.latents(full), *moments, noise)
+        moments = self._among_others(prior.mean[rows].T, np.sqrt(prior.variance[rows]).T)
+        found = smooth(flow.decode, x, flow.latents(full), *moments, np.sqrt(self.noise))
+        chosen = list(self.start.chosen)
+        return found._replace(mean=found.mean[chosen], scale=found.scale[chosen])
+
+    def _among_others(self, mean: Array, scale: Array) -> tuple[Array, Array]:
+        """Moments of every component of the flow from those of the sources."""
+        prior = self.flow.prior
+        overall = pooled(prior.mean, prior.variance, np.ones(prior.n_labels, np.int64))
+        every = [np.repeat(row[:, None], mean.shape[1], axis=1) for row in overall]
+        every[1] = np.sqrt(every[1])
+        for whole, part in zip(every, (mean, scale), strict=True):
+            whole[list(self.start.chosen)] = part
+        return every[0], every[1]
 
     def state(self) -> State:
         """Everything needed to rebuild the map."""

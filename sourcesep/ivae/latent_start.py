@@ -51,11 +51,6 @@ class LatentStart:
     flow: CouplingModel | None = None
     chosen: tuple[int, ...] = ()
 
-    @property
-    def is_all(self) -> bool:
-        """Whether every component of the flow is a source."""
-        return self.flow is not None and len(self.chosen) == self.flow.n_components
-
     def by_matrix(self, x: Array) -> Array:
         """z by the matrix, (n_components, n_times); missing entries of x say nothing."""
         prior = gaussian_prior(*(moment[None] for moment in self.moments))

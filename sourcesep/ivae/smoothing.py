@@ -90,11 +90,14 @@ def smooth(
     weight = np.exp(log_weight - total)
     centre = sum(w * e for w, e in zip(weight, drawn, strict=True))
     square = sum(w * np.square(e) for w, e in zip(weight, drawn, strict=True))
-    deviation = np.sqrt(np.maximum(square - np.square(centre), 0.0))
+    variance = np.maximum(square - np.square(centre), 0.0)
+    # the fewer draws have a say, the less they know of the width
+    decided = np.square(weight).sum(axis=0)
+    variance += decided * (np.square(spread).sum(axis=2).T - variance)
     volume = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1) - d * math.log(WIDER)
     density = total - math.log(n_draws) - volume - constant
     explained = -(weight * power).sum(axis=0) - constant
-    return Smoothed(mean + scale * centre, scale * deviation, explained, density)
+    return Smoothed(mean + scale * centre, scale * np.sqrt(variance), explained, density)
 
 
 def _energy(errors: Array, e: Array) -> Array:

@@ -13,6 +13,7 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.prior_tables import gaussian_prior
+from sourcesep.simulate.protocols import ivae
 
 N_LABELS, LENGTH = 20, 200
 NETWORKS = ("networks",)
@@ -410,3 +411,67 @@ class TestConditionedDecoder:
         monkeypatch.setattr(ivae, "u_names_", None)
         with pytest.raises(InputError, match="fit with labels as u"):
             ivae.effect(0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Two sources through a network, 20 labels of 200 samples, 10 % noise."""
+    drawn = ivae(2, N_LABELS, LENGTH, noise=0.1, random_state=1)
+    return drawn.sources.T, drawn.observations.T
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    model = quick(2, candidates=("flow",), n_restarts=2, n_steps=600)
+    return model.fit(data[1], by_label(), rng())
+
+
+class TestFlow:
+    """A flow's inverse, with noise on it."""
+
+    def test_is_nearer_to_the_sources_than_the_flow_alone(self, data, model):
+        z, x = data
+        assert model.candidate == "flow"
+        assert set(model.scores) == {"flow"}
+        assert "flow" in model.choice
+        alone = metrics.mcc(z.T, model.map.flow.posterior(model._standardised(x)).mean.T)
+        assert metrics.mcc(z.T, model.posterior(x, by_label()).mean.T) > alone + 0.005
+
+    def test_has_noise_on_every_channel(self, data, model):
+        _, x = data
+        share = model.noise / x.std(axis=1)
+        np.testing.assert_allclose(share, share[0])
+        assert 0.02 < share[0] < 0.25
+
+    def test_answers_are_of_one_model(self, data, model):
+        """The bound's terms add up; with more noise or shuffled labels the bound is lower."""
+        x, u = data[1], by_label()
+        density = model.log_density(x, u)
+        np.testing.assert_allclose(model.elbo(x, u).per_sample, density, atol=1e-9)
+        assert density.mean() > model.log_density(x, u.take(rng().permutation(x.shape[1]))).mean()
+        assert density.mean() > model.log_density(3 * x, u).mean()
+
+    def test_missing_entries_are_filled(self, data, model):
+        x, u = data[1][:, ::20].copy(), by_label().take(np.arange(0, 4000, 20))
+        whole = model.posterior(x, u)
+        x[0, ::2] = np.nan
+        found = model.posterior(x, u)
+        assert np.isfinite(found.mean).all()
+        np.testing.assert_array_equal(found.mean[:, 1::2], whole.mean[:, 1::2])
+        assert found.scale[:, ::2].mean() > whole.scale[:, ::2].mean()
+
+    def test_is_saved_and_loaded(self, data, model):
+        x, u = data[1][:, :50], by_label().take(np.arange(50))
+        again = AmortisedModel.from_state(model.state())
+        np.testing.assert_array_equal(again.posterior(x, u).mean, model.posterior(x, u).mean)
+        assert again.candidate == "flow"
+
+    def test_more_channels_than_sources(self):
+        """Components of the flow that are no sources are at their mean in what is decoded."""
+        (z, x), u = bent(rng(0), 0.05), by_label()
+        model = quick(2, candidates=("flow",), n_steps=600).fit(x, u, rng())
+        assert model.map.flow.n_components > 2
+        found = model.posterior(x, u).mean
+        assert metrics.mcc(z.T, found.T) > 0.9
+        left = x - model.decode(found)
+        assert (left.var(axis=1) < 0.5 * x.var(axis=1)).all()

@@ -1,0 +1,88 @@
+"""An invertible map has no noise; the verdict sees where the sensors have."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.gains import heldout_gain
+from sourcesep.ivae.amortised import AmortisedModel
+from sourcesep.ivae.coupling import CouplingModel
+from sourcesep.noise_check import SENTENCE, TIE, gain_of_noise
+from sourcesep.selection import Selection, _calls_for
+from sourcesep.simulate.protocols import ivae
+from sourcesep.verdict import Verdict, judge
+
+
+def fitted(seed, noise, n_channels=2):
+    """A short fit of two sources, 20 labels of 300 samples."""
+    data = ivae(2, 20, 300, n_channels=n_channels, noise=noise, random_state=seed)
+    u = Auxiliary((Scale(data.u, tuple(map(str, range(20)))),), None, True, "segments")
+    x = data.observations.T
+    model = CouplingModel(2, n_restarts=2, n_steps=300, n_blocks=6, device="cpu")
+    return model.fit(x, u, np.random.default_rng(seed)), x, u
+
+
+def judged(model, x, u):
+    return judge(model, x, u, 1.0, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return fitted(1, 0.2)
+
+
+@pytest.fixture(scope="module")
+def verdict(noisy):
+    return judged(*noisy)
+
+
+class TestNoise:
+    def test_that_the_map_has_fitted_is_seen(self, verdict):
+        """Everything else would be trusted, or noise would not be asked for."""
+        assert verdict.noise > TIE
+        assert verdict.is_noisy
+        assert (verdict.label, verdict.sentence) == ("doubtful", SENTENCE)
+
+    def test_is_not_seen_where_there_is_none(self):
+        found = judged(*fitted(1, 0.0))
+        assert found.label == "trusted"
+        assert found.noise < 3 * TIE
+
+    def test_gives_the_same_number_again(self, noisy, verdict):
+        model, x, u = noisy
+        assert gain_of_noise(model, x, u, model.held_out(u)) == verdict.noise
+
+    def test_is_not_asked_for_where_the_map_leaves_channels_aside(self):
+        model, x, u = fitted(0, 0.0, n_channels=3)
+        assert gain_of_noise(model, x, u, model.held_out(u)) is None
+
+    def test_goes_into_files_and_comes_back(self, verdict):
+        facts = verdict.as_dict()
+        assert facts["evidence"]["noise"] == pytest.approx(verdict.noise, abs=1e-4)
+        assert Verdict.from_dict(facts).is_noisy
+        del facts["evidence"]["noise"]  # as in files written before there was the check
+        assert Verdict.from_dict(facts).noise is None
+        assert "noise" not in Verdict.from_dict(facts).as_dict()["evidence"]
+
+
+class TestAuto:
+    def test_asks_for_a_model_with_noise_where_it_is_seen(self, noisy, verdict):
+        model, x, _ = noisy
+        found = Selection(model, verdict, "", {})
+        assert _calls_for(AmortisedModel, found, x)
+        for unseen in (None, TIE - 0.01):
+            clean = replace(found, verdict=replace(verdict, noise=unseen))
+            assert not _calls_for(AmortisedModel, clean, x)
+
+    def test_compares_on_what_both_kept_aside(self, noisy):
+        """Without another fit: the models' own densities of those samples."""
+        model, x, u = noisy
+        rich = AmortisedModel(2, kernel_size=1, candidates=("linear",), starts=("segments",))
+        rich.fit(x, u, np.random.default_rng(0))
+        gain, deviation = heldout_gain(model, rich, x, u, np.random.default_rng(0))
+        held = model.held_out(u)
+        each = (rich.log_density(x, u) - model.log_density(x, u))[held]
+        assert gain == pytest.approx(each.mean())
+        assert 0 < deviation < abs(gain)
