@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from sourcesep.auxiliary import Auxiliary
@@ -70,16 +71,32 @@ def split_half_correlations(
 
 
 def first_steady(
-    z: Array, u: Auxiliary, starts: Sequence[str], rng: np.random.Generator, *, n_splits: int = 2
+    z: Array,
+    u: Auxiliary,
+    starts: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    n_splits: int = 2,
 ) -> str | None:
     """Return the first of some starts all of whose components come out of halves again, if any.
 
-    z are the components of another fit, (n_components, n_times); see `split_half_correlations`.
+    Each half is turned at random before, or halves of data that tell nothing would agree on
+    where they began. z are the components of another fit, (n_components, n_times), of unit
+    variance.
     """
-    for start in starts:
-        found = STARTS[start](z, u, rng) @ z
-        found /= found.std(axis=1, keepdims=True)
-        again = split_half_correlations(z, found, u, STARTS[start], rng, n_splits=n_splits)
-        if again.min() >= STEADY:
-            return start
-    return None
+    z = z - z.mean(axis=1, keepdims=True)
+
+    def found(start: str, chosen: NDArray[np.bool_]) -> Array:
+        turn = np.linalg.qr(rng.standard_normal((len(z), len(z))))[0]
+        matrix: Array = STARTS[start](turn @ z[:, chosen], u.take(chosen), rng) @ turn
+        matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+        return matrix
+
+    def is_steady(start: str) -> bool:
+        half = draw_halves(z, u, len(z), rng)
+        if half is None:
+            return False
+        alike = np.abs(found(start, half == 0) @ found(start, half == 1).T)
+        return bool(alike[linear_sum_assignment(-alike)].min() >= STEADY)
+
+    return next((s for s in starts if all(is_steady(s) for _ in range(n_splits))), None)
