@@ -31,6 +31,8 @@ N_STEPS = 200
 """Minibatches for every component: seconds in all."""
 FARTHEST = 6.0
 """Standard deviations beyond which a map may only have lost its way."""
+MOST = 20.0
+"""Nats that a single sample may count: a wild one must not decide."""
 MOST_UNSEEN = 2000
 """Samples on which likelihoods are compared."""
 
@@ -89,4 +91,4 @@ def gain_of_noise(model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_])
     observed = Observed(standard[:, unseen], z[:, unseen], u.labels[unseen], net)
     bound = Inference(net, observed, found.shape, seed=0).weighted()[2]
     exact = model.log_density(x[:, unseen], u.take(unseen)) + np.log(width).sum()
-    return float((bound - exact).mean() / len(z))
+    return float(np.clip(bound - exact, -MOST, MOST).mean() / len(z))
