@@ -162,7 +162,7 @@ class TestRange:
         row = next(row for row in found if row["component"] == 1)
         assert row["times"] > 1.2
         assert 0.003 < row["share"] < 0.5
-        with pytest.warns(SourcesepWarning, match=r"beyond the range .*component .*1 \(.*--refit"):
+        with pytest.warns(SourcesepWarning, match=r"beyond the range .*component .*1 \(.*refit="):
             separation = separate((far.observations.T, 1.0), model=ivae)
         assert separation.out_of_range == found
         result = json.loads(json.dumps(separation.result()))
