@@ -189,7 +189,8 @@ def load(path: str | Path) -> IVAE:
     from sourcesep.selection import FAMILIES
     from sourcesep.verdict import Verdict
 
-    with read_file(Path(path), FORMAT) as (facts, tensors):
+    # what numbers of a damaged file overflow is found out below, and no news
+    with np.errstate(all="ignore"), read_file(Path(path), FORMAT) as (facts, tensors):
         family = FAMILIES[facts["family"]]
         state = State(
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")},
