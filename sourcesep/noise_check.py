@@ -24,8 +24,8 @@ TIE = -0.005
 simulations it was above this where noise was 20 % of the channels, and below where there was
 none."""
 SENTENCE = (
-    "the sensors' noise is too large for an invertible map: it is in every component; "
-    "use mixing=amortised, whose model has noise"
+    "the sensors' noise is too large for an invertible map and is in every component (the model "
+    "of mixing=amortised has noise)"
 )
 N_STEPS = 200
 """Minibatches for every component: seconds in all."""

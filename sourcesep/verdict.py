@@ -181,8 +181,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         )
     held = model.held_out(u)
     if held is not None:
-        verdict = _judge_restarts(model, x, u, held, sfreq)
-        return _ask_for_noise(verdict, model, x, u, held)
+        return _judge_restarts(model, x, u, held, sfreq)
     filled = fill(x)
     rank = min(model.n_components, numerical_rank(filled))
     unordered = model.memory == 1 and not is_series(filled, u)
@@ -239,22 +238,14 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     return verdict
 
 
-def _ask_for_noise(
-    verdict: Verdict, model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_]
-) -> Verdict:
-    """Where nothing else speaks against an invertible map, noise may: that takes a short fit."""
-    if verdict.label != "trusted":
-        return verdict
-    verdict = replace(verdict, noise=gain_of_noise(model, x, u, held))
-    if verdict.is_noisy:
-        return replace(verdict, label="doubtful", sentence=SENTENCE)
-    return verdict
-
-
 def _judge_restarts(
     model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_], sfreq: float
 ) -> Verdict:
-    """Judge a fit of several restarts by samples that it kept aside; nothing is refitted."""
+    """Judge a fit of several restarts by samples that it kept aside; nothing is refitted.
+
+    Only whether the sensors' noise has been fitted, in components that u tells apart, takes a
+    short fit of a model that has noise.
+    """
     keep = excerpt(u)
     z = model.posterior(x).mean
     agree = replica_agreement(model.replicas(x[:, held]))
@@ -265,7 +256,14 @@ def _judge_restarts(
     known = np.sqrt(unsure * z[:, keep].shape[1] / (len(z) - 1))
     most = max(MISFITS, float(known))
     bounds = USUAL._replace(misfit=Misfit(MISFITS, most, most))
-    return _decide(own_modulation(z, u, held), agree, wrong, "restarts", bounds)
+    found = own_modulation(z, u, held), agree, wrong, "restarts", bounds
+    verdict = _decide(*found)
+    if verdict.label == "not identifiable":
+        return verdict
+    verdict = replace(verdict, noise=gain_of_noise(model, x, u, held))
+    if not verdict.is_noisy:
+        return verdict
+    return replace(_decide(*found, further=[SENTENCE]), noise=verdict.noise)
 
 
 def _decide(

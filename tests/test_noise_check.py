@@ -15,12 +15,12 @@ from sourcesep.simulate.protocols import ivae
 from sourcesep.verdict import Verdict, judge
 
 
-def fitted(seed, noise, n_channels=2):
+def fitted(seed, noise, n_channels=2, n_restarts=2):
     """A short fit of two sources, 20 labels of 300 samples."""
     data = ivae(2, 20, 300, n_channels=n_channels, noise=noise, random_state=seed)
     u = Auxiliary((Scale(data.u, tuple(map(str, range(20)))),), None, True, "segments")
     x = data.observations.T
-    model = CouplingModel(2, n_restarts=2, n_steps=300, n_blocks=6, device="cpu")
+    model = CouplingModel(2, n_restarts=n_restarts, n_steps=300, n_blocks=6, device="cpu")
     return model.fit(x, u, np.random.default_rng(seed)), x, u
 
 
@@ -49,6 +49,13 @@ class TestNoise:
         found = judged(*fitted(1, 0.0))
         assert found.label == "trusted"
         assert found.noise < 3 * TIE
+
+    def test_is_said_beside_what_else_is_wrong(self):
+        found = judged(*fitted(1, 0.2, n_restarts=1))
+        assert found.label == "doubtful"
+        assert found.is_noisy
+        assert found.sentence.startswith("2 checks fail: fewer than two restarts")
+        assert found.sentence.endswith(SENTENCE)
 
     def test_gives_the_same_number_again(self, noisy, verdict):
         model, x, u = noisy
