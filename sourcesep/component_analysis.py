@@ -246,15 +246,18 @@ class ComponentAnalysis(Plots):
         family = FAMILIES[self.mixing]
         model = (brain if family is LinearModel else family.configured(settings)).fit(x, u, rng)
         z = model.posterior(x).mean
-        self.reliability_ = split_half_correlations(
-            model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
-        )
+        told = brain.reliability(rng, N_SPLITS) if model is brain else None
+        if told is None:
+            told = split_half_correlations(
+                model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
+            )
+        self.reliability_ = told
         # a curve's components have none that is the same whatever their amplitudes
         self._correlation = _correlation(z) if model.matrices else np.eye(number)
         self.profile_ = None
         if conditions is not None:
-            told = Scale(conditions.labels[used], conditions.names)
-            self.profile_ = profile(z, told, rates[0])
+            within = Scale(conditions.labels[used], conditions.names)
+            self.profile_ = profile(z, within, rates[0])
         self.model_, self.info, self.ch_names, self._scale = model, info, names, scale
         self.n_samples_ = x.shape[1]
         self.exclude, self.labels_ = [], {}

@@ -6,39 +6,23 @@ own, so that no matrix undoes the mixing; and rhythms have bands that are known 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.optimize import brentq, linear_sum_assignment
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.jointdiag import (
-    coarse_to_fine,
-    joint_diagonalise,
-    label_covariances,
-    removes_means,
-)
+from sourcesep.ivae.brain_covariances import MANY_CHANNELS, Group, Seen, see
+from sourcesep.ivae.heldout import FEW_SEGMENTS
+from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings
 from sourcesep.ivae.whitening import whiten
 
 __all__ = ["BrainModel", "under_noise"]
 
-Group = tuple[Array, NDArray[np.int64]]
-"""Covariances of the labels of one scale, and of how many samples each is."""
 
-MOST_VALUES = 2**26
-"""In the covariances of one scale (256 MB); of more labels evenly spread ones are taken."""
-MANY_CHANNELS = 8
-"""From here on covariances are float32, which is several times as fast."""
-
-RHYTHMS = (1.0, 4.0, 8.0, 13.0, 20.0, 30.0, 45.0)
-"""Edges in Hz of the bands from delta to low gamma; the last one ends where the data do."""
-BLOCK_SECONDS = 2.5
-"""Stretches over which a band's covariance is taken: the scale of u nearest to this."""
 BAND_WEIGHT = 3.0
 """Total weight of the bands against 1 for the segments."""
 REGULARISATION = 1e-3
@@ -49,8 +33,6 @@ BAND_FLOOR = 0.3
 POWER_FLOOR = 0.3
 """Added to the power of components, 1 on average, in every segment: in quiet ones it is mostly
 chance and noise, and would count most."""
-PRIOR_SECONDS = 10.0
-"""Data that the belief in components which share no noise is worth."""
 LARGEST_SHARE = 0.5
 """Bounds what one component may take from another."""
 FEWEST_LABELS = 20
@@ -74,6 +56,8 @@ class BrainModel(LinearModel):
     shapes : tuple of float
         Exponents the prior may take.
     """
+
+    _evidence: tuple[Seen, Array] | None = None
 
     def __init__(
         self,
@@ -125,13 +109,15 @@ class BrainModel(LinearModel):
         white = whiten(x, self.requested)
         y = white.matrix @ x
         y -= (white.matrix @ white.mean)[:, None]
-        rows = self.rows(y, u, rng)
+        seen = see(y, u, self.sfreq if self.bands else None)
         del y
+        rows = self._rows(seen)
         # a component's map is what the channels have in common with it (Haufe et al. 2014)
         maps = white.inverse @ rows.T
         order = np.argsort(-np.square(maps).sum(axis=0), kind="stable")
         peaks = maps[np.abs(maps).argmax(axis=0), np.arange(len(rows))]
         rows = (rows * np.where(peaks < 0, -1.0, 1.0)[:, None])[order]
+        self._evidence = seen, rows
         self.scores, self.start = {}, self.starts[0]
         self.mean = white.mean
         self.unmixing, self.mixing = rows @ white.matrix, white.inverse @ np.linalg.inv(rows)
@@ -156,44 +142,82 @@ class BrainModel(LinearModel):
         ndarray of shape (n_components, n_components)
             Of unit length.
         """
-        if len(y) == 1:
+        return self._rows(see(y, u, self.sfreq if self.bands else None))
+
+    def reliability(self, rng: np.random.Generator, n_splits: int) -> Array | None:
+        """Correlate what halves of the data find, by the covariances that the fit has made.
+
+        As `split_half_correlations`, to rounding but for rhythms, and without another look at
+        the samples; so once only, since they are let go.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Draws the halves: whole segments of the coarsest scale.
+        n_splits : int
+            Number of random halvings.
+
+        Returns
+        -------
+        ndarray of shape (n_components,), or None
+            Mean absolute correlation of each component's two counterparts; None where halves
+            have to be drawn otherwise, within segments.
+        """
+        if self._evidence is None:
+            return None
+        (seen, whole), self._evidence = self._evidence, None
+        groups = seen.groups if seen.rhythms is None else [*seen.groups, seen.rhythms]
+        n_segments = len(seen.groups[-1].counts)
+        nested = all(group.segment is not None for group in groups)
+        if not nested or not seen.is_time or n_segments < FEW_SEGMENTS:
+            return None
+        correlations = []
+        for _ in range(n_splits):
+            half = rng.permutation(n_segments) % 2
+            halves = [seen.within(half == which) for which in (0, 1)]
+            if not all(one.holds_all for one in halves):
+                return None
+            found = []
+            for one in halves:
+                rows = self._rows(one)
+                found.append(rows[linear_sum_assignment(-np.abs(whole @ rows.T))[1]])
+            correlations.append(np.abs((found[0] * found[1]).sum(axis=1)))
+        mean: Array = np.mean(correlations, axis=0)
+        return mean
+
+    def _rows(self, seen: Seen) -> Array:
+        """Find the rows that make sources, of unit length."""
+        fine = seen.groups[0].covariances
+        d = fine.shape[1]
+        if d == 1:
             return np.eye(1)
-        groups = _groups(y, u)
         floor = REGULARISATION if self.bands else POWER_FLOOR
-        segments = [c + floor * np.eye(len(y), dtype=c.dtype) for c, _ in groups]
-        tol = 1e-3 if len(y) >= MANY_CHANNELS else 1e-7
-        found = np.asarray(coarse_to_fine(segments, tol=tol).matrix, np.float64)
-        if self.bands:
-            found = self._with_bands(found, segments, y, u, tol)
-        elif u.is_time and len(groups[0][0]) >= FEWEST_LABELS:
-            found = under_noise(found, groups, PRIOR_SECONDS * self.sfreq / y.shape[1])
+        tol = 1e-3 if d >= MANY_CHANNELS else 1e-7
+        segments = [g.covariances + floor * np.eye(d, dtype=fine.dtype) for g in seen.groups]
+        if seen.rhythms is not None:
+            found = _with_rhythms(segments, seen.rhythms.covariances, tol)
+        else:
+            found = np.asarray(coarse_to_fine(segments, tol=tol).matrix, np.float64)
+            if seen.is_time and len(fine) >= FEWEST_LABELS:
+                found = under_noise(found, seen.groups)
         rows: Array = found / np.linalg.norm(found, axis=1, keepdims=True)
         return rows
 
-    def _with_bands(
-        self, start: Array, segments: Sequence[Array], y: Array, u: Auxiliary, tol: float
-    ) -> Array:
-        """Diagonalise the segments' covariances together with those of every rhythm."""
-        seconds = [u.n_times / (len(np.unique(s.labels)) * self.sfreq) for s in u.scales]
-        nearest = int(np.abs(np.log(np.array(seconds) / BLOCK_SECONDS)).argmin())
-        scale, dtype = u.scales[nearest], segments[0].dtype
-        bands = np.concatenate(
-            [
-                label_covariances(z, scale.labels, scale.n_labels)[0]
-                for z in _rhythms(y.astype(dtype), self.sfreq)
-            ]
-        )
-        identity = np.eye(len(y), dtype=dtype)
-        bands = bands * (len(bands) * len(y) / np.einsum("kii->", bands)) + BAND_FLOOR * identity
-        weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
-        weights.append(np.full(len(bands), BAND_WEIGHT / len(bands)))
-        found = joint_diagonalise(
-            np.concatenate([*segments, bands]), np.concatenate(weights), start=start, tol=tol
-        )
-        return np.asarray(found.matrix, np.float64)
+
+def _with_rhythms(segments: Sequence[Array], rhythms: Array, tol: float) -> Array:
+    """Diagonalise the segments' covariances together with those of every rhythm."""
+    identity = np.eye(rhythms.shape[1], dtype=rhythms.dtype)
+    rhythms = rhythms * (rhythms[:, 0].size / np.einsum("kii->", rhythms)) + BAND_FLOOR * identity
+    weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
+    weights.append(np.full(len(rhythms), BAND_WEIGHT / len(rhythms)))
+    start = coarse_to_fine(segments, tol=tol).matrix
+    found = joint_diagonalise(
+        np.concatenate([*segments, rhythms]), np.concatenate(weights), start=start, tol=tol
+    )
+    return np.asarray(found.matrix, np.float64)
 
 
-def under_noise(matrix: Array, groups: Sequence[Group], prior: float) -> Array:
+def under_noise(matrix: Array, groups: Sequence[Group]) -> Array:
     """Turn a joint diagonaliser into rows that estimate sources best under sensor noise.
 
     Covariances of labels are ``C_k = B D_k B' + N``: the noise N is the same in all, and
@@ -202,19 +226,22 @@ def under_noise(matrix: Array, groups: Sequence[Group], prior: float) -> Array:
 
         C_k,ij = A_ij D_k,j + A_ji D_k,i + N_ij,
 
-    a weighted regression for each pair, on the two powers and a constant. Whitened signals
-    have unit covariance, so the least-squares estimate of a source is its own column of B
-    times the signals; a joint diagonaliser alone makes components that hardly correlate,
-    though best estimates of sources do, by the noise that they share.
+    a weighted regression for each pair, on the two powers and a constant. Where N_ij is 0 a
+    joint diagonaliser leaves no A, so each pair's A is trusted as far as its N_ij is: by
+    the share of what is found that chance does not explain (empirical Bayes), the variance
+    of N over all pairs being such that it and chance together explain what is found. Pairs
+    whose powers hardly change, and recordings without such noise, are left as they are.
+
+    Whitened signals have unit covariance, so the least-squares estimate of a source is its
+    own column of B times the signals; a joint diagonaliser alone makes components that hardly
+    correlate, though best estimates of sources do, by the noise that they share.
 
     Parameters
     ----------
     matrix : ndarray of shape (d, d)
         A joint diagonaliser of whitened signals.
-    groups : sequence of (covariances, counts)
-        Of every scale: (n_labels, d, d) and (n_labels,). Scales count alike.
-    prior : float
-        Weight of the belief that A is 0, as a share of that of the data.
+    groups : sequence of Group
+        Of every scale. Scales count alike.
 
     Returns
     -------
@@ -225,88 +252,70 @@ def under_noise(matrix: Array, groups: Sequence[Group], prior: float) -> Array:
     ----------
     P. Tichavsky & A. Yeredor, "Fast approximate joint diagonalization incorporating weight
     matrices", IEEE Trans. Signal Processing 57(3), 2009, whose pairwise regression this is,
-    with a constant for the noise.
+    with a constant for the noise. The variance over pairs: R. C. Paule & J. Mandel,
+    "Consensus values and weighting factors", J. Res. NBS 87(5), 1982.
     """
     rows = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     d = len(rows)
-    normal, right = np.zeros((d, d, 3, 3)), np.zeros((d, d, 3))
-    for covariances, _ in groups:
-        seen = rows.astype(covariances.dtype) @ covariances @ rows.T.astype(covariances.dtype)
-        power = np.einsum("kii->ki", seen).astype(np.float64)
-        weight = 1 / (power + POWER_FLOOR)
-        seen *= weight[:, :, None]
-        seen *= weight[:, None, :]
-        one, two = weight * power, weight * power**2
-        terms = {
-            (0, 0): weight.T @ two,
-            (1, 1): two.T @ weight,
-            (0, 1): one.T @ one,
-            (0, 2): weight.T @ one,
-            (1, 2): one.T @ weight,
-            (2, 2): weight.T @ weight,
-        }
-        for (a, b), value in terms.items():
-            normal[:, :, a, b] += value / len(seen)
-            normal[:, :, b, a] = normal[:, :, a, b]
-        by_other = np.einsum("kij,kj->ij", seen, power)
-        for a, value in enumerate((by_other, by_other.T, seen.sum(axis=0))):
-            right[:, :, a] += value / len(seen)
-    normal[:, :, [0, 1], [0, 1]] += prior * len(groups)
-    normal += 1e-9 * np.eye(3)
-    shares = np.linalg.solve(normal, right[..., None])[..., 0, 0]
-    np.fill_diagonal(shares, 0)
-    shares = np.clip(shares, -LARGEST_SHARE, LARGEST_SHARE)
-    columns = np.linalg.solve(rows, np.eye(d) + shares)
+    moments = [_moments(rows, group.covariances) for group in groups]
+    normal = np.mean([m[0] for m in moments], axis=0) + 1e-9 * np.eye(3)
+    right = np.mean([m[1] for m in moments], axis=0)
+    inverse = np.linalg.inv(normal)
+    shares = np.einsum("ijab,ijb->ija", inverse, right)
+    # residuals of a scale over its number of labels: what chance does to any of them alike
+    chance = np.zeros((d, d))
+    for (own, product, square), group in zip(moments, groups, strict=True):
+        left = square + np.einsum(
+            "ija,ija->ij", shares, np.einsum("ijab,ijb->ija", own, shares) - 2 * product
+        )
+        chance += np.maximum(left, 0) / (len(group.counts) * len(groups))
+    others = ~np.eye(d, dtype=bool)
+    variance = np.maximum(chance * inverse[..., 2, 2], 1e-30)
+    spread = _excess(np.square(shares[others, 2]), variance[others])
+    trust = spread / (spread + variance)
+    leak = np.where(others, np.clip(trust * shares[..., 0], -LARGEST_SHARE, LARGEST_SHARE), 0)
+    columns = np.linalg.solve(rows, np.eye(d) + leak)
     best: Array = (columns / np.linalg.norm(columns, axis=0)).T
     return best
 
 
-def _groups(y: Array, u: Auxiliary) -> list[Group]:
-    """Covariances of the labels of every scale; coarse ones are sums of finer ones."""
-    if len(y) >= MANY_CHANNELS:
-        y = y.astype(np.float32)
-    finest = u.scales[0]
-    _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
-    centre = removes_means(np.bincount(index), u.is_time)
-    fine, counts = label_covariances(y, finest.labels, finest.n_labels, centre=centre)
-    groups = []
-    for scale in u.scales:
-        above = scale.labels[first]
-        if scale is finest:
-            groups.append((fine, counts))
-        elif np.array_equal(above[index], scale.labels):
-            groups.append(_pooled(fine, counts, above))
-        else:
-            groups.append(label_covariances(y, scale.labels, scale.n_labels, centre=centre))
-    return [_evenly(covariances, sizes) for covariances, sizes in groups]
+def _moments(rows: Array, covariances: Array) -> tuple[Array, Array, Array]:
+    """Moments of the regressions of `under_noise`: regressors', with what is found, of that.
+
+    Returns
+    -------
+    normal : ndarray of shape (d, d, 3, 3)
+    right : ndarray of shape (d, d, 3)
+    square : ndarray of shape (d, d)
+    """
+    n, d, _ = covariances.shape
+    seen = rows.astype(covariances.dtype) @ covariances @ rows.T.astype(covariances.dtype)
+    power = np.einsum("kii->ki", seen).astype(np.float64)
+    weight = 1 / (power + POWER_FLOOR)
+    root = np.sqrt(weight).astype(seen.dtype)
+    half_weight = root[:, :, None] * root[:, None, :]
+    seen *= half_weight
+    square = np.einsum("kij,kij->ij", seen, seen).astype(np.float64) / n
+    seen *= half_weight
+    one, two = weight * power, weight * power**2
+    by_own = one.T @ weight
+    normal = np.empty((d, d, 3, 3))
+    normal[..., 0, 0] = weight.T @ two
+    normal[..., 1, 1] = two.T @ weight
+    normal[..., 0, 1] = normal[..., 1, 0] = one.T @ one
+    normal[..., 0, 2] = normal[..., 2, 0] = by_own.T
+    normal[..., 1, 2] = normal[..., 2, 1] = by_own
+    normal[..., 2, 2] = weight.T @ weight
+    by_other = np.einsum("kij,kj->ij", seen, power)
+    right = np.stack([by_other, by_other.T, seen.sum(axis=0)], axis=2)
+    return normal / n, right.astype(np.float64) / n, square
 
 
-def _pooled(fine: Array, counts: NDArray[np.int64], above: NDArray[np.int64]) -> Group:
-    """Covariances of unions of labels, by the number of the union that each belongs to."""
-    unions = np.unique(above)
-    pooled = np.empty((len(unions), *fine.shape[1:]), fine.dtype)
-    sizes = np.empty(len(unions), np.int64)
-    for k, union in enumerate(unions):
-        own = np.flatnonzero(above == union)
-        sizes[k] = counts[own].sum()
-        pooled[k] = np.tensordot(counts[own].astype(fine.dtype) / sizes[k], fine[own], 1)
-    return pooled, sizes
+def _excess(squares: Array, variances: Array) -> float:
+    """The variance t for which squares over t + variances are 1 in the mean, 0 at least."""
 
+    def off(t: float) -> float:
+        return float((squares / (t + variances)).mean()) - 1
 
-def _evenly(covariances: Array, counts: NDArray[np.int64]) -> Group:
-    """No more of them than memory is meant to hold, from the first to the last."""
-    most = max(1, MOST_VALUES // covariances[0].size)
-    if len(covariances) <= most:
-        return covariances, counts
-    keep = np.linspace(0, len(covariances) - 1, most).round().astype(np.int64)
-    return covariances[keep], counts[keep]
-
-
-def _rhythms(y: Array, sfreq: float) -> Iterator[Array]:
-    """Yield y in each of the bands of `RHYTHMS` that the data reach up to."""
-    n_fft = next_fast_len(y.shape[1], real=True)
-    transform, frequency = rfft(y, n_fft, axis=1), rfftfreq(n_fft, 1 / sfreq)
-    edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
-    for low, high in pairwise([*edges, np.inf]):
-        inside = (frequency >= low) & (frequency < high)
-        yield irfft(transform * inside, n_fft, axis=1)[:, : y.shape[1]]
+    most = float(squares.max())
+    return float(brentq(off, 0.0, most)) if off(0.0) > 0 else 0.0

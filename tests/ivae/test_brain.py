@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from sourcesep import auxiliary, metrics, simulate
-from sourcesep.ivae import brain
+from sourcesep.ivae import brain_covariances
 from sourcesep.ivae.brain import BrainModel, under_noise
+from sourcesep.ivae.brain_covariances import Group, see
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
+from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.recording import from_array
 
 SFREQ = 250.0
@@ -57,13 +59,50 @@ def test_one_step_goes_most_of_the_way_to_the_least_squares_estimate(seed):
     def error(rows):
         return np.abs(rows - best).max()
 
-    counts = np.full(len(found), 100)
-    assert error(under_noise(start, [(found, counts)], 0.0)) < 1e-6
+    groups = [Group(found, np.full(len(found), 100), None)]
+    assert error(under_noise(start, groups)) < 1e-6
     nearby = start @ (np.eye(6) + 0.02 * np.random.default_rng(seed).standard_normal((6, 6)))
-    assert error(under_noise(nearby, [(found, counts)], 0.0)) < 0.3 * error(nearby)
-    # all belief and no data: nothing is shared
-    unmoved = under_noise(start, [(found, counts)], 1e9)
-    assert np.allclose(unmoved, best, atol=1e-6)
+    assert error(under_noise(nearby, groups)) < 0.3 * error(nearby)
+
+
+def test_what_chance_explains_is_not_taken_for_noise():
+    # powers change, no noise, and every covariance is of 30 samples only
+    rng = np.random.default_rng(0)
+    d, n_labels, size = 6, 60, 30
+    moved = []
+    for _ in range(5):
+        z = np.exp(0.5 * rng.standard_normal((n_labels, d, 1)))
+        z = z * rng.standard_normal((n_labels, d, size))
+        z /= np.sqrt((z**2).mean(axis=(0, 2), keepdims=True))
+        found = z @ z.transpose(0, 2, 1) / size
+        rows = under_noise(np.eye(d), [Group(found, np.full(n_labels, size), None)])
+        moved.append(np.abs(rows - np.eye(d)).max())
+    assert np.mean(moved) < 0.03
+
+
+@pytest.mark.parametrize("bands", [False, True])
+def test_reliability_from_covariances_is_that_from_samples(bands):
+    head = simulate.eeg(7, 100.0, SFREQ, n_channels=10, n_artefacts=2, random_state=2)
+    u = auxiliary.build(SPEC, from_array(head.data, SFREQ))
+    model = BrainModel(bands=bands, sfreq=SFREQ)
+    assert model.reliability(np.random.default_rng(5), 2) is None  # nothing was fitted
+    model.fit(head.data, u, np.random.default_rng(0))
+    z = model.posterior(head.data).mean
+    told = model.reliability(np.random.default_rng(5), 2)
+    slow = split_half_correlations(
+        head.data, z, u, model.rows, np.random.default_rng(5), n_splits=2
+    )
+    steady = slow > 0.99
+    assert steady.sum() >= 6
+    # halves of filtered data are not quite the halves filtered
+    assert np.abs(told - slow)[steady].max() < (0.01 if bands else 1e-3)
+    assert model.reliability(np.random.default_rng(5), 2) is None  # and let go
+
+
+def test_halves_are_drawn_within_segments_where_these_are_few():
+    head = simulate.eeg(6, 30.0, SFREQ, n_channels=6, random_state=2)
+    model = fitted(BrainModel(sfreq=SFREQ), head.data)
+    assert model.reliability(np.random.default_rng(0), 2) is None
 
 
 def test_labels_that_say_nothing_move_nothing_far():
@@ -109,14 +148,14 @@ def test_what_settings_and_a_second_fit_make_of_it():
 def test_coarse_covariances_are_sums_of_fine_ones(monkeypatch):
     x = np.random.default_rng(0).standard_normal((9, 6000))
     u = auxiliary.build(SPEC, from_array(x, SFREQ))
-    groups = brain._groups(x, u)
-    for (found, counts), scale in zip(groups, u.scales, strict=True):
+    groups = see(x, u, None).groups
+    for (found, counts, _), scale in zip(groups, u.scales, strict=True):
         assert counts.sum() == 6000
         for label in (0, scale.n_labels - 1):
             own = x[:, scale.labels == label]
             assert np.allclose(found[label], own @ own.T / own.shape[1], atol=1e-5)
     # where memory does not allow for all, some from the first to the last
-    monkeypatch.setattr(brain, "MOST_VALUES", 81 * 10)
-    fewer = brain._groups(x, u)[0][0]
+    monkeypatch.setattr(brain_covariances, "MOST_VALUES", 81 * 10)
+    fewer = see(x, u, None).groups[0].covariances
     assert len(fewer) == 10
-    assert np.array_equal(fewer[[0, -1]], groups[0][0][[0, -1]])
+    assert np.array_equal(fewer[[0, -1]], groups[0].covariances[[0, -1]])

@@ -1,0 +1,166 @@
+"""What a fit of EEG looks at: covariances of segments of every length, and of rhythms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.jointdiag import label_covariances, removes_means
+from sourcesep.ivae.model import Array
+
+__all__ = ["MANY_CHANNELS", "Group", "Seen", "see"]
+
+MOST_VALUES = 2**26
+"""In the covariances of one scale (256 MB); of more labels evenly spread ones are taken."""
+MANY_CHANNELS = 8
+"""From here on covariances are float32, which is several times as fast."""
+
+RHYTHMS = (1.0, 4.0, 8.0, 13.0, 20.0, 30.0, 45.0)
+"""Edges in Hz of the bands from delta to low gamma; the last one ends where the data do."""
+BLOCK_SECONDS = 2.5
+"""Stretches over which a band's covariance is taken: the scale of u nearest to this."""
+LEAST_HEARD = 1e-5
+"""Of the power of what is heard most; half of the data in which a direction has less lacks it."""
+
+
+class Group(NamedTuple):
+    """Covariances of the labels of one scale, of one band or of all.
+
+    Parameters
+    ----------
+    covariances : ndarray of shape (n_labels, d, d)
+        Of each label.
+    counts : ndarray of int, shape (n_labels,)
+        How many samples each is of.
+    segment : ndarray of int, shape (n_labels,), or None
+        In which label of the coarsest scale each lies, if none lies in several.
+    """
+
+    covariances: Array
+    counts: NDArray[np.int64]
+    segment: NDArray[np.int64] | None
+
+    def within(self, inside: NDArray[np.bool_]) -> Group:
+        """What lies in some of the coarsest labels."""
+        keep = inside[self.segment]
+        return Group(self.covariances[keep], self.counts[keep], None)
+
+
+class Seen(NamedTuple):
+    """All that a fit looks at: covariances of every scale, from the finest, and of rhythms."""
+
+    groups: list[Group]
+    rhythms: Group | None
+    is_time: bool
+
+    def within(self, inside: NDArray[np.bool_]) -> Seen:
+        """The same of some of the coarsest labels."""
+        rhythms = self.rhythms and self.rhythms.within(inside)
+        return Seen([group.within(inside) for group in self.groups], rhythms, self.is_time)
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether no direction is next to silent."""
+        covariances, counts, _ = self.groups[0]
+        if not len(counts):
+            return False
+        pooled = np.tensordot(counts / counts.sum(), covariances.astype(np.float64), 1)
+        values = np.linalg.eigvalsh(pooled)
+        return bool(values[0] > LEAST_HEARD * values[-1])
+
+
+def see(y: Array, u: Auxiliary, sfreq: float | None) -> Seen:
+    """Take the covariances of whitened signals.
+
+    Parameters
+    ----------
+    y : ndarray of shape (d, n_times)
+        Uncorrelated, of unit variance.
+    u : Auxiliary
+        Every sample has a label.
+    sfreq : float or None
+        Samples a second, if rhythms are wanted.
+    """
+    if len(y) >= MANY_CHANNELS:
+        y = y.astype(np.float32)
+    rhythms = None if sfreq is None else _rhythms(y, u, sfreq)
+    return Seen(_groups(y, u), rhythms, u.is_time)
+
+
+def _groups(y: Array, u: Auxiliary) -> list[Group]:
+    """Covariances of the labels of every scale; coarse ones are sums of finer ones."""
+    finest, coarsest = u.scales[0], u.scales[-1]
+    _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
+    centre = removes_means(np.bincount(index), u.is_time)
+    fine, counts = label_covariances(y, finest.labels, finest.n_labels, centre=centre)
+    groups = []
+    for scale in u.scales:
+        above = scale.labels[first]
+        if scale is finest:
+            covariances, sizes = fine, counts
+        elif np.array_equal(above[index], scale.labels):
+            covariances, sizes = _pooled(fine, counts, above)
+        else:
+            covariances, sizes = label_covariances(y, scale.labels, scale.n_labels, centre=centre)
+        groups.append(_evenly(Group(covariances, sizes, _where(scale.labels, coarsest.labels))))
+    return groups
+
+
+def _where(labels: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """In which label above, counted from 0 in order, each label lies; None if in several."""
+    _, first, index = np.unique(labels, return_index=True, return_inverse=True)
+    number = np.unique(above, return_inverse=True)[1]
+    return number[first] if np.array_equal(number[first][index], number) else None
+
+
+def _pooled(
+    fine: Array, counts: NDArray[np.int64], above: NDArray[np.int64]
+) -> tuple[Array, NDArray[np.int64]]:
+    """Covariances of unions of labels, by the number of the union that each belongs to."""
+    unions = np.unique(above)
+    pooled = np.empty((len(unions), *fine.shape[1:]), fine.dtype)
+    sizes = np.empty(len(unions), np.int64)
+    for k, union in enumerate(unions):
+        own = np.flatnonzero(above == union)
+        sizes[k] = counts[own].sum()
+        pooled[k] = np.tensordot(counts[own].astype(fine.dtype) / sizes[k], fine[own], 1)
+    return pooled, sizes
+
+
+def _evenly(group: Group) -> Group:
+    """No more of them than memory is meant to hold, from the first to the last."""
+    most = max(1, MOST_VALUES // group.covariances[0].size)
+    if len(group.counts) <= most:
+        return group
+    keep = np.linspace(0, len(group.counts) - 1, most).round().astype(np.int64)
+    segment = None if group.segment is None else group.segment[keep]
+    return Group(group.covariances[keep], group.counts[keep], segment)
+
+
+def _rhythms(y: Array, u: Auxiliary, sfreq: float) -> Group:
+    """Covariances of every rhythm, in the labels of about `BLOCK_SECONDS`."""
+    seconds = [u.n_times / (len(np.unique(s.labels)) * sfreq) for s in u.scales]
+    scale = u.scales[int(np.abs(np.log(np.array(seconds) / BLOCK_SECONDS)).argmin())]
+    parts = [label_covariances(z, scale.labels, scale.n_labels) for z in _in_bands(y, sfreq)]
+    where = _where(scale.labels, u.scales[-1].labels)
+    return Group(
+        np.concatenate([covariances for covariances, _ in parts]),
+        np.concatenate([counts for _, counts in parts]),
+        None if where is None else np.tile(where, len(parts)),
+    )
+
+
+def _in_bands(y: Array, sfreq: float) -> Iterator[Array]:
+    """Yield y in each of the bands of `RHYTHMS` that the data reach up to."""
+    n_fft = next_fast_len(y.shape[1], real=True)
+    transform, frequency = rfft(y, n_fft, axis=1), rfftfreq(n_fft, 1 / sfreq)
+    edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
+    for low, high in pairwise([*edges, np.inf]):
+        inside = (frequency >= low) & (frequency < high)
+        yield irfft(transform * inside, n_fft, axis=1)[:, : y.shape[1]]
