@@ -205,6 +205,16 @@ class TestSymmetries:
         true = mixture.images[:, 0][:, kept]
         assert best_si_sdr(true, images[:, 0][:, kept]) > 5
 
+    @pytest.mark.parametrize(("sfreq", "n"), [(200, 2), (200, 3), (1000, 3)])
+    def test_silence_of_half_the_record_is_no_harm(self, sfreq, n):
+        rng = np.random.default_rng(0)
+        power = np.exp(np.repeat(rng.standard_normal((n, 20)), 100, axis=1))
+        x = rng.standard_normal((n, n)) @ (power * rng.standard_normal((n, 2000)))
+        x[:, :1000] = 0
+        model = fit(x, sfreq=sfreq, quality="normal")
+        assert np.isfinite(model.posterior(x).mean).all()
+        assert np.isfinite(model.elbo(x, in_time(x.shape[1], sfreq)).mean)
+
 
 class TestEdges:
     @pytest.mark.parametrize("sfreq", [8000, 44_100, 192_000])
