@@ -208,8 +208,9 @@ class TestSymmetries:
     @pytest.mark.parametrize(("sfreq", "n"), [(200, 2), (200, 3), (1000, 3)])
     def test_silence_of_half_the_record_is_no_harm(self, sfreq, n):
         rng = np.random.default_rng(0)
-        power = np.exp(np.repeat(rng.standard_normal((n, 20)), 100, axis=1))
-        x = rng.standard_normal((n, n)) @ (power * rng.standard_normal((n, 2000)))
+        white = rng.standard_normal((2000, n))
+        power = np.exp(np.repeat(rng.standard_normal((20, n)), 100, axis=0))
+        x = rng.standard_normal((n, n)) @ (white * power).T
         x[:, :1000] = 0
         model = fit(x, sfreq=sfreq, quality="normal")
         assert np.isfinite(model.posterior(x).mean).all()
@@ -263,7 +264,7 @@ class TestLikelihood:
         inverse = np.linalg.pinv(rows)
         # directions that no row sees have the power that is set aside
         outside = np.eye(3) - inverse @ rows
-        reconstruction, kl = model._bound(cells)
+        reconstruction, kl = model._bound(cells, None)
         for t, f in [(3, 5), (7, 100), (4, 200)]:
             covariance = inverse[f] @ np.diag(variances[:, t, f]) @ inverse[f].conj().T
             covariance = covariance + model.aside[f] * outside[f]
