@@ -262,8 +262,8 @@ class UnderdeterminedModel(SpectralModel):
         digest = hashlib.blake2b(sounds[np.argsort(self.names)].tobytes())
         for part in panning.parts_of(cells):
             digest.update(np.ascontiguousarray(part).data)
-        seen = digest.digest()
-        if self._fitted is None or self._fitted[0] != seen:
+        seen, fitted = digest.digest(), self._fitted
+        if fitted is None or fitted[0] != seen:
             if self.spectra is not None:
                 variances = alone.infer(cells, self._mixing, self.spectra, sounds)
             elif self.rank == 1:
@@ -271,8 +271,8 @@ class UnderdeterminedModel(SpectralModel):
                 variances = layers.infer(cells, self._mixing[:, np.argsort(order)])[order]
             else:
                 variances = panning.infer(cells, self._mixing, self.n_iterations)
-            self._fitted = seen, variances
-        return self._fitted[1]
+            self._fitted = fitted = seen, variances
+        return fitted[1]
 
     def _posterior(self, cells: Cells, u: Auxiliary | None) -> Wiener:
         return wiener(cells, self._mixing, self._variances(cells, u))
