@@ -205,6 +205,13 @@ class TestSymmetries:
         true = mixture.images[:, 0][:, kept]
         assert best_si_sdr(true, images[:, 0][:, kept]) > 5
 
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_silence_around_a_mixture_changes_little(self, n):
+        mixture = room(0, n)
+        x = np.pad(mixture.data, ((0, 0), (3 * SFREQ, SFREQ)))
+        heard = fit(x).images(x)[:, 0, 3 * SFREQ : 7 * SFREQ]
+        assert gain(mixture, heard) > 12
+
     @pytest.mark.parametrize(("sfreq", "n"), [(200, 2), (200, 3), (1000, 3)])
     def test_silence_of_half_the_record_is_no_harm(self, sfreq, n):
         rng = np.random.default_rng(0)
