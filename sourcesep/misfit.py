@@ -19,6 +19,8 @@ SHORTEST = 256
 """Samples; fewer say nothing about misfit."""
 MOST_PAIRS = 28
 """Pairs of components whose misfit is examined; the strongest components come first."""
+CONSTANT = 1e-9
+"""Standard deviation within labels, of a component's own, of one that only labels move."""
 LOUD = 4.0
 """Variances; a square that is larger counts as this, or few wild samples would decide."""
 
@@ -82,6 +84,7 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     z = z / z.std(axis=1, keepdims=True)
     if u is not None:
         labels = fine_enough(u).labels
+        z = z[less_means(z, labels).std(axis=1) > CONSTANT]
         flat: list[_Flattening] = [_ByLabel(row, labels, unsure) for row in z]
         return Misfit(0.0, _power_dependence(flat, z), _energy_by_label(flat, z, labels))
     flat = [_InTime(row, min(max(16, round(0.02 * sfreq)), len(row)), unsure) for row in z]

@@ -291,6 +291,14 @@ class TestTheWrongModel:
         unordered = misfit(z, 1.0, from_array(np.arange(8000) % 4, 8000))
         assert unordered.energy > 9 > unordered.power
 
+    def test_what_labels_say_in_full_says_no_more(self):
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 40, 2000)
+        z = rng.standard_normal((3, 2000))
+        u, told = from_array(labels, 2000), rng.standard_normal(40)[labels]
+        assert misfit(np.vstack([z, told]), 1.0, u) == misfit(z, 1.0, u)
+        assert misfit(z, 1.0, from_array(np.arange(2000), 2000)) == Misfit(0.0, 0.0, 0.0)
+
     def test_a_few_wild_samples_say_nothing(self):
         z = np.random.default_rng(0).standard_normal((2, 8000))
         z[:, [100, 3000, 7000]] = 1e3

@@ -181,7 +181,7 @@ class ConvolutiveModel(SpectralModel):
     def _name(self, start: Start) -> str:
         return f"{1000 * self.base / start.part / self.sfreq:.0f} ms"
 
-    def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
+    def _learn(self, y: NDArray[np.float32], u: Auxiliary, rng: np.random.Generator) -> None:
         k = len(y) if self.requested is None else self.requested
         if not 1 <= k <= len(y):
             raise SettingsError(
@@ -288,11 +288,11 @@ class ConvolutiveModel(SpectralModel):
         other.aside = np.maximum(spare, SILENCE).astype(np.float32)
         return other
 
-    def _infer(self, cells: Cells) -> tuple[Cells, Cells]:
+    def _infer(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
         mean = filtered(self.encoder, cells)
         return mean, np.broadcast_to(self.noise[:, None], mean.shape)
 
-    def _bound(self, cells: Cells) -> tuple[Cells, Cells]:
+    def _bound(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
         mean, noise = filtered(self.encoder, cells), self.noise[:, None]
         squares = power(mean)
         ratio = cepstral_variances(squares, FLOOR) / noise

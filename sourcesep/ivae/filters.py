@@ -34,6 +34,8 @@ DIED_AWAY = 1e-9
 """Share of its peak at which it may be cut: -180 dB."""
 GRID = 1024
 """Frequencies that stand for all while a filter is fitted: its response is smooth."""
+LEAST_SHARE = 1e-6
+"""Of a source's mean variance over labels, what every label has at least."""
 
 
 def identity_taps(n_channels: int, half: int) -> Array:
@@ -182,7 +184,7 @@ def frequency_demixing(
     unmixing = np.repeat(start[None].astype(complex), n_frequencies, axis=0)
     flat = covariances.reshape(n_frequencies, n_labels, d * d)
     for _ in range(n_sweeps):
-        variance = _tied_variance(unmixing, flat, weights)
+        variance = _tied_variance(unmixing, flat, weights, share)
         for j in range(d):
             weighted = (share / variance[j] @ flat).reshape(n_frequencies, d, d)
             weighted += 1e-9 * np.trace(weighted, axis1=1, axis2=2)[:, None, None] * np.eye(d)
@@ -191,7 +193,7 @@ def frequency_demixing(
             row = np.linalg.solve(unmixing @ weighted, unit.astype(complex))[:, :, 0]
             norm = np.einsum("fa,fab,fb->f", row.conj(), weighted, row).real
             unmixing[:, j] = (row / np.sqrt(norm)[:, None]).conj()
-    variance = _tied_variance(unmixing, flat, weights)
+    variance = _tied_variance(unmixing, flat, weights, share)
     loss = 0.5 * (share @ np.log(variance).sum(axis=0)) - weights @ np.linalg.slogdet(unmixing)[1]
     # a white Gaussian prior leaves each source's phase free: let its own channel hear it at 0
     direct = np.einsum("fjj->fj", np.linalg.inv(unmixing))
@@ -231,14 +233,20 @@ def _frame_covariances(
 
 
 def _tied_variance(
-    unmixing: NDArray[np.complex128], flat: NDArray[np.complex128], weights: Array
+    unmixing: NDArray[np.complex128],
+    flat: NDArray[np.complex128],
+    weights: Array,
+    share: Array,
 ) -> Array:
-    """Variance of each source given each label, one for all frequencies, (d, n_labels)."""
+    """Variance of each source given each label, one for all frequencies, (d, n_labels).
+
+    A label of one frame, or of silence, could be unmixed to nothing: it keeps `LEAST_SHARE`.
+    """
     n_frequencies, d, _ = unmixing.shape
     outer = unmixing[:, :, :, None] * unmixing[:, :, None, :].conj()
     per_frequency = (outer.reshape(n_frequencies, d, d * d) @ flat.transpose(0, 2, 1)).real
     variance: Array = np.einsum("f,fjk->jk", weights, per_frequency)
-    return variance
+    return np.maximum(variance, LEAST_SHARE * (variance @ share)[:, None])
 
 
 def impulse_response(taps: Array, n_times: int = GRID) -> Array:

@@ -83,7 +83,10 @@ class Level:
         rows = self.rows
         # more than two rows are updated one by one, which takes longer
         for _ in range(n_frame if len(rows) <= 2 else 2 * n_frame):
-            variances = self.products.frame_powers(rows)[:, :, None] + 1e-6
+            powers = self.products.frame_powers(rows)
+            # of mean 1: where frames are silent, rows would grow with every update
+            powers /= powers.mean(axis=1, keepdims=True) + SILENCE
+            variances = powers[:, :, None] + 1e-6
             rows = project(rows, self.products.covariances(variances))
         return self._settled(rows, n_cepstral)
 

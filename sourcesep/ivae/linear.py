@@ -257,8 +257,9 @@ class LinearModel(InvertibleModel):
         y, u = y[:, keep], u.take(keep)
         folds = block_folds(u.labels, u.n_labels, N_FOLDS)
         n_rounds = int(np.clip(-(-ENOUGH_HELD_OUT // u.n_times), 1, N_FOLDS))
+        rounds = np.unique(folds)[:n_rounds]  # of few samples some folds have none
         scores = dict.fromkeys(starts, 0.0)
-        for fold in range(n_rounds):
+        for fold in rounds:
             held = folds == fold
             train = u.take(~held)
             for name in starts:
@@ -270,7 +271,7 @@ class LinearModel(InvertibleModel):
                     z, u.labels, u.n_labels, held, with_mean=not u.is_time
                 )
                 volume = np.linalg.slogdet(matrix)[1]
-                scores[name] += float(density.sum(axis=0).mean() + volume) / n_rounds
+                scores[name] += float(density.sum(axis=0).mean() + volume) / len(rounds)
         return scores
 
     @property

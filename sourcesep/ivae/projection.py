@@ -204,5 +204,7 @@ def iterative_projection(rows: Complex, covariances: Complex) -> Complex:
 def _normalised(vector: Complex, covariance: Complex) -> Complex:
     """The row vector^H, scaled to unit power under the covariance."""
     power = np.einsum("af,abf,bf->f", vector.conj(), covariance, vector).real
-    row: Complex = (vector / np.sqrt(np.maximum(power, 1e-300))).conj()
+    # it is never less, but for rounding where one direction is all but everything
+    least = RIDGE * np.einsum("aaf->f", covariance).real * np.square(np.abs(vector)).sum(axis=0)
+    row: Complex = (vector / np.sqrt(np.maximum(power, np.maximum(least, 1e-300)))).conj()
     return row

@@ -186,10 +186,11 @@ class SpectralModel(Model):
     # what a family gives
 
     @abstractmethod
-    def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
+    def _learn(self, y: NDArray[np.float32], u: Auxiliary, rng: np.random.Generator) -> None:
         """Fit the map to independent channels, (rank, n_times): set `size` and `decoder`.
 
-        Sources may come out in any order and scale; sets `scores` too.
+        Sources may come out in any order and scale; sets `scores` too. u is that of the whole
+        record, of which y may be a part (`_enough`).
         """
 
     @abstractmethod
@@ -200,11 +201,11 @@ class SpectralModel(Model):
         """
 
     @abstractmethod
-    def _infer(self, cells: Cells) -> tuple[Cells, Cells]:
+    def _infer(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
         """Mean and variance of q(z|x,u), each (n_components, n_frames, n_bins)."""
 
     @abstractmethod
-    def _bound(self, cells: Cells) -> tuple[Cells, Cells]:
+    def _bound(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
         """Reconstruction and KL of every cell, nats, each (n_frames, n_bins).
 
         Densities are those of complex variables: -log(pi v) - |x|^2 / v.
@@ -251,18 +252,18 @@ class SpectralModel(Model):
             x, u = x[:, u.used], u.take(u.used)
         self.basis = Basis.of(x)
         y = self.basis.coordinates(x).astype(np.float32)
-        self._learn(y[:, self._enough(x.shape[1])], rng)
-        cells = self._normalised(self._infer(to_spectrum(y, self.size))[0], x.shape[1])
+        self._learn(y[:, self._enough(u)], u, rng)
+        cells = self._normalised(self._infer(to_spectrum(y, self.size), u)[0], x.shape[1])
         self.colour = power(cells).mean(axis=1)
         z = to_signal(cells, x.shape[1])
         self.prior = _label_prior(z, u)
         return self
 
-    def _enough(self, n_times: int) -> slice | NDArray[np.int64]:
+    def _enough(self, u: Auxiliary) -> slice | NDArray[np.int64]:
         """All samples, or so many that memory suffices to learn the map from them."""
         stretch = round(LONGEST * self.sfreq / N_STRETCHES)
-        whole = n_times <= max(N_STRETCHES * stretch, FEWEST)
-        return slice(None) if whole else stretches(n_times, stretch, N_STRETCHES)
+        whole = u.n_times <= max(N_STRETCHES * stretch, FEWEST)
+        return slice(None) if whole else stretches(u.n_times, stretch, N_STRETCHES)
 
     def _normalised(self, cells: Cells, n_times: int) -> Cells:
         """Fix what the likelihood leaves open: order, and sign, scale and filter of each."""
@@ -290,7 +291,7 @@ class SpectralModel(Model):
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior that fits x given u best."""
         other = copy.copy(self)
-        other.prior = _label_prior(self.posterior(x).mean, u)
+        other.prior = _label_prior(self.posterior(x, u).mean, u)
         return other
 
     def _cells(self, x: Array) -> Cells:
@@ -299,9 +300,9 @@ class SpectralModel(Model):
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
         """q(z|x,u), sources as the reference channel hears them.
 
-        u is not needed: the frame and the bin are known.
+        u is not needed, unless it names sources (`alone`): the frame and the bin are known.
         """
-        mean, variance = self._infer(self._cells(x))
+        mean, variance = self._infer(self._cells(x), u)
         of_frames = (variance @ _bin_weights(self.size)) * (2 / self.size)
         scale = np.sqrt(share_out(of_frames, self.size, x.shape[1]))
         return Posterior(to_signal(mean, x.shape[1]), scale)
@@ -325,7 +326,7 @@ class SpectralModel(Model):
         """
         reconstruction, kl = (
             share_out(term @ _bin_weights(self.size) / self.size, self.size, x.shape[1])
-            for term in self._bound(self._cells(x))
+            for term in self._bound(self._cells(x), u)
         )
         # a complex coefficient stands for two real ones of the same variance
         per_sample = self.basis.log_volume - self.rank * np.log(2) / 2
@@ -343,11 +344,11 @@ class SpectralModel(Model):
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
         """One source as the channels hear it, shape (n_channels, n_times)."""
-        return self._image(self._infer(self._cells(x))[0], component, x.shape[1])
+        return self._image(self._infer(self._cells(x), u)[0], component, x.shape[1])
 
     def images(self, x: Array, u: Auxiliary | None = None) -> Array:
         """Every source as the channels hear it, (n_components, n_channels, n_times)."""
-        mean = self._infer(self._cells(x))[0]
+        mean = self._infer(self._cells(x), u)[0]
         return np.stack([self._image(mean, k, x.shape[1]) for k in range(self.n_components)])
 
     def _image(self, mean: Cells, component: int, n_times: int) -> Array:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae import alone, layers, panning
-from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State
+from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.spectral import Cells, SpectralModel, power, to_spectrum, window_size
 from sourcesep.ivae.wiener import NOISE, Wiener, wiener
 
@@ -27,7 +26,8 @@ __all__ = ["UnderdeterminedModel"]
 
 WINDOWS = (0.064, 0.128, 0.256)
 """Seconds: speech wants the shortest, held notes the longest."""
-N_LAYERS = 2
+LAYERS = ("steady", "percussive")
+"""Of one channel, as `layers.infer` has them."""
 MOST_SOURCES = 12
 """That are looked for where no number is given."""
 FEWER_ITERATIONS = 10
@@ -73,6 +73,8 @@ class UnderdeterminedModel(SpectralModel):
     ----------
     scores : dict of str to float
         Share of the amplitude in cells with one source, by window.
+    layers : tuple of int
+        Which of `LAYERS` each source is, of one channel without names.
     names : tuple of str
         Of the sources, where the labels name them.
     spectra : ndarray of float32, shape (n_components, rank, n_bins), or None
@@ -85,7 +87,7 @@ class UnderdeterminedModel(SpectralModel):
     mends: ClassVar[tuple[str, ...]] = ("delay", "power")
     is_calibrated: ClassVar[bool] = False
     may_exceed_rank: ClassVar[bool] = True
-    facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "windows")
+    facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "windows", "layers")
 
     def __init__(
         self,
@@ -98,10 +100,10 @@ class UnderdeterminedModel(SpectralModel):
         super().__init__(n_components, sfreq=sfreq)
         self.windows = tuple(windows)
         self.n_iterations = n_iterations
+        self.layers: tuple[int, ...] = (0, 1)
         self.names: tuple[str, ...] = ()
         self.spectra: Cells | None = None
         self.rehearsed_gain = np.nan
-        self._u: Auxiliary | None = None
         self._fitted: tuple[bytes, Cells] | None = None
 
     @classmethod
@@ -136,7 +138,8 @@ class UnderdeterminedModel(SpectralModel):
             )
             return f"{said}, {window}; {self._rehearsed}"
         if self.rank == 1:
-            return f"one channel: a steady and a percussive layer, {window}"
+            said = " and a ".join(LAYERS[k] for k in self.layers)
+            return f"one channel: a {said} layer, {window}"
         return f"{self.n_components} directions between the channels, {window}"
 
     @property
@@ -172,51 +175,17 @@ class UnderdeterminedModel(SpectralModel):
         gain = None if np.isnan(self.rehearsed_gain) else round(self.rehearsed_gain, 2)
         return {"heard": {"sources": list(self.names), "rehearsed_gain_db": gain}}
 
-    @contextmanager
-    def _told(self, u: Auxiliary | None) -> Iterator[None]:
-        """Know who is heard when."""
-        self._u = u
-        try:
-            yield
-        finally:
-            self._u = None
-
-    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
-        """Fit map and prior to x given u; see `SpectralModel.fit`."""
-        with self._told(u.take(u.used)):
-            return super().fit(x, u, rng)
-
-    def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """q(z|x,u); without u any source may sound at any time."""
-        with self._told(u):
-            return super().posterior(x, u)
-
-    def elbo(self, x: Array, u: Auxiliary) -> ELBO:
-        """Both terms for every sample, nats; see `SpectralModel.elbo`."""
-        with self._told(u):
-            return super().elbo(x, u)
-
-    def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
-        """One source as the channels hear it, shape (n_channels, n_times)."""
-        with self._told(u):
-            return super().image(x, component, u)
-
-    def images(self, x: Array, u: Auxiliary | None = None) -> Array:
-        """Every source as the channels hear it, (n_components, n_channels, n_times)."""
-        with self._told(u):
-            return super().images(x, u)
-
-    def _enough(self, n_times: int) -> slice | NDArray[np.int64]:
+    def _enough(self, u: Auxiliary) -> slice | NDArray[np.int64]:
         # a source may be alone anywhere
-        return slice(None) if alone.names_in(self._u) else super()._enough(n_times)
+        return slice(None) if alone.names_in(u) else super()._enough(u)
 
-    def _learn(self, y: NDArray[np.float32], rng: np.random.Generator) -> None:
-        mixing = self._directions(y) if len(y) > 1 else self._one_channel(y)
+    def _learn(self, y: NDArray[np.float32], u: Auxiliary, rng: np.random.Generator) -> None:
+        mixing = self._directions(y) if len(y) > 1 else self._one_channel(y, u)
         n_bins = self.size // 2 + 1
         self.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
 
-    def _one_channel(self, y: NDArray[np.float32]) -> Array:
-        names = alone.names_in(self._u)
+    def _one_channel(self, y: NDArray[np.float32], u: Auxiliary) -> Array:
+        names = alone.names_in(u)
         if len(names) > 1 and self.requested not in (None, len(names)):
             raise SettingsError(
                 f"n_components={self.requested}: the labels name {len(names)} sources "
@@ -224,7 +193,7 @@ class UnderdeterminedModel(SpectralModel):
             )
         if names:
             try:
-                return self._named(y, names)
+                return self._named(y, u, names)
             except SettingsError as error:
                 if self.names:  # of the fit that this one is to be compared with
                     raise
@@ -235,26 +204,26 @@ class UnderdeterminedModel(SpectralModel):
                 )
         return self._layers(y)
 
-    def _named(self, y: NDArray[np.float32], names: tuple[str, ...]) -> Array:
-        alone.check(self._u)
+    def _named(self, y: NDArray[np.float32], u: Auxiliary, names: tuple[str, ...]) -> Array:
+        alone.check(u)
         self.size = window_size(alone.WINDOW, self.sfreq, y.shape[1])
         self.scores = {}
         cells = to_spectrum(y, self.size)
-        sounds = alone.heard(self._u, names, self.size, cells.shape[1])
+        sounds = alone.heard(u, names, self.size, cells.shape[1])
         self.spectra = alone.learn(power(cells)[0], sounds, names)
         self.rehearsed_gain = alone.rehearsed_gain(cells, sounds, names)
         self.names = names
         return np.ones((1, len(names)))
 
     def _layers(self, y: NDArray[np.float32]) -> Array:
-        if self.requested not in (None, N_LAYERS):
+        if self.requested not in (None, len(LAYERS)):
             raise SettingsError(
                 f"n_components={self.requested}: one channel is told apart into a steady and a "
-                f"percussive layer; ask for {N_LAYERS}, or say by aux when each source is alone"
+                f"percussive layer; ask for {len(LAYERS)}, or say by aux when each source is alone"
             )
         self.size = window_size(layers.WINDOW, self.sfreq, y.shape[1])
-        self.scores, self.names = {}, ()
-        return np.ones((1, N_LAYERS))
+        self.scores, self.names, self.layers = {}, (), (0, 1)
+        return np.ones((1, len(LAYERS)))
 
     def _directions(self, y: NDArray[np.float32]) -> Array:
         sizes = sorted({window_size(seconds, self.sfreq, y.shape[1]) for seconds in self.windows})
@@ -278,6 +247,8 @@ class UnderdeterminedModel(SpectralModel):
         return self.decoder[:, :, 0].real.astype(np.float64)
 
     def _rearrange(self, order: NDArray[np.int64], gain: Cells) -> None:
+        if self.rank == 1 and not self.names:
+            self.layers = tuple(self.layers[k] for k in order)
         if self.spectra is not None:
             self.names = tuple(self.names[k] for k in order)
             self.spectra = self.spectra[order]
@@ -285,25 +256,26 @@ class UnderdeterminedModel(SpectralModel):
             seen, variances = self._fitted
             self._fitted = seen, variances[order] * power(gain)[:, None]
 
-    def _variances(self, cells: Cells) -> Cells:
+    def _variances(self, cells: Cells, u: Auxiliary | None) -> Cells:
         """The prior's variances for these cells; those of the last cells are kept."""
-        sounds = alone.heard(self._u, self.names, self.size, cells.shape[1])
+        sounds = alone.heard(u, self.names, self.size, cells.shape[1])
         digest = hashlib.blake2b(sounds[np.argsort(self.names)].tobytes())
         for part in panning.parts_of(cells):
             digest.update(np.ascontiguousarray(part).data)
-        seen = digest.digest()
-        if self._fitted is None or self._fitted[0] != seen:
+        seen, fitted = digest.digest(), self._fitted
+        if fitted is None or fitted[0] != seen:
             if self.spectra is not None:
                 variances = alone.infer(cells, self._mixing, self.spectra, sounds)
             elif self.rank == 1:
-                variances = layers.infer(cells, self._mixing)
+                order = list(self.layers)
+                variances = layers.infer(cells, self._mixing[:, np.argsort(order)])[order]
             else:
                 variances = panning.infer(cells, self._mixing, self.n_iterations)
-            self._fitted = seen, variances
-        return self._fitted[1]
+            self._fitted = fitted = seen, variances
+        return fitted[1]
 
-    def _posterior(self, cells: Cells) -> Wiener:
-        return wiener(cells, self._mixing, self._variances(cells))
+    def _posterior(self, cells: Cells, u: Auxiliary | None) -> Wiener:
+        return wiener(cells, self._mixing, self._variances(cells, u))
 
     def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
         other = copy.copy(self)
@@ -313,12 +285,12 @@ class UnderdeterminedModel(SpectralModel):
         other.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
         return other
 
-    def _infer(self, cells: Cells) -> tuple[Cells, Cells]:
-        posterior = self._posterior(cells)
+    def _infer(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
+        posterior = self._posterior(cells, u)
         return posterior.mean, posterior.variance
 
-    def _bound(self, cells: Cells) -> tuple[Cells, Cells]:
-        posterior = self._posterior(cells)
+    def _bound(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
+        posterior = self._posterior(cells, u)
         explained = np.tensordot(self._mixing.astype(np.float32), posterior.mean, 1)
         missed = power(cells - explained).sum(axis=0) + posterior.spread
         reconstruction = -self.rank * np.log(np.pi * NOISE) - missed / NOISE
@@ -341,7 +313,11 @@ class UnderdeterminedModel(SpectralModel):
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
-        model = super().from_state(state)
+        # files of older versions do not say which layer is which
+        model = super().from_state(replace(state, facts={"layers": (0, 1)} | state.facts))
+        model.layers = tuple(model.layers)
+        if sorted(model.layers) != [0, 1]:
+            raise ValueError(f"layers={model.layers}: each of two once")
         if "spectra" in state.tensors:
             model.spectra = state.tensors["spectra"]
             model.names = tuple(state.facts["sources"])

@@ -86,6 +86,12 @@ def test_who_is_silent_has_no_variance():
     assert np.abs(model.images(x)[1 - pad, 0, inside]).max() > 0
 
 
+def test_the_prior_is_fitted_again_to_what_u_says():
+    model, x, u = fitted(band(0))
+    again = model.refit_prior(x, u)
+    np.testing.assert_allclose(again.prior.variance, model.prior.variance, rtol=1e-5)
+
+
 def test_three_and_some_of_them_together():
     kinds = ("pad", "melody", "bass")
     sources = band(3, kinds)

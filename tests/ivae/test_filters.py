@@ -91,3 +91,15 @@ def test_a_matrix_per_frequency_unmixes_a_convolutive_mixture(seed):
     ]
     assert max(leak) < 0.1 * unmixed.std(axis=1).min()
     assert np.isfinite(loss)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_labels_of_one_frame_or_of_silence_leave_numbers_numbers(silent):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 150)
+    sources = rng.normal(size=(3, 1800)) * np.exp(rng.normal(0, 1, (3, 12)))[:, labels]
+    x = rng.normal(size=(3, 3)) @ sources
+    x[:, :450] *= not silent
+    taps, loss = frequency_demixing(x, labels, np.eye(3), 16)
+    assert np.isfinite(taps).all()
+    assert np.isfinite(loss)

@@ -333,3 +333,11 @@ class TestLabels:
         model = fit(x, u, starts=("segments",))
         assert found(model, x, sources) > 0.995
         assert len(model.prior_moments()[0]) == 160
+
+
+def test_folds_without_a_sample_say_nothing_of_a_start():
+    labels = 5 * np.repeat(np.arange(4), 3)
+    u = Auxiliary((Scale(labels, tuple(map(str, range(16)))),), None, is_time=True, spec="")
+    model = fit(np.random.default_rng(0).standard_normal((2, 12)), u)
+    assert len(model.scores) == len(STARTS)
+    assert np.isfinite(list(model.scores.values())).all()

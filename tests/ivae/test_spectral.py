@@ -35,7 +35,7 @@ class Known(SpectralModel):
     def blank(self):
         return type(self)(self.n_components, sfreq=self.sfreq)
 
-    def _learn(self, y, rng):
+    def _learn(self, y, u, rng):
         self.size, self.scores = 64, {}
         self.decoder = np.repeat(np.eye(len(y), dtype=np.complex64)[:, :, None], 33, axis=2)
 
@@ -45,11 +45,11 @@ class Known(SpectralModel):
     def _as_instantaneous(self, unmixing, mixing, cells):
         raise NotImplementedError
 
-    def _infer(self, cells):
+    def _infer(self, cells, u):
         variance = self.noise / (1 + self.noise)
         return cells[getattr(self, "order", slice(None))], np.full(cells.shape, variance)
 
-    def _bound(self, cells):
+    def _bound(self, cells, u):
         """y = z + e given z: the posterior is that of a Gaussian in Gaussian noise."""
         variance = self.noise / (1 + self.noise)
         mean = cells / (1 + self.noise)
@@ -135,9 +135,9 @@ class TestModel:
         seen = []
 
         class Watched(Known):
-            def _learn(self, y, rng):
+            def _learn(self, y, u, rng):
                 seen.append(y.shape)
-                super()._learn(y, rng)
+                super()._learn(y, u, rng)
 
         x = rng.standard_normal((2, 200_000)) * np.linspace(1, 5, 200_000)
         model = Watched(sfreq=1000.0).fit(x, in_time(x.shape[1], 1000), rng)

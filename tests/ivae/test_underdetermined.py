@@ -70,6 +70,17 @@ def test_one_channel_however_often_is_told_apart_by_spectrum(n_channels):
         fitted(x, 3)
 
 
+@pytest.mark.parametrize("drums", [0.1, 10.0])
+def test_either_layer_may_be_the_louder_one(drums):
+    x = ([1.0, drums] @ mono())[None]
+    model = fitted(x)[0]
+    first, second = ("percussive", "steady") if drums > 1 else ("steady", "percussive")
+    assert f"a {first} and a {second} layer" in model.choice
+    again = UnderdeterminedModel.from_state(model.state())
+    assert again.choice == model.choice
+    np.testing.assert_allclose(again.posterior(x).mean, model.posterior(x).mean, atol=1e-4)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 3])
 def test_a_room_with_more_talkers_than_microphones_is_not_identifiable(seed):
     talkers = [simulate.speech(SECONDS, SFREQ, random_state=80 * seed + k) for k in range(3)]
