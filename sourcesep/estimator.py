@@ -48,14 +48,14 @@ class IVAE(
     mixing : str or tuple of str
         Family of the decoder p(x|z): ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
         ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"``. ``"auto"`` is
-        linear; where
-        the linear components still depend on each other, post-nonlinear or nonlinear if one
-        of them fits better and its components can be told apart. A tuple is what ``"auto"``
-        chooses among instead. ``"convolutive"`` is for rooms, rows are then samples in time
-        and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need torch
-        (``pip install sourcesep[nonlinear]``). ``"factor"`` and ``"amortised"`` have noise in
-        every column, are for fewer sources than columns, and take NaN in X for missing;
-        ``"amortised"`` needs u wherever it is given X.
+        linear; where the linear components still depend on each other, post-nonlinear or
+        nonlinear if one of them fits better and its components can be told apart; and
+        amortised in place of nonlinear where noise explains the data as well. A tuple is
+        what ``"auto"`` chooses among instead. ``"convolutive"`` is for rooms, rows are then
+        samples in time and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need
+        torch (``pip install sourcesep[nonlinear]``). ``"factor"`` and ``"amortised"`` have
+        noise in every column, are for fewer sources than columns, and take NaN in X for
+        missing; ``"amortised"`` needs u wherever it is given X.
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.

@@ -289,6 +289,8 @@ def _file(term: Term, recordings: Sequence[Recording]) -> Factor:
                 rows = [row for row in csv.reader(file) if row]
             if any(len(cell) > LONGEST_CELL for row in rows for cell in row):
                 raise ValueError(f"a cell has more than {LONGEST_CELL} letters")
+            if odd := [row for row in rows if len(row) != len(rows[0])]:
+                raise ValueError(f"{','.join(odd[0])!r} has other columns than the first row")
             values = np.array(rows)
     except (OSError, EOFError, ValueError, csv.Error) as error:
         raise InputError(f"aux={str(term)!r}: cannot be read ({error})") from error
@@ -304,7 +306,7 @@ def _file(term: Term, recordings: Sequence[Recording]) -> Factor:
     if values.ndim not in (1, 2) or len(values) != n_times or not values.size:
         raise InputError(
             f"aux={str(term)!r}: has shape {np.shape(values)}, and a row for each of the "
-            f"{n_times} samples is needed"
+            f"{n_times} samples is needed, or (.csv) rows under onset,duration,label"
         )
     columns = named_columns(values, path.stem)
     if suffix == ".csv":
@@ -313,12 +315,15 @@ def _file(term: Term, recordings: Sequence[Recording]) -> Factor:
 
 
 def _listed_events(term: Term, columns: dict[str, NDArray[np.str_]]) -> list[Event]:
-    try:
-        times = [columns[name].astype(np.float64).tolist() for name in ("onset", "duration")]
-    except ValueError as error:
-        raise InputError(
-            f"aux={str(term)!r}: onset and duration must be numbers ({error})"
-        ) from None
+    times = []
+    for name in ("onset", "duration"):
+        try:
+            times.append([float(text) for text in columns[name].tolist()])
+        except ValueError as error:
+            raise InputError(
+                f"aux={str(term)!r}: onset and duration must be numbers of seconds, and {name} "
+                f"has {str(error).rpartition(': ')[2]}"
+            ) from None
     return [Event(*event) for event in zip(*times, columns["label"].tolist(), strict=True)]
 
 

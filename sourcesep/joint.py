@@ -23,6 +23,7 @@ from sourcesep.ivae.moments import Moments
 from sourcesep.recording import Recording
 from sourcesep.selection import MIXINGS
 from sourcesep.separation import as_recording, separate
+from sourcesep.singly import singly
 from sourcesep.workers import in_order
 
 if TYPE_CHECKING:
@@ -201,6 +202,8 @@ def train(
     moments = [share.moments for share in shares if share.moments is not None]
     if not all(share.is_whole for share in shares) and len(moments) == len(shares):
         ivae = ivae.pooled(Moments.joined(moments), together.data[:].T, u=given)
+    if together.kind == "eeg":  # as `Separation.verdict` says it
+        ivae.verdict_ = singly(ivae.verdict_, np.array(ivae.verdict_.agreement))
     return ivae
 
 

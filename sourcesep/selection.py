@@ -232,16 +232,16 @@ def _better(
     gain, deviation = heldout_gain(simple.model, rich.model, x, u, rng)
     scores = simple.scores | rich.scores
     scores["gain"] = scores.get("gain", {}) | {name: gain}
-    found = f"{gain:.3f} nats a sample, held out"
+    found, but = f"{gain:.3f} nats a sample, held out", "but" if gain > 0 else "and"
     crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
     left = [max(one.verdict.misfit) for one in (simple, rich)]
     freed = FITTED_NOISE in rich.model.mends
     # a bound that is above the exact value needs no margin
     least = 0.0 if freed else max(MARGIN, 2 * deviation)
     if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
-        flaw = f"gains {found}, but its verdict is {rich.verdict.label}"
+        flaw = f"gains {found}, {but} its verdict is {rich.verdict.label}"
     elif rich.verdict.label == "not identifiable" and not noisy:
-        flaw = f"gains {found}, but nothing tells its components apart"
+        flaw = f"gains {found}, {but} nothing tells its components apart"
     # fewer components than channels leave something that is noise: saying so needs no gain
     elif gain <= (-least if noisy else least):
         flaw = f"gains {found}: not enough"

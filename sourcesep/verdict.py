@@ -207,8 +207,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     if not fits:
         nothing = (0.0,) * model.n_components
         return Verdict(
-            "doubtful",
-            "some components are heard so briefly that halves of the data do not hold them "
+            "not identifiable" if model.caveat else "doubtful",
+            model.caveat
+            or "some components are heard so briefly that halves of the data do not hold them "
             "all: there is nothing to check them by",
             nothing,
             nothing,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sourcesep import Recording, joint, separate, train
+from sourcesep import Recording, joint, separate, simulate, train
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.moments import Moments
 from sourcesep.metrics import mcc
@@ -281,3 +281,14 @@ class TestUse:
             separate("gone.wav", refit=True)
         with pytest.raises(SettingsError, match="refit=True: needs the model"):
             separate(arrays(scene(1, 1))[0], refit=True)
+
+
+def test_of_eeg_it_says_which_components_come_out_again():
+    mne = pytest.importorskip("mne")
+    head = simulate.eeg(4, 20.0, n_channels=8, random_state=0)
+    info = mne.create_info(list(head.names), head.sfreq, "eeg")
+    raw = mne.io.RawArray(head.data, info, verbose="error").filter(1.0, None, verbose="error")
+    halves = [raw.copy().crop(0, 9.9), raw.copy().crop(10)]
+    verdict = train(halves, n_components=4).verdict_
+    assert verdict.label == "doubtful"
+    assert verdict.sentence == "from random halves of the data 4 of 4 components come out again"

@@ -135,7 +135,8 @@ def read(
     sfreq, jumps = next((r for name in time if (r := table[name].rate(name))), (1.0, 0))
     if time:
         missing = (
-            f"; {jumps} steps are longer or shorter than the rest: are rows missing?"
+            f"; {jumps} step{'s are' if jumps > 1 else ' is'} longer or shorter than the rest: "
+            "are rows missing?"
             if jumps
             else ""
         )

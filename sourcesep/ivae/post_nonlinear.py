@@ -135,9 +135,9 @@ class PostNonlinearModel(InvertibleModel):
     def choice(self) -> str:  # type: ignore[override]
         """Which curve was kept, in plain words."""
         curve = "no curve" if self.curve == "none" else f"a {self.curve} curve a channel"
-        taps = max(self.kernel_size, self.post_kernel_size)
-        parts = [curve, *(["filters"] if taps > 1 else []), *(["noise"] if self.smoother else [])]
-        return " and ".join(parts)
+        has_memory = max(self.kernel_size, self.post_kernel_size) > 1
+        noise = ["noise"] * (self.smoother is not None)
+        return " and ".join(["filters"] * has_memory + [curve] + noise)
 
     @property
     def is_invertible(self) -> bool:  # type: ignore[override]
@@ -322,8 +322,9 @@ class PostNonlinearModel(InvertibleModel):
         return (self.smoother or self).chain.inverse(z)
 
     def mixture(self, x: Array) -> Array:
-        """The mixture before the distortion, less its mean: what the images add up to."""
-        return self.chain.undistort(x)[0]
+        """The mixture before the distortion, less its mean; x as it is, if none was found."""
+        is_bent = self.curve != "none" or self.chain.outer is not None
+        return self.chain.undistort(x)[0] if is_bent else x
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
         """One source as the channels would hear it *without* the distortion.
@@ -341,7 +342,7 @@ class PostNonlinearModel(InvertibleModel):
 
     def _sources(self, x: Array, u: Auxiliary | None) -> Array:
         if self.smoother is None or u is None:
-            return convolve(self.chain.inner, self.mixture(x))
+            return convolve(self.chain.inner, self.chain.undistort(x)[0])
         return self.smoother.infer(x, self.prior, u.labels)[1].z
 
     def _image(self, z: Array, component: int, u: Auxiliary | None) -> Array:

@@ -102,6 +102,7 @@ class UnderdeterminedModel(SpectralModel):
         self.n_iterations = n_iterations
         self.layers: tuple[int, ...] = (0, 1)
         self.names: tuple[str, ...] = ()
+        self.layered = False
         self.spectra: Cells | None = None
         self.rehearsed_gain = np.nan
         self._fitted: tuple[bytes, Cells] | None = None
@@ -119,7 +120,7 @@ class UnderdeterminedModel(SpectralModel):
             windows=(self.size / self.sfreq,),
             n_iterations=self.n_iterations,
         )
-        other.names = self.names
+        other.names, other.layered = self.names, self.layered
         return other
 
     def rough(self) -> Self:
@@ -191,7 +192,7 @@ class UnderdeterminedModel(SpectralModel):
                 f"n_components={self.requested}: the labels name {len(names)} sources "
                 f"({', '.join(names[:10])}); leave it out"
             )
-        if names:
+        if names and not self.layered:
             try:
                 return self._named(y, u, names)
             except SettingsError as error:
@@ -202,6 +203,7 @@ class UnderdeterminedModel(SpectralModel):
                     SourcesepWarning,
                     stacklevel=2,
                 )
+                self.layered = True  # nor will labels help on halves of the data
         return self._layers(y)
 
     def _named(self, y: NDArray[np.float32], u: Auxiliary, names: tuple[str, ...]) -> Array:

@@ -179,7 +179,7 @@ def test_seconds_in_equal_steps_give_the_rate(tmp_path, name, rate, digits):
 def test_a_few_missing_rows_are_mentioned(tmp_path):
     times = [i * 0.004 for i in range(400) if i not in (17, 18)]
     rows = "".join(f"{t:.4f},{i % 7},{i % 5}\n" for i, t in enumerate(times))
-    with pytest.warns(SourcesepWarning, match="1 steps are longer or shorter"):
+    with pytest.warns(SourcesepWarning, match="1 step is longer or shorter"):
         assert read(write_csv(tmp_path, "time,a,b\n" + rows)).sfreq == 250
 
 

@@ -34,6 +34,6 @@ def test_the_quick_starts_work_as_written(tmp_path):
             check=False,
         )
         assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
-    assert (tmp_path / "separated/mixture/report.html").is_file()
+    assert (tmp_path / "unmixed/mixture/report.html").is_file()
     assert (tmp_path / "separated/series/loadings.csv").is_file()
     assert (tmp_path / "subject.safetensors").is_file()

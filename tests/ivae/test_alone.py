@@ -148,6 +148,19 @@ def test_labels_that_do_not_help_are_said_and_left(events, message):
     assert (model.names, model.caveat) == ((), "one channel: told apart by spectrum only")
 
 
+def test_labels_that_do_not_help_are_said_once_and_the_verdict_is_that_of_layers(tmp_path):
+    """Halves of the data are not asked again; a name misspelt once is in one of them only."""
+    path, who = tmp_path / "band.wav", tmp_path / "who.csv"
+    soundfile.write(path, 0.1 * band(1).sum(axis=0), SFREQ)
+    rows = f"0,{ALONE},pad\n{ALONE},{ALONE},bass\n{2 * ALONE},0.1,bas\n"
+    who.write_text(f"onset,duration,label\n{rows}")
+    with pytest.warns(SourcesepWarning) as warned:
+        found = separate(path, aux=f"file:{who}")
+    assert [str(w.message).count("'bas' is alone for less") for w in warned] == [1]
+    assert found.verdict.label == "not identifiable"
+    assert found.verdict.sentence == "one channel: told apart by spectrum only"
+
+
 def test_nothing_is_learned_from_silence():
     sources = band(0)
     sources[0, : ALONE * SFREQ] = 0

@@ -152,6 +152,22 @@ class TestWhatItSays:
         assert "before a distortion that was undone" in (tmp_path / "report.html").read_text()
         assert "before a distortion that was undone" not in audio.page
 
+    def test_who_is_heard_is_said_beside_each_source(self, tmp_path):
+        rng = np.random.default_rng(0)
+        who = np.repeat(["<em>anna", "ben", "<em>anna & ben"], 8000)
+        tone = np.sin(0.3 * np.arange(24000)) * (who != "ben")
+        noise = rng.standard_normal(24000) * (who != "<em>anna")
+        found = sourcesep.separate(
+            ((tone + noise)[None], 8000.0), mixing="underdetermined", aux=who
+        )
+        names = found.result()["heard"]["sources"]
+        assert sorted(names) == ["<em>anna", "ben"]
+        found.save(tmp_path / "out", report=True)
+        parsed = Page((tmp_path / "out/report.html").read_text("utf-8"))
+        assert f"{names[0]} ·" in parsed.words
+        assert f"{names[1]} ·" in parsed.words
+        assert not parsed.all("em")
+
     def test_the_order_of_the_checks_is_the_evidence(self):
         evidence = {
             "richness": [4.0, 1.0, None],
