@@ -126,15 +126,18 @@ class Level:
         """Rows for all bins from those for the lowest.
 
         Above, one variance a frame binds a source to what is heard of it below, each bin
-        being as loud as the others.
+        being as loud as the others; then come cepstral variances.
         """
         known = rows.shape[2]
         wide = self.rows.copy()
         wide[:, :, :known] = rows
         below = self.products.powers(wide)[:, :, :known]
         below /= below.mean(axis=1, keepdims=True) + SILENCE
-        above = self._rows_for(below.mean(axis=2, keepdims=True) + 1e-6)
-        wide[:, :, known:] = above[:, :, known:]
+        wide = self._rows_for(below.mean(axis=2, keepdims=True) + 1e-6)
+        wide[:, :, :known] = rows
+        for _ in range(N_POLISH):
+            wide = self._refined(wide, 1)
+            wide[:, :, :known] = rows
         return wide
 
     def _refined(self, rows: Complex, n: int) -> Complex:
