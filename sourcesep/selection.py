@@ -107,10 +107,10 @@ def select(
     The linear family is always fitted, but where more sources than the rank of x may be
     asked for, or where values are missing and the factor family may be. Another one takes
     its place if its own verdict is not "not identifiable", and, under ``auto``, if it also
-    beats the one before by more than `MARGIN` on held-out blocks of every label, and leaves
-    less dependence. Families on the STFT are compared by what each gains over the linear one.
-    The factor family, which leaves noise out of the components, only must not be beaten, in
-    likelihood or by a better verdict.
+    beats the one before by 2 standard errors on held-out blocks of every label, and by more
+    than `MARGIN` unless it is a trusted curve, and leaves less dependence. Families on the
+    STFT are compared by what each gains over the linear one. The factor family, which leaves
+    noise out of the components, only must not be beaten, in likelihood or by a better verdict.
 
     Parameters
     ----------
@@ -246,8 +246,11 @@ def _better(
     crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
     left = [max(one.verdict.misfit) for one in (simple, rich)]
     freed = FITTED_NOISE in rich.model.mends
-    # a bound that is above the exact value needs no margin
-    least = 0.0 if freed else max(MARGIN, 2 * deviation)
+    # a bound that is above the exact value needs no margin; nor does a curve that passes every
+    # check: filters may pass them all and cost 60 dB
+    curved = rich.model.representation == "time" and rich.verdict.label == "trusted"
+    margin = 0.0 if curved else MARGIN
+    least = 0.0 if freed else max(margin, 2 * deviation)
     if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
         flaw = f"gains {found}, but its verdict is {rich.verdict.label}"
     elif rich.verdict.label == "not identifiable" and not noisy:
