@@ -6,8 +6,9 @@
     python benchmarks/audio.py mono [--cases pad:drums] ...
     python benchmarks/audio.py alone [--cases 2:talkers,3:talkers,pad:drums] [--speech DIR] ...
 
-Talkers are simulated, or read from the files of DIR, one a talker. The seeds begin at 7000;
-none was used to set a constant of the package. Needs ``pip install pyroomacoustics`` (rooms)
+Talkers are simulated, or read from the files of DIR, one a talker. Rooms of all rates are the
+same mixtures, made at 16 kHz. The seeds begin at 7000; none was used to set a constant of the
+package. Needs ``pip install pyroomacoustics`` (rooms)
 and ``librosa`` (mono).
 """
 
@@ -17,6 +18,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -43,6 +45,8 @@ Method = Callable[[Array, int, float], Array]
 hears of each source, (n_sources, n_times)."""
 
 FIRST_SEED = 7000
+ROOM_RATE = 16_000
+"""Hz at which mixtures in rooms are made."""
 PEER_WINDOW = 0.256
 """Seconds; what the peers are usually run with at 16 kHz, 4096 samples."""
 
@@ -172,16 +176,29 @@ def rooms(options: argparse.Namespace) -> None:
         print(case, flush=True)
         scores: dict[str, list[Score]] = {name: [] for name in methods}
         for seed in range(options.first, options.first + options.seeds):
-            talking = voices(options.speech, case.n, seed, options.seconds, options.sfreq)
+            talking = voices(options.speech, case.n, seed, options.seconds, ROOM_RATE)
             mixture = simulate.room(
                 talking,
-                sfreq=options.sfreq,
+                sfreq=ROOM_RATE,
                 n_mics=case.n_mics,
                 rt60=case.rt60,
                 random_state=seed,
             )
-            run_all(methods, mixture, case.n, scores)
+            run_all(methods, at_rate(mixture, options.sfreq), case.n, scores)
         show(scores)
+
+
+def at_rate(mixture: Mixture, sfreq: float) -> Mixture:
+    """Return the same mixture at another rate."""
+    from scipy.signal import resample_poly
+
+    up, down = round(sfreq), round(mixture.sfreq)
+    common = int(np.gcd(up, down))
+    data, images, sources = (
+        resample_poly(signals, up // common, down // common, axis=-1)
+        for signals in (mixture.data, mixture.images, mixture.sources)
+    )
+    return replace(mixture, data=data, images=images, sources=sources, sfreq=sfreq)
 
 
 def run_all(

@@ -107,9 +107,10 @@ def select(
     The linear family is always fitted, but where more sources than the rank of x may be
     asked for, or where values are missing and the factor family may be. Another one takes
     its place if its own verdict is not "not identifiable", and, under ``auto``, if it also
-    beats the one before by more than `MARGIN` on held-out blocks of every label, and leaves
-    less dependence. The factor family, which leaves noise out of the components, only must
-    not be beaten, in likelihood or by a better verdict.
+    beats the one before by 2 standard errors on held-out blocks of every label, and by more
+    than `MARGIN` unless it is a trusted curve, and leaves less dependence. Families on the
+    STFT are compared by what each gains over the linear one. The factor family, which leaves
+    noise out of the components, only must not be beaten, in likelihood or by a better verdict.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def select(
     best = linear
     for name in families:
         if _calls_for(FAMILIES[name], best, x):
-            best = _better(best, fitted, name, x, u, rng)
+            best = _better(best, linear, fitted, name, x, u, rng)
     return best
 
 
@@ -204,16 +205,20 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
         return found.verdict.is_noisy
     if found.model.n_components == 1:
         return family.may_exceed_rank
+    verdict = found.verdict
+    if family.representation == "stft" and not found.model.is_linear:
+        # what filters leave may be sources beyond the channels; curves have no place on the STFT
+        left = any(np.greater(verdict.misfit, verdict.bounds.misfit))
+        return found.model.representation == "stft" and family.may_exceed_rank and left
     # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
-    delay, power, _ = found.verdict.misfit
+    delay, power, _ = verdict.misfit
     kind = "power" if power > delay else "delay"
-    # only a linear model can be stated on another family's STFT, to be compared there
-    comparable = family.representation == "time" or found.model.is_linear
-    return max(delay, power) > MISFITS and kind in family.mends and comparable
+    return max(delay, power) > MISFITS and kind in family.mends
 
 
 def _better(
     simple: Selection,
+    linear: Selection,
     fitted: Callable[[str], Selection],
     name: str,
     x: Array,
@@ -229,15 +234,23 @@ def _better(
         return replace(simple, reason=f"{simple.reason}; {name} found no curve")
     if simple.model.n_components == 1:
         return rich
-    gain, deviation = heldout_gain(simple.model, rich.model, x, u, rng)
     scores = simple.scores | rich.scores
+    if simple.model.representation == "stft":
+        # windows differ, and so do densities of their cells: each is compared with the linear fit
+        gain, deviation = heldout_gain(linear.model, rich.model, x, u, rng)
+        gain -= simple.scores["gain"][simple.model.family]
+    else:
+        gain, deviation = heldout_gain(simple.model, rich.model, x, u, rng)
     scores["gain"] = scores.get("gain", {}) | {name: gain}
     found, but = f"{gain:.3f} nats a sample, held out", "but" if gain > 0 else "and"
     crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
     left = [max(one.verdict.misfit) for one in (simple, rich)]
     freed = FITTED_NOISE in rich.model.mends
-    # a bound that is above the exact value needs no margin
-    least = 0.0 if freed else max(MARGIN, 2 * deviation)
+    # a bound that is above the exact value needs no margin; nor does a curve that passes every
+    # check: filters may pass them all and cost 60 dB
+    curved = rich.model.representation == "time" and rich.verdict.label == "trusted"
+    margin = 0.0 if curved else MARGIN
+    least = 0.0 if freed else max(margin, 2 * deviation)
     if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
         flaw = f"gains {found}, {but} its verdict is {rich.verdict.label}"
     elif rich.verdict.label == "not identifiable" and not noisy:

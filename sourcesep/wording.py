@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sourcesep.misfit import Misfit
 
 __all__ = ["doubts", "in_one_sentence", "misfits", "nothing_tells_apart", "ordinals", "passed"]
+__all__ += ["too_short"]
 
 FEW = 4
 """So many components are named, more are only counted."""
@@ -66,6 +67,14 @@ def misfits(excess: Misfit) -> list[str]:
     if "power" in wrong:
         wrong.pop("energy", None)  # one cause, said once
     return [MISFITS[name] for name in sorted(wrong, key=wrong.__getitem__, reverse=True)]
+
+
+def too_short(seconds: float, wanted: float) -> str:
+    """Say that a sound is too short to be checked for a room."""
+    return (
+        f"{seconds:.2g} s are too short to tell whether the sound comes through a room: at least "
+        f"{wanted:g} s are needed"
+    )
 
 
 def doubts(alike: NDArray[np.bool_], differ: NDArray[np.bool_] | None, compared: str) -> list[str]:

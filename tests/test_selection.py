@@ -120,6 +120,20 @@ class TestSelect:
         assert quality(auto) > 20
         assert quality(linear) < 15
 
+    def test_more_sources_than_channels_are_tried_after_filters(self):
+        """Filters explain three talkers in stereo a little better than a matrix, and wrongly."""
+        jitter = np.random.default_rng(9200).uniform(-5, 5, 3)
+        angles = np.deg2rad(np.array([15, 45, 75]) + jitter)
+        voices = [simulate.speech(4, 8000, random_state=920_000 + k) for k in range(3)]
+        x = np.stack([np.cos(angles), np.sin(angles)]) @ voices
+        among, asked = ("convolutive", "underdetermined"), settings(sfreq=8000.0)
+        chosen = select(x, in_time(x, "segments:160"), rng(), mixing=among, settings=asked)
+        assert chosen.model.family == "underdetermined"
+        assert chosen.model.n_components == 3
+        assert chosen.scores["gain"]["convolutive"] > 0.02
+        assert chosen.scores["gain"]["underdetermined"] > 0.02
+        assert "better than convolutive" in chosen.reason
+
     def test_auto_leaves_a_room_linear_and_doubtful(self):
         voices = [simulate.speech(4, random_state=90 + k) for k in range(2)]
         mixture = simulate.room(voices, sfreq=16000, n_mics=2, rt60=0.2, random_state=0)

@@ -257,6 +257,16 @@ class TestTheWrongModel:
         assert {"saturated": "saturate", "room": "a room"}[how] in found.sentence
         assert min(found.richness) > RICH  # rich and reproducible, and wrong all the same
 
+    def test_a_sound_too_short_for_echoes_is_not(self):
+        """Of a room the misfit sees as little then, and a matrix passes all other checks."""
+        x, u = talkers("instantaneous", 60)
+        early = np.arange(x.shape[1]) < 0.4 * 16000
+        found = verdict(x[:, early], u.take(early), 16000.0, starts=("segments",))
+        assert found.label == "doubtful"
+        assert "0.4 s are too short" in found.sentence
+        assert min(found.richness) > RICH
+        assert min(found.agreement) > 0.95
+
     def test_an_unmeasured_family_is_not_trusted(self, monkeypatch):
         monkeypatch.setattr(LinearModel, "is_calibrated", False)
         found = verdict(of_kind("laplace", 0))

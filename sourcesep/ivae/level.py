@@ -61,19 +61,30 @@ class Level:
         Samples of the windows.
     k : int
         Number of sources.
+    n_bins : int, optional
+        Of the lowest so many only; of all by default.
     """
 
-    def __init__(self, y: NDArray[np.float32], size: int, k: int) -> None:
-        self.n_times = y.shape[1]
-        self.cells = to_spectrum(y, size)
+    def __init__(
+        self, y: NDArray[np.float32], size: int, k: int, n_bins: int | None = None
+    ) -> None:
+        self.size, self.n_times = size, y.shape[1]
+        n_bins = n_bins or size // 2 + 1
+        self.rows = identity(k, n_bins)
+        self.cells = self._spectrum(y)
         whole = Products(self.cells)
         self.covariance = whole.covariances(np.ones((1, whole.values.shape[1], 1)))[0]
-        self.basis = identity(len(y), size // 2 + 1)
+        self.basis = identity(len(y), n_bins)
         self.products = whole
         if k < len(y):
             self.basis = principal_rows(self.covariance, k)
             self.products = Products(filtered(self.basis.astype(np.complex64), self.cells))
-        self.rows = identity(k, size // 2 + 1)
+
+    def _spectrum(self, signals: NDArray[Any], size: int | None = None) -> Cells:
+        """Cells of signals, in windows of another size if given, up to the same frequency."""
+        size = size or self.size
+        n_bins = (self.rows.shape[2] - 1) * size // self.size + 1
+        return np.ascontiguousarray(to_spectrum(signals, size)[:, :, :n_bins])
 
     def begun(self, n_frame: int, n_cepstral: int) -> Complex:
         """Rows from nothing: one variance a frame binds the bins of a source together.
@@ -106,12 +117,31 @@ class Level:
 
     def rows_of(self, signals: Array) -> Complex:
         """Rows that find such sources, (k, n_times)."""
-        variances = sparse_cepstrum(power(to_spectrum(signals, 2 * (self.cells.shape[2] - 1))))
-        covariances = self.products.covariances(variances)
-        rows = self.rows
+        return self._rows_for(sparse_cepstrum(power(self._spectrum(signals))))
+
+    def _rows_for(self, variances: NDArray[Any]) -> Complex:
+        covariances, rows = self.products.covariances(variances), self.rows
         for _ in range(1 if len(rows) == 2 else N_SWEEPS):
             rows = project(rows, covariances)
         return rows
+
+    def widened(self, rows: Complex) -> Complex:
+        """Rows for all bins from those for the lowest.
+
+        Above, one variance a frame binds a source to what is heard of it below, each bin
+        being as loud as the others; then come cepstral variances.
+        """
+        known = rows.shape[2]
+        wide = self.rows.copy()
+        wide[:, :, :known] = rows
+        below = self.products.powers(wide)[:, :, :known]
+        below /= below.mean(axis=1, keepdims=True) + SILENCE
+        wide = self._rows_for(below.mean(axis=2, keepdims=True) + 1e-6)
+        wide[:, :, :known] = rows
+        for _ in range(N_POLISH):
+            wide = self._refined(wide, 1)
+            wide[:, :, :known] = rows
+        return wide
 
     def _refined(self, rows: Complex, n: int) -> Complex:
         for _ in range(n):
@@ -147,7 +177,8 @@ class Level:
     def signals(self, rows: Complex) -> Array:
         """Sources as the channels hear them that hear them loudest, (k, n_times)."""
         cells = filtered(self._as_heard(rows).astype(np.complex64), self.cells)
-        return to_signal(cells, self.n_times)
+        silent = self.size // 2 + 1 - cells.shape[2]
+        return to_signal(np.pad(cells, ((0, 0), (0, 0), (0, silent))), self.n_times)
 
     def _as_heard(self, rows: Complex) -> Complex:
         """From channels to sources as `signals` scales them, (k, rank, n_bins)."""
@@ -172,12 +203,13 @@ class Level:
         encoder = self._as_heard(rows)
         gram = np.einsum("arf,brf->fab", encoder, encoder.conj())
         volumes = np.log(np.maximum(np.linalg.det(gram).real, SILENCE))
-        variances = cepstral_variances(power(to_spectrum(self.signals(rows), size)), 0.0)
+        variances = cepstral_variances(power(self._spectrum(self.signals(rows), size)), 0.0)
         entropies = np.log(variances).mean(axis=1).sum(axis=0)
         # bins that hold no sound would be fitted for the noise of numbers in them
         loudness = np.einsum("rrf->f", self.covariance).real
         heard = loudness / (loudness + INAUDIBLE * loudness.max())
-        coarse = np.interp(np.linspace(0, 1, size // 2 + 1), np.linspace(0, 1, n_bins), heard)
+        places = np.linspace(0, 1, variances.shape[2]), np.linspace(0, 1, n_bins)
+        coarse = np.interp(*places, heard)
         likelihood = np.average(volumes, weights=heard) - np.average(entropies, weights=coarse)
         # rows are known up to their scales; n_times real samples are half as many cells
         n_parameters = 2 * k * (k - 1) * (n_bins - 1)

@@ -48,14 +48,15 @@ N_KNOTS = 129
 OUTER_REACH = 1.5
 """Range of the curves behind a filter that is being fitted, over that of x."""
 MARGINS = {
-    ("none", "logistic"): 0.015,
+    ("none", "logistic"): 0.012,
     ("none", "smooth"): 0.025,
     ("logistic", "smooth"): 0.0125,
 }
 """Least gain in held-out log-likelihood of a curve over another, nats a sample and channel.
 
 On undistorted talkers the logistic curve gained up to 0.011, on tanh of strength 2 at least
-0.01 and mostly more than 0.025: a missed mild saturation costs 9 dB, a curve without need 40.
+0.01 and mostly more than 0.025: a missed mild saturation costs 9 dB, a curve without need 20
+to 25 (logistic) or 40 to 55 (smooth).
 """
 SCORE_FLOOR = 1e-4
 """Share of a source's variance below which a label is as good as silent in the choice."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.signal import resample_poly
 from sklearn.decomposition import FastICA
 
 from sourcesep import metrics, simulate, windows
@@ -135,6 +136,44 @@ class TestAlignment:
         rows = level.begun(40, 5)
         rows[:, :, 300:600] = rows[::-1, :, 300:600]
         assert level.aligned(rows) is rows
+
+
+class TestRate:
+    """Above 16 kHz, what lies below 8 kHz decides, and the rest follows."""
+
+    @pytest.mark.parametrize("seed", [0, 2])
+    def test_a_higher_rate_costs_nothing(self, seed):
+        mixture = room(seed, seconds=3.0, sfreq=16_000, rt60=0.3)
+        images = [
+            resample_poly(mixture.images, up, 1, axis=2) if up > 1 else mixture.images
+            for up in (1, 3)
+        ]
+        true = [heard[:, 0] for heard in images]
+        found = []
+        for up, heard in zip((1, 3), images, strict=True):
+            x = heard.sum(axis=0)
+            found.append(fit(x, sfreq=16_000 * up).images(x)[:, 0])
+        low, high = (best_si_sdr(*pair) for pair in zip(true, found, strict=True))
+        assert high > low - 1
+
+    def test_bins_above_follow_those_below(self):
+        rng = np.random.default_rng(0)
+        x = rng.laplace(size=(2, 16_000)) * np.repeat(rng.gamma(0.5, size=(2, 40)), 400, axis=1)
+        mixing = np.array([[1, 0.6], [0.5, 1]])
+        x = (mixing @ x).astype(np.float32)
+        below = Level(x, 512, 2, 101)
+        assert below.cells.shape[2] == 101
+        rows = below.begun(40, 5)
+        wide = Level(x, 512, 2).widened(rows)
+        assert (wide[:, :, :101] == rows).all()
+        through = np.abs(np.einsum("abf,bs->asf", wide, mixing))
+        through /= through.max(axis=1, keepdims=True)
+        crosstalk = through.min(axis=1)
+        assert np.median(crosstalk[:, 101:]) < 0.1
+        # above, every source is the one that it is below
+        order = through[:, :, :101].mean(axis=2).argmax(axis=1)
+        assert sorted(order) == [0, 1]
+        assert (through[:, :, 101:].argmax(axis=1) == order[:, None]).mean() > 0.98
 
 
 class TestWindow:
