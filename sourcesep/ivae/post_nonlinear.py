@@ -323,7 +323,7 @@ class PostNonlinearModel(InvertibleModel):
 
     def mixture(self, x: Array) -> Array:
         """The mixture before the distortion, less its mean; x as it is, if none was found."""
-        is_bent = self.curve != "none" or self.chain.outer is not None
+        is_bent = not self.chain.curves.is_identity or self.chain.outer is not None
         return self.chain.undistort(x)[0] if is_bent else x
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:

@@ -376,7 +376,7 @@ class TestFit:
         z = other.posterior(other_x, other_u).mean
         np.testing.assert_array_equal(other.decode(z), model.decode(z))
         power = [np.square(z[:, other_u.labels == k]).mean(axis=1) for k in range(8)]
-        if not model.is_bound:
+        if not other.is_bound:
             np.testing.assert_allclose(other.prior_moments()[1], power, rtol=0.1)
         assert model.log_density(x, u).mean() == pytest.approx(
             model.refit_prior(x, u).log_density(x, u).mean(),

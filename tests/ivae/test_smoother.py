@@ -76,7 +76,7 @@ class TestChoice:
     def test_noise_is_found_and_sources_come_out_better(self, noisy):
         model, sources, x = noisy
         assert model.smoother is not None
-        assert model.choice.endswith("filters and noise")
+        assert model.choice == "filters and a smooth curve a channel and noise"
         assert model.scores["with noise"] > model.scores["without noise"] + 0.01
         share = np.array(model.findings["noise"]) / x.std(axis=1)
         np.testing.assert_allclose(share, 0.02, rtol=0.25)
