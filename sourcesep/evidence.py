@@ -226,9 +226,7 @@ def _standard_errors(gain: Array, u: Auxiliary) -> float:
         return 0.0
     rest, least = gain, 0.0
     if not u.is_time:
-        counts = np.bincount(u.labels, minlength=u.n_labels)
-        by_label = np.bincount(u.labels, gain, u.n_labels) / np.maximum(counts, 1)
-        rest, least = gain - by_label[u.labels], gain.std(ddof=1) / np.sqrt(len(gain))
+        rest, least = less_means(gain[None], u.labels)[0], gain.std(ddof=1) / np.sqrt(len(gain))
     blocks = rest[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
     error = max(blocks.std(ddof=1) / np.sqrt(n_blocks), least)
     return float(gain[: n_blocks * size].mean() / error) if error > 0 else 0.0

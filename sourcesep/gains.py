@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.heldout import block_folds, excerpt
+from sourcesep.ivae.heldout import block_folds, excerpt, means_by_label
 from sourcesep.ivae.model import Array, Model
 
 __all__ = ["FITTED_NOISE", "FOLDS", "heldout_gain"]
@@ -42,8 +42,7 @@ def heldout_gain(
     simple = rich.rival(simple, x[:, ~held])
     test = u.take(held)
     gain = rich.log_density(x[:, held], test) - simple.log_density(x[:, held], test)
-    counts = np.bincount(test.labels, minlength=test.n_labels)
-    by_label = np.bincount(test.labels, gain, test.n_labels)[counts > 0] / counts[counts > 0]
+    by_label = means_by_label(gain, test.labels)
     return float(gain.mean()), float(by_label.std() / np.sqrt(len(by_label)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import combinations
 from typing import NamedTuple
 
@@ -96,17 +97,18 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     )
 
 
-class _Flattening:
+class _Flattening(ABC):
     """What makes one component noise of unit variance, and does the same to other signals."""
 
     envelope: Array
 
+    @abstractmethod
     def _whiten(self, y: Array) -> Array:
-        raise NotImplementedError
+        """Less what the signal's own past or label tells of it."""
 
+    @abstractmethod
     def centred(self, y: Array) -> Array:
         """Less its mean nearby."""
-        raise NotImplementedError
 
     def __call__(self, y: Array) -> Array:
         flat: Array = self._whiten(y) / self.envelope

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sourcesep.exceptions import InputError
 from sourcesep.windows import edges
 
-__all__ = ["Resampled", "Samples", "Stamp", "Summary"]
+__all__ = ["Resampled", "Samples", "Sliced", "Stamp", "Summary"]
 __all__ += ["check_unchanged", "map_npy", "pieces", "summarise"]
 
 Array = NDArray[np.float64]
@@ -35,6 +36,27 @@ class Samples(Protocol):
 
     def __getitem__(self, key: Any, /) -> Array:
         """Some of the samples, as an array: ``samples[channels, start:stop]``."""
+
+
+class Sliced(ABC):
+    """What makes `Samples` of a way to read them from one time to another."""
+
+    shape: tuple[int, int]
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> Array:
+        """All channels from start up to stop, which is not below it."""
+
+    def __getitem__(self, key: Any) -> Array:
+        channels, times = key if isinstance(key, tuple) else (key, slice(None))
+        start, stop, step = times.indices(self.shape[1])
+        if step != 1:
+            raise IndexError(f"times={times}: such samples are sliced in steps of 1")
+        samples: Array = self._read(start, max(start, stop))[channels]
+        return samples
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 class Stamp(NamedTuple):
@@ -90,7 +112,7 @@ def map_npy(path: Path) -> NDArray[Any]:
     return array
 
 
-class Resampled:
+class Resampled(Sliced):
     """Samples brought to another rate when they are sliced.
 
     A polyphase filter (`scipy.signal.resample_poly`) changes the rate; parts are those of the
@@ -119,18 +141,7 @@ class Resampled:
         self._margin = -(-reach // ratio.denominator) * ratio.denominator
         self._begin, self._part = 0, np.zeros((n_channels, 0))
 
-    def __getitem__(self, key: Any) -> Array:
-        channels, times = key if isinstance(key, tuple) else (key, slice(None))
-        start, stop, step = times.indices(self.shape[1])
-        if step != 1:
-            raise IndexError(f"times={times}: resampled samples are sliced in steps of 1")
-        samples: Array = self._resampled(start, max(start, stop))[channels]
-        return samples
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
-
-    def _resampled(self, start: int, stop: int) -> Array:
+    def _read(self, start: int, stop: int) -> Array:
         from scipy.signal import resample_poly
 
         if start == stop:
@@ -139,12 +150,12 @@ class Resampled:
         # begins where a sample of either rate lies
         first = max(0, start // up * down - self._margin)
         last = min(self._samples.shape[1], -(-stop * down // up) + self._margin)
-        part = self._read(first, last)
+        part = self._original(first, last)
         offset = first // down * up
         resampled: Array = resample_poly(part, up, down, axis=1)
         return resampled[:, start - offset : stop - offset]
 
-    def _read(self, first: int, last: int) -> Array:
+    def _original(self, first: int, last: int) -> Array:
         """Samples of the old rate; what the slice before has read is not read again."""
         end = self._begin + self._part.shape[1]
         if self._begin <= first <= end <= last:

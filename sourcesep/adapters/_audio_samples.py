@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sourcesep.adapters._wav import BLOCK
 from sourcesep.exceptions import InputError
-from sourcesep.samples import Stamp, check_unchanged
+from sourcesep.samples import Sliced, Stamp, check_unchanged
 
 __all__ = ["AudioFormat", "AudioSamples"]
 
@@ -47,7 +47,7 @@ class AudioFormat:
     lossy: bool
 
 
-class AudioSamples:
+class AudioSamples(Sliced):
     """Samples of an audio file, shape (channels, times), read when they are sliced.
 
     They are decoded in order and always in the same blocks, as some codecs seek wrongly, or
@@ -84,17 +84,6 @@ class AudioSamples:
             self.shape = file.channels, _n_times(file, self.format)
         self._file: Any = None
         self._begin, self._block = 0, np.zeros((0, file.channels))
-
-    def __getitem__(self, key: Any) -> Array:
-        channels, times = key if isinstance(key, tuple) else (key, slice(None))
-        start, stop, step = times.indices(self.shape[1])
-        if step != 1:
-            raise IndexError(f"times={times}: samples of a file are sliced in steps of 1")
-        samples: Array = self._read(start, max(start, stop))[channels]
-        return samples
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         # an open file goes nowhere

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-from scipy.optimize import brentq, linear_sum_assignment
+from scipy.optimize import brentq
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.brain_covariances import MANY_CHANNELS, Group, Seen, see
@@ -18,6 +18,7 @@ from sourcesep.ivae.heldout import FEW_SEGMENTS
 from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings
+from sourcesep.ivae.reproducibility import counterparts
 from sourcesep.ivae.whitening import whiten
 
 __all__ = ["BrainModel", "under_noise"]
@@ -113,15 +114,8 @@ class BrainModel(LinearModel):
         del y
         rows = self._rows(seen)
         # a component's map is what the channels have in common with it (Haufe et al. 2014)
-        maps = white.inverse @ rows.T
-        order = np.argsort(-np.square(maps).sum(axis=0), kind="stable")
-        peaks = maps[np.abs(maps).argmax(axis=0), np.arange(len(rows))]
-        rows = (rows * np.where(peaks < 0, -1.0, 1.0)[:, None])[order]
-        self._evidence = seen, rows
+        self._evidence = seen, self._set_map(white, rows, white.inverse @ rows.T)
         self.scores, self.start = {}, self.starts[0]
-        self.mean = white.mean
-        self.unmixing, self.mixing = rows @ white.matrix, white.inverse @ np.linalg.inv(rows)
-        self.complement, self.remainder = white.complement, white.complement_inverse
         self.prior = self.fit_prior(self._unmix(x), u)
         return self
 
@@ -177,11 +171,7 @@ class BrainModel(LinearModel):
             halves = [seen.within(half == which) for which in (0, 1)]
             if not all(one.holds_all for one in halves):
                 return None
-            found = []
-            for one in halves:
-                rows = self._rows(one)
-                found.append(rows[linear_sum_assignment(-np.abs(whole @ rows.T))[1]])
-            correlations.append(np.abs((found[0] * found[1]).sum(axis=1)))
+            correlations.append(counterparts(whole, self._rows(halves[0]), self._rows(halves[1])))
         mean: Array = np.mean(correlations, axis=0)
         return mean
 

@@ -9,7 +9,8 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["block_folds", "draw_halves", "excerpt", "random_halves", "stretches"]
+__all__ = ["block_folds", "draw_halves", "excerpt", "means_by_label", "random_halves"]
+__all__ += ["stretches"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
@@ -113,6 +114,13 @@ def excerpt(u: Auxiliary, memory: int = 1, most: int | None = None) -> slice | N
         N_STRETCHES if memory == 1 else min(N_STRETCHES, enough // (2 * STRETCH * memory))
     )
     return stretches(u.n_times, enough // n_stretches, n_stretches)
+
+
+def means_by_label(values: Array, labels: NDArray[np.int64]) -> Array:
+    """Mean of the values under each label that occurs, shape (n_present,)."""
+    counts = np.bincount(labels)
+    means: Array = np.bincount(labels, values)[counts > 0] / counts[counts > 0]
+    return means
 
 
 def stretches(n_times: int, size: int, number: int) -> NDArray[np.int64]:

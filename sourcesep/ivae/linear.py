@@ -200,18 +200,23 @@ class LinearModel(InvertibleModel):
         other.starts, other.scores = self.starts, self.scores
         return other
 
-    def _set_map(self, white: Whitening, rotation: Array) -> None:
-        """Take the matrices of sources of unit variance, the strongest first."""
+    def _set_map(self, white: Whitening, rotation: Array, maps: Array | None = None) -> Array:
+        """Take the matrices, the strongest source first, and return the rotation as it was taken.
+
+        Strength and sign are those of maps, by default the mixing matrix.
+        """
         mixing = white.inverse @ np.linalg.inv(rotation)
-        weight = white.scale if self.standardise_channels else np.ones(len(mixing))
-        explained = np.square(mixing / np.where(weight > 0, weight, np.inf)[:, None]).sum(axis=0)
+        maps = mixing if maps is None else maps
+        weight = white.scale if self.standardise_channels else np.ones(len(maps))
+        explained = np.square(maps / np.where(weight > 0, weight, np.inf)[:, None]).sum(axis=0)
         order = np.argsort(-explained, kind="stable")
-        peak = mixing[np.abs(mixing).argmax(axis=0), np.arange(len(rotation))]
+        peak = maps[np.abs(maps).argmax(axis=0), np.arange(len(rotation))]
         sign = np.where(peak < 0, -1.0, 1.0)
         self.mean = white.mean
         self.unmixing = ((rotation @ white.matrix) * sign[:, None])[order]
         self.mixing = (mixing * sign)[:, order]
         self.complement, self.remainder = white.complement, white.complement_inverse
+        return np.asarray((rotation * sign[:, None])[order])
 
     def pooled(self, moments: Moments) -> Self:
         """Return a model whose matrices are fitted to these moments, if its own are."""

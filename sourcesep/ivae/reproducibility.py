@@ -14,7 +14,7 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.starts import STARTS, Start
 from sourcesep.ivae.whitening import whiten
 
-__all__ = ["first_steady", "split_half_correlations"]
+__all__ = ["counterparts", "first_steady", "split_half_correlations"]
 
 STEADY = 0.95
 """Least correlation between the counterparts of a component that comes out again."""
@@ -63,11 +63,20 @@ def split_half_correlations(
         for which in (0, 1):
             chosen = half == which
             rotation = find(y[:, chosen], u.take(chosen), rng)
-            rotation = rotation / np.linalg.norm(rotation, axis=1, keepdims=True)
-            found.append(rotation[linear_sum_assignment(-np.abs(whole @ rotation.T))[1]])
-        correlations.append(np.abs((found[0] * found[1]).sum(axis=1)))
+            found.append(rotation / np.linalg.norm(rotation, axis=1, keepdims=True))
+        correlations.append(counterparts(whole, *found))
     mean: Array = np.mean(correlations, axis=0)
     return mean
+
+
+def counterparts(whole: Array, one: Array, other: Array) -> Array:
+    """Absolute correlation of what two fits have in place of each row of the whole fit.
+
+    All are rows of unit length that make sources of the same whitened signals; (n_components,).
+    """
+    found = [rows[linear_sum_assignment(-np.abs(whole @ rows.T))[1]] for rows in (one, other)]
+    alike: Array = np.abs((found[0] * found[1]).sum(axis=1))
+    return alike
 
 
 def first_steady(

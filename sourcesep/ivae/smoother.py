@@ -15,6 +15,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.chain import Chain, unit_slope
 from sourcesep.ivae.curves import Curves
 from sourcesep.ivae.filters import convolve
+from sourcesep.ivae.heldout import means_by_label
 from sourcesep.ivae.laplace import Mode, Record
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
@@ -274,8 +275,7 @@ def find_noise(
         density = (prior.log_prob(z, labels).sum(axis=0) + log_volume)[held]
         without = max(without, density, key=np.mean)
     gain = with_noise - without
-    counts = np.bincount(labels[held], minlength=n_labels)
-    by_label = np.bincount(labels[held], gain, n_labels)[counts > 0] / counts[counts > 0]
+    by_label = means_by_label(gain, labels[held])
     error = by_label.std() / np.sqrt(len(by_label))
     scores = {"without noise": float(without.mean()), "with noise": float(with_noise.mean())}
     chosen = by_label.mean() > max(MARGIN, 2 * error)

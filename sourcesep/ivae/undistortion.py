@@ -8,7 +8,6 @@ curve that fits a little better separates worse by tens of dB.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +19,10 @@ from sourcesep.ivae.ascent import maximise
 from sourcesep.ivae.chain import VARIANCE_FLOOR, Chain, Objective, Parameters
 from sourcesep.ivae.curves import SlopeFamily, rail_knots, splines
 from sourcesep.ivae.filters import convolve, frequency_demixing, identity_taps
-from sourcesep.ivae.heldout import block_folds
+from sourcesep.ivae.heldout import block_folds, means_by_label
 from sourcesep.ivae.jointdiag import joint_diagonalise, label_covariances
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.order import less_means
 from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = [
@@ -244,25 +244,13 @@ def choose(
     maps are compared. (Under variances of the other samples a few loud ones decide.) A
     curve must gain its margin (`MARGINS`), and two standard errors over labels.
     """
-    labels = data.labels[held]
-    counts = np.bincount(labels, minlength=data.n_labels)
-    present = counts > 0
-
-    def label_means(row: Array) -> Array:
-        means: Array = np.bincount(labels, row, data.n_labels)[present] / counts[present]
-        return means
-
-    by_label = {}
+    labels, by_label = data.labels[held], {}
     for name, chain in chains.items():
         z, log_volume = chain.forward(data.x)
-        by_label[name] = label_means(log_volume[held])
-        for row in z[:, held]:
-            if data.with_mean:
-                row = (
-                    row - (np.bincount(labels, row, data.n_labels) / np.maximum(counts, 1))[labels]
-                )
+        by_label[name] = means_by_label(log_volume[held], labels)
+        for row in less_means(z[:, held], labels) if data.with_mean else z[:, held]:
             by_label[name] += max(
-                (_profiled(label_means, np.abs(row), p) for p in SCORE_SHAPES), key=np.mean
+                (_profiled(np.abs(row), labels, p) for p in SCORE_SHAPES), key=np.mean
             )
     chosen = next(iter(chains))
     for name in list(chains)[1:]:
@@ -273,9 +261,9 @@ def choose(
     return chosen, {name: float(values.mean()) for name, values in by_label.items()}
 
 
-def _profiled(label_means: Callable[[Array], Array], magnitude: Array, p: float) -> Array:
+def _profiled(magnitude: Array, labels: NDArray[np.int64], p: float) -> Array:
     """Log-likelihood a label of a generalised Gaussian whose scales are its best ones."""
-    moment = label_means(magnitude**p)
+    moment = means_by_label(magnitude**p, labels)
     moment += SCORE_FLOOR ** (p / 2) * moment.mean()
     value: Array = np.log(p / 2) - gammaln(1 / p) - (np.log(p * moment) + 1) / p
     return value
