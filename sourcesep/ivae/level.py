@@ -14,16 +14,23 @@ from scipy.optimize import linear_sum_assignment
 from sourcesep.ivae.cepstrum import cepstral_variances, sparse_cepstrum
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.projection import Complex, Products, identity, principal_rows, project
-from sourcesep.ivae.spectral import Cells, power, to_signal, to_spectrum
+from sourcesep.ivae.spectral import OVERLAP, Cells, power, to_signal, to_spectrum
 
-__all__ = ["FLOOR", "SILENCE", "Level", "filtered"]
+__all__ = ["COARSE", "FLOOR", "SILENCE", "Level", "filtered"]
 
 FLOOR = 1e-3
 """Least variance as a share of its bin's mean power (`cepstral_variances`); .3 to 10 times as much
 make little difference."""
-N_POLISH = 8
-"""Cepstral iterations after the window has been doubled; twice as many gain nothing."""
-N_SWEEPS = 3
+N_POLISH = 4
+"""Cepstral iterations after the window has been doubled; twice as many gain nothing. For more
+than two sources, whose rows are not found at once, `SLOWER` times as many."""
+SLOWER = 2
+CONVERGED = 3e-3
+"""Frames' variances have settled when their logarithms change by less, RMS."""
+COARSE = 2
+"""Windows that a sample lies in where that will do: a comparison of fits loses nothing by it, the
+last fit 1 to 2 dB."""
+N_UPDATES = 3
 """Updates that find the rows from given variances, where one is not exact."""
 RIDGE = 1e-4
 """Assumed in outputs that are hardly two, as a share of their mean power."""
@@ -63,15 +70,22 @@ class Level:
         Number of sources.
     n_bins : int, optional
         Of the lowest so many only; of all by default.
+    overlap : int
+        Windows that every sample lies in.
     """
 
     def __init__(
-        self, y: NDArray[np.float32], size: int, k: int, n_bins: int | None = None
+        self,
+        y: NDArray[np.float32],
+        size: int,
+        k: int,
+        n_bins: int | None = None,
+        overlap: int = OVERLAP,
     ) -> None:
-        self.size, self.n_times = size, y.shape[1]
+        self.size, self.n_times, self.overlap = size, y.shape[1], overlap
         n_bins = n_bins or size // 2 + 1
         self.rows = identity(k, n_bins)
-        self.cells = self._spectrum(y)
+        self.cells = self._spectrum(y, size, overlap)
         whole = Products(self.cells)
         self.covariance = whole.covariances(np.ones((1, whole.values.shape[1], 1)))[0]
         self.basis = identity(len(y), n_bins)
@@ -80,25 +94,26 @@ class Level:
             self.basis = principal_rows(self.covariance, k)
             self.products = Products(filtered(self.basis.astype(np.complex64), self.cells))
 
-    def _spectrum(self, signals: NDArray[Any], size: int | None = None) -> Cells:
-        """Cells of signals, in windows of another size if given, up to the same frequency."""
-        size = size or self.size
+    def _spectrum(self, signals: NDArray[Any], size: int, overlap: int) -> Cells:
+        """Cells of signals in windows of any size, up to the same frequency."""
         n_bins = (self.rows.shape[2] - 1) * size // self.size + 1
-        return np.ascontiguousarray(to_spectrum(signals, size)[:, :, :n_bins])
+        return np.ascontiguousarray(to_spectrum(signals, size, overlap)[:, :, :n_bins])
 
     def begun(self, n_frame: int, n_cepstral: int) -> Complex:
         """Rows from nothing: one variance a frame binds the bins of a source together.
 
-        Then cepstral variances.
+        At most `n_frame` times; then come cepstral variances.
         """
-        rows = self.rows
-        # more than two rows are updated one by one, which takes longer
-        for _ in range(n_frame if len(rows) <= 2 else 2 * n_frame):
+        rows, before = self.rows, np.array(np.inf)
+        for _ in range(n_frame):
             powers = self.products.frame_powers(rows)
             # of mean 1: where frames are silent, rows would grow with every update
             powers /= powers.mean(axis=1, keepdims=True) + SILENCE
-            variances = powers[:, :, None] + 1e-6
-            rows = project(rows, self.products.covariances(variances))
+            powers += 1e-6
+            if np.square(np.log(before / powers)).mean() < CONVERGED**2:
+                break
+            before = powers
+            rows = project(rows, self.products.covariances(powers[:, :, None]))
         return self._settled(rows, n_cepstral)
 
     def continued(self, signals: Array) -> Complex:
@@ -117,11 +132,12 @@ class Level:
 
     def rows_of(self, signals: Array) -> Complex:
         """Rows that find such sources, (k, n_times)."""
-        return self._rows_for(sparse_cepstrum(power(self._spectrum(signals))))
+        cells = self._spectrum(signals, self.size, self.overlap)
+        return self._rows_for(sparse_cepstrum(power(cells)))
 
     def _rows_for(self, variances: NDArray[Any]) -> Complex:
         covariances, rows = self.products.covariances(variances), self.rows
-        for _ in range(1 if len(rows) == 2 else N_SWEEPS):
+        for _ in range(1 if len(rows) == 2 else N_UPDATES):
             rows = project(rows, covariances)
         return rows
 
@@ -144,7 +160,7 @@ class Level:
         return wide
 
     def _refined(self, rows: Complex, n: int) -> Complex:
-        for _ in range(n):
+        for _ in range(n if len(rows) <= 2 else SLOWER * n):
             variances = cepstral_variances(self.products.powers(rows), FLOOR)
             rows = project(rows, self.products.covariances(variances))
         return rows
@@ -178,7 +194,7 @@ class Level:
         """Sources as the channels hear them that hear them loudest, (k, n_times)."""
         cells = filtered(self._as_heard(rows).astype(np.complex64), self.cells)
         silent = self.size // 2 + 1 - cells.shape[2]
-        return to_signal(np.pad(cells, ((0, 0), (0, 0), (0, silent))), self.n_times)
+        return to_signal(np.pad(cells, ((0, 0), (0, 0), (0, silent))), self.n_times, self.overlap)
 
     def _as_heard(self, rows: Complex) -> Complex:
         """From channels to sources as `signals` scales them, (k, rank, n_bins)."""
@@ -203,7 +219,8 @@ class Level:
         encoder = self._as_heard(rows)
         gram = np.einsum("arf,brf->fab", encoder, encoder.conj())
         volumes = np.log(np.maximum(np.linalg.det(gram).real, SILENCE))
-        variances = cepstral_variances(power(self._spectrum(self.signals(rows), size)), 0.0)
+        cells = self._spectrum(self.signals(rows), size, COARSE)
+        variances = cepstral_variances(power(cells), 0.0)
         entropies = np.log(variances).mean(axis=1).sum(axis=0)
         # bins that hold no sound would be fitted for the noise of numbers in them
         loudness = np.einsum("rrf->f", self.covariance).real
@@ -305,7 +322,7 @@ def _delay_fits(phases: Complex, bands: Sequence[slice]) -> NDArray[Any]:
     n_lags = 4 * (phases.shape[2] - 1)
     fits = np.zeros((len(bands), phases.shape[1], phases.shape[1]))
     for channel in phases:
-        parts = np.zeros((len(bands), *channel.shape), complex)
+        parts = np.zeros((len(bands), *channel.shape), np.complex64)
         for part, band in zip(parts, bands, strict=True):
             part[:, band] = channel[:, band]
         correlations = irfft(parts, n_lags, axis=2) * (n_lags / 2)

@@ -7,6 +7,8 @@ have the frequency last.
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,10 @@ Complex = NDArray[np.complex128]
 
 RIDGE = 1e-6
 """Added to a covariance, as a share of its trace."""
+N_SWEEPS = 2
+"""Updates of all rows by the same covariances, where one is not exact: covariances take longer."""
+MOST_MINORS = 5
+"""Rows up to which minors are quicker than a solver."""
 SILENCE = 1e-12
 """The same where all is silent; cells have a mean power near 1."""
 
@@ -123,10 +129,12 @@ def principal_rows(covariance: Complex, n: int) -> Complex:
 
 
 def project(rows: Complex, covariances: Complex) -> Complex:
-    """One update of all rows: exact for two sources, row by row for more."""
+    """All rows by these covariances: exact for two sources, in `N_SWEEPS` for more."""
     if len(rows) == 2:
         return pair_projection(covariances)
-    return iterative_projection(rows, covariances)
+    for _ in range(N_SWEEPS):
+        rows = iterative_projection(rows, covariances)
+    return rows
 
 
 def pair_projection(covariances: Complex) -> Complex:
@@ -165,7 +173,7 @@ def _solve_pair(left: Complex, right: Complex) -> Complex:
     (a, b), (c, d) = left
     determinant = (a * d - b * c).real
     adjugate = np.array([[d, -b], [-c, a]])
-    solved: Complex = np.einsum("ijf,jkf->ikf", adjugate, right) / determinant
+    solved: Complex = (adjugate[:, :1] * right[0] + adjugate[:, 1:] * right[1]) / determinant
     return solved
 
 
@@ -189,11 +197,9 @@ def iterative_projection(rows: Complex, covariances: Complex) -> Complex:
     """
     rows = rows.copy()
     for n, covariance in enumerate(covariances):
-        system = np.einsum("iaf,abf->ibf", rows, covariance)
-        if len(rows) == 3:
-            # orthogonal to the two other rows of the system
-            one, other = (system[i] for i in range(3) if i != n)
-            vector = np.cross(one, other, axis=0)
+        system = np.stack([(row[:, None] * covariance).sum(axis=0) for row in rows])
+        if len(rows) <= MOST_MINORS:
+            vector = _orthogonal(np.delete(system, n, axis=0))
         else:
             unit = np.eye(len(rows), dtype=complex)[:, [n]]
             vector = np.linalg.solve(system.transpose(2, 0, 1), unit)[:, :, 0].T
@@ -201,10 +207,29 @@ def iterative_projection(rows: Complex, covariances: Complex) -> Complex:
     return rows
 
 
+def _orthogonal(rows: Complex) -> Complex:
+    """The vectors (n, n_bins) on which n - 1 rows vanish: their minors, by Laplace's expansion."""
+    n, n_bins = rows.shape[1:]
+    minors: dict[tuple[int, ...], Complex] = {(): np.ones(n_bins, complex)}
+    for m, row in enumerate(rows, 1):
+        minors = {
+            columns: reduce(
+                np.add,
+                (
+                    (-1) ** place * row[column] * minors[columns[:place] + columns[place + 1 :]]
+                    for place, column in enumerate(columns)
+                ),
+            )
+            for columns in combinations(range(n), m)
+        }
+    return np.stack([(-1) ** c * minors[(*range(c), *range(c + 1, n))] for c in range(n)])
+
+
 def _normalised(vector: Complex, covariance: Complex) -> Complex:
     """The row vector^H, scaled to unit power under the covariance."""
-    power = np.einsum("af,abf,bf->f", vector.conj(), covariance, vector).real
+    power = (vector.conj() * (covariance * vector).sum(axis=1)).real.sum(axis=0)
     # it is never less, but for rounding where one direction is all but everything
-    least = RIDGE * np.einsum("aaf->f", covariance).real * np.square(np.abs(vector)).sum(axis=0)
+    trace = np.einsum("aaf->f", covariance).real
+    least = RIDGE * trace * (vector.real**2 + vector.imag**2).sum(axis=0)
     row: Complex = (vector / np.sqrt(np.maximum(power, np.maximum(least, 1e-300)))).conj()
     return row

@@ -63,22 +63,23 @@ def window_size(seconds: float, sfreq: float, n_times: int) -> int:
     return size
 
 
-def to_spectrum(x: NDArray[Any], size: int) -> Cells:
+def to_spectrum(x: NDArray[Any], size: int, overlap: int = OVERLAP) -> Cells:
     """STFT of signals (n, n_times) as (n, n_frames, n_bins), complex64.
 
-    Scaled so that white noise of unit variance has cells of unit power.
+    Every sample lies in `overlap` windows. Scaled so that white noise of unit variance has cells
+    of unit power.
     """
-    cells = windows.stft(x.astype(np.float32), size, size // OVERLAP)
+    cells = windows.stft(x.astype(np.float32), size, size // overlap)
     cells *= np.float32(np.sqrt(2 / size))
     return cells.transpose(0, 2, 1)
 
 
-def to_signal(cells: Cells, n_times: int) -> Array:
+def to_signal(cells: Cells, n_times: int, overlap: int = OVERLAP) -> Array:
     """Signals (n, n_times) of cells (n, n_frames, n_bins): inverts `to_spectrum`."""
     size = 2 * (cells.shape[2] - 1)
     signals = np.empty((len(cells), n_times))
     for signal, own in zip(signals, cells, strict=True):  # frames of one at a time in memory
-        signal[:] = windows.istft(own.T[None], size, size // OVERLAP, n_times)[0]
+        signal[:] = windows.istft(own.T[None], size, size // overlap, n_times)[0]
     signals *= np.sqrt(size / 2)
     return signals
 

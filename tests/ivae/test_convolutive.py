@@ -9,9 +9,10 @@ from sourcesep import metrics, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae import projection
 from sourcesep.ivae.cepstrum import cepstral_variances
 from sourcesep.ivae.convolutive import FLOOR, STARTS, ConvolutiveModel, Start
-from sourcesep.ivae.level import Level
+from sourcesep.ivae.level import COARSE, Level
 from sourcesep.ivae.spectral import to_spectrum
 
 SFREQ = 8000
@@ -136,6 +137,36 @@ class TestAlignment:
         rows = level.begun(40, 5)
         rows[:, :, 300:600] = rows[::-1, :, 300:600]
         assert level.aligned(rows) is rows
+
+
+class TestStart:
+    def test_it_ends_when_nothing_changes(self, monkeypatch):
+        x = room(1, seconds=2.0).data.astype(np.float32)
+        level = Level(x / x.std(), 1024, 2, overlap=COARSE)
+        updates = []
+        project = projection.project
+
+        def counted(rows, covariances):
+            updates.append(1)
+            return project(rows, covariances)
+
+        monkeypatch.setattr("sourcesep.ivae.level.project", counted)
+        rows = level.begun(1000, 0)
+        assert 5 < len(updates) < 60
+        # and there nothing does
+        powers = level.products.frame_powers(rows)
+        powers /= powers.mean(axis=1, keepdims=True)
+        again = project(rows, level.products.covariances(powers[:, :, None] + 1e-6))
+        change = np.log(level.products.frame_powers(again) / level.products.frame_powers(rows))
+        assert (change - change.mean(axis=1, keepdims=True)).std() < 0.02
+
+    def test_half_the_frames_find_nearly_the_same(self):
+        x = room(1).data
+        x = x / x.std(axis=1, keepdims=True)
+        levels = [Level(x.astype(np.float32), 2048, 2, overlap=n) for n in (4, COARSE)]
+        assert levels[1].cells.shape[1] < 0.52 * levels[0].cells.shape[1]
+        many, few = (level.signals(level.begun(60, 5)) for level in levels)
+        assert best_si_sdr(many, few) > 12
 
 
 class TestRate:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import eigh
 
+from sourcesep.ivae import projection
 from sourcesep.ivae.projection import (
     Products,
     identity,
@@ -97,7 +98,7 @@ class TestPair:
 
 
 class TestSweeps:
-    @pytest.mark.parametrize("n", [2, 3, 4])
+    @pytest.mark.parametrize("n", [2, 3, 4, 6])
     def test_every_sweep_is_likelier_until_nothing_leaks(self, n):
         rng = np.random.default_rng(n)
         x, variances = mixed(rng, n)
@@ -119,6 +120,18 @@ class TestSweeps:
         best = cost(pair_projection(covariances), covariances)
         np.testing.assert_allclose(cost(rows, covariances), best, atol=1e-6)
         np.testing.assert_array_equal(project(rows, covariances), pair_projection(covariances))
+
+    @pytest.mark.parametrize("n", [1, 3, 4, 5])
+    def test_minors_find_what_a_solver_finds(self, monkeypatch, n):
+        x, variances = mixed(np.random.default_rng(n), n)
+        covariances = Products(x).covariances(variances)
+        rows = gaussian(np.random.default_rng(1), n, n, N_BINS)
+        by_minors = iterative_projection(rows, covariances)
+        monkeypatch.setattr(projection, "MOST_MINORS", 0)
+        solved = iterative_projection(rows, covariances)
+        # a row's phase is free
+        phase = np.einsum("naf,naf->nf", by_minors, solved.conj())
+        assert np.abs(by_minors - solved * (phase / np.abs(phase))[:, None]).max() < 1e-9
 
     @pytest.mark.parametrize("n", [2, 3, 4])
     def test_known_variances_undo_the_mixing(self, n):
