@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "JointDiagonaliser",
+    "Triangles",
     "coarse_to_fine",
     "joint_diagonalise",
     "label_covariances",
