@@ -210,7 +210,8 @@ class BrainModel(LinearModel):
 def _whitened(white: Whitening, x: Array) -> Array:
     """Whiten x some samples at a time, which stay in the processor's memory."""
     offset = (white.matrix @ white.mean)[:, None]
-    y = np.empty((len(white.matrix), x.shape[1]), np.float32 if len(white.matrix) >= MANY_CHANNELS else np.float64)
+    dtype = np.float32 if len(white.matrix) >= MANY_CHANNELS else np.float64
+    y = np.empty((len(white.matrix), x.shape[1]), dtype)
     for k in range(0, x.shape[1], PIECE):
         y[:, k : k + PIECE] = white.matrix @ x[:, k : k + PIECE] - offset
     return y
@@ -236,7 +237,7 @@ def _with_rhythms(segments: Sequence[Array], rhythms: Array, tol: float) -> Arra
     rhythms = rhythms * (rhythms[:, 0].size / np.einsum("kii->", rhythms)) + BAND_FLOOR * identity
     weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
     weights.append(np.full(len(rhythms), BAND_WEIGHT / len(rhythms)))
-    start = coarse_to_fine(segments, tol=tol).matrix
+    start = coarse_to_fine(segments, tol=10 * tol).matrix  # which need not be exact
     found = joint_diagonalise(
         np.concatenate([*segments, rhythms]), np.concatenate(weights), start=start, tol=tol
     )
@@ -315,7 +316,8 @@ def _moments(rows: Array, covariances: Array) -> tuple[Array, Array, Array]:
     square : ndarray of shape (d, d)
     """
     n, d, _ = covariances.shape
-    seen = rows.astype(covariances.dtype) @ covariances @ rows.T.astype(covariances.dtype)
+    half = covariances.reshape(n * d, d) @ rows.T.astype(covariances.dtype)
+    seen = rows.astype(covariances.dtype) @ half.reshape(n, d, d)
     power = np.einsum("kii->ki", seen).astype(np.float64)
     weight = 1 / (power + POWER_FLOOR)
     root = np.sqrt(weight).astype(seen.dtype)
