@@ -230,7 +230,10 @@ class ComponentAnalysis(Plots):
         used = np.concatenate([part.used for part in parts])
         check_samples(int(used.sum()), len(names), self.n_components, cut)
         u, conditions = auxiliary_of(self.aux, parts)
-        x = np.concatenate([part.recording.data[:, part.used] for part in parts], axis=1)
+        if len(parts) == 1 and used.all():
+            x = parts[0].recording.data[:]
+        else:
+            x = np.concatenate([part.recording.data[:, part.used] for part in parts], axis=1)
         u = u.take(used)
         order = [insts[0].ch_names.index(name) for name in names]
         info = mne.pick_info(insts[0].info, order, verbose="error")
@@ -245,24 +248,24 @@ class ComponentAnalysis(Plots):
         brain = BrainModel.configured(settings)
         family = FAMILIES[self.mixing]
         model = (brain if family is LinearModel else family.configured(settings)).fit(x, u, rng)
-        z = model.posterior(x).mean
         told = brain.reliability(rng, N_SPLITS) if model is brain else None
         if told is None:
+            z = model.posterior(x).mean
             told = split_half_correlations(
                 model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
             )
         self.reliability_ = told
         # a curve's components have none that is the same whatever their amplitudes
-        self._correlation = _correlation(z) if model.matrices else np.eye(number)
+        self._correlation = brain.correlation if model is brain else np.eye(number)
         self.profile_ = None
         if conditions is not None:
             within = Scale(conditions.labels[used], conditions.names)
-            self.profile_ = profile(z, within, rates[0])
+            self.profile_ = profile(model.posterior(x).mean, within, rates[0])
         self.model_, self.info, self.ch_names, self._scale = model, info, names, scale
         self.n_samples_ = x.shape[1]
         self.exclude, self.labels_ = [], {}
         keep = excerpt(u)
-        self._evidence = (x[:, keep].copy(), u.take(keep), rates[0])
+        self._evidence = (x[:, keep], u.take(keep), rates[0])
         self.__dict__.pop("verdict_", None)
         return self
 
@@ -364,14 +367,6 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         )
         _check_shapes(ca)
     return ca
-
-
-def _correlation(z: Array) -> Array:
-    """Correlation of components of zero mean, without a copy of them."""
-    covariance = z @ z.T
-    scale = np.sqrt(np.diag(covariance))
-    correlation: Array = covariance / np.outer(scale, scale)
-    return correlation
 
 
 def _check_shapes(ca: ComponentAnalysis) -> None:

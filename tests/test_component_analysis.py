@@ -89,6 +89,12 @@ def test_two_fits_are_the_same_to_the_bit(raw):
     assert np.array_equal(a.get_components(), b.get_components())
 
 
+def test_a_fit_leaves_the_recording_as_it_is(recorded):
+    before = recorded.get_data()
+    ComponentAnalysis(8).fit(recorded)
+    assert np.array_equal(recorded.get_data(), before)
+
+
 def containers(raw):
     epochs = mne.make_fixed_length_epochs(raw, 0.9, preload=True, proj=False, verbose="error")
     return {"raw": raw, "epochs": epochs, "evoked": epochs.average()}

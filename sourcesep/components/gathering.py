@@ -88,12 +88,14 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
     if kind == "raw":
         first, last = _limits(inst.n_times, cut, float(inst.info["sfreq"]))
         begins, size = _stretches(first, last, step, len(names), rate)
-        # written into one array: a long file is never held twice
         stretch = -(-size // step)
-        data = np.empty((len(names), len(begins) * stretch))
-        for k, begin in enumerate(begins):
-            piece = samples(inst, names, begin, begin + size)
-            data[:, k * stretch : (k + 1) * stretch] = piece[:, ::step]
+        if len(begins) == step == 1:
+            data = samples(inst, names, first, last)
+        else:  # written into one array: a long file is never held twice
+            data = np.empty((len(names), len(begins) * stretch))
+            for k, begin in enumerate(begins):
+                piece = samples(inst, names, begin, begin + size)
+                data[:, k * stretch : (k + 1) * stretch] = piece[:, ::step]
         events = _annotations(inst, begins, size / inst.info["sfreq"], stretch / rate)
     else:
         data = samples(inst, names)

@@ -15,11 +15,13 @@ from scipy.optimize import brentq
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.brain_covariances import MANY_CHANNELS, Group, Seen, see
 from sourcesep.ivae.heldout import FEW_SEGMENTS
-from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise
+from sourcesep.ivae.jointdiag import Triangles, coarse_to_fine, joint_diagonalise
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings
+from sourcesep.ivae.prior_tables import gaussian_prior
+from sourcesep.ivae.priors import PSEUDO_COUNT, VARIANCE_FLOOR, LabelPrior
 from sourcesep.ivae.reproducibility import counterparts
-from sourcesep.ivae.whitening import whiten
+from sourcesep.ivae.whitening import Whitening, whiten
 
 __all__ = ["BrainModel", "under_noise"]
 
@@ -31,6 +33,8 @@ REGULARISATION = 1e-3
 BAND_FLOOR = 0.3
 """White noise added to bands, as a share of their mean power: high ones hold little else."""
 
+PIECE = 4096
+"""Samples that are whitened at a time."""
 POWER_FLOOR = 0.3
 """Added to the power of components, 1 on average, in every segment: in quiet ones it is mostly
 chance and noise, and would count most."""
@@ -56,7 +60,14 @@ class BrainModel(LinearModel):
         Samples a second.
     shapes : tuple of float
         Exponents the prior may take.
+
+    Attributes
+    ----------
+    correlation : ndarray of shape (n_components, n_components)
+        Of the components of the last fit, which share the electrodes' noise. Not kept in files.
     """
+
+    correlation: Array
 
     _evidence: tuple[Seen, Array] | None = None
 
@@ -108,15 +119,17 @@ class BrainModel(LinearModel):
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
         white = whiten(x, self.requested)
-        y = white.matrix @ x
-        y -= (white.matrix @ white.mean)[:, None]
-        seen = see(y, u, self.sfreq if self.bands else None)
-        del y
+        seen = see(_whitened(white, x), u, self.sfreq if self.bands else None)
         rows = self._rows(seen)
         # a component's map is what the channels have in common with it (Haufe et al. 2014)
-        self._evidence = seen, self._set_map(white, rows, white.inverse @ rows.T)
+        rows = self._set_map(white, rows, white.inverse @ rows.T)
+        self._evidence = seen, rows
+        self.correlation = rows @ rows.T
         self.scores, self.start = {}, self.starts[0]
-        self.prior = self.fit_prior(self._unmix(x), u)
+        if u.is_time and seen.is_whole and self.shapes == (2.0,):
+            self.prior = _prior(rows, seen.groups[0], u)
+        else:
+            self.prior = self.fit_prior(self._unmix(x), u)
         return self
 
     def rows(self, y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
@@ -194,13 +207,37 @@ class BrainModel(LinearModel):
         return rows
 
 
+def _whitened(white: Whitening, x: Array) -> Array:
+    """Whiten x some samples at a time, which stay in the processor's memory."""
+    offset = (white.matrix @ white.mean)[:, None]
+    dtype = np.float32 if len(white.matrix) >= MANY_CHANNELS else np.float64
+    y = np.empty((len(white.matrix), x.shape[1]), dtype)
+    for k in range(0, x.shape[1], PIECE):
+        y[:, k : k + PIECE] = white.matrix @ x[:, k : k + PIECE] - offset
+    return y
+
+
+def _prior(rows: Array, finest: Group, u: Auxiliary) -> LabelPrior:
+    """Fit Gaussians to what the covariances of all labels say of sources' variances.
+
+    As `LabelPrior.fit` does, to rounding, without the samples.
+    """
+    variances = Triangles.of(finest.covariances).powers(rows.astype(finest.covariances.dtype))
+    counts = np.bincount(u.labels, minlength=u.n_labels)[:, None]
+    sums = np.zeros((u.n_labels, len(rows)))
+    sums[counts[:, 0] > 0] = variances * finest.counts[:, None]
+    overall = sums.sum(axis=0) / counts.sum()
+    moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)
+    return gaussian_prior(np.zeros_like(sums), np.maximum(moments, VARIANCE_FLOOR * overall))
+
+
 def _with_rhythms(segments: Sequence[Array], rhythms: Array, tol: float) -> Array:
     """Diagonalise the segments' covariances together with those of every rhythm."""
     identity = np.eye(rhythms.shape[1], dtype=rhythms.dtype)
     rhythms = rhythms * (rhythms[:, 0].size / np.einsum("kii->", rhythms)) + BAND_FLOOR * identity
     weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
     weights.append(np.full(len(rhythms), BAND_WEIGHT / len(rhythms)))
-    start = coarse_to_fine(segments, tol=tol).matrix
+    start = coarse_to_fine(segments, tol=10 * tol).matrix  # which need not be exact
     found = joint_diagonalise(
         np.concatenate([*segments, rhythms]), np.concatenate(weights), start=start, tol=tol
     )
@@ -279,7 +316,8 @@ def _moments(rows: Array, covariances: Array) -> tuple[Array, Array, Array]:
     square : ndarray of shape (d, d)
     """
     n, d, _ = covariances.shape
-    seen = rows.astype(covariances.dtype) @ covariances @ rows.T.astype(covariances.dtype)
+    half = covariances.reshape(n * d, d) @ rows.T.astype(covariances.dtype)
+    seen = rows.astype(covariances.dtype) @ half.reshape(n, d, d)
     power = np.einsum("kii->ki", seen).astype(np.float64)
     weight = 1 / (power + POWER_FLOOR)
     root = np.sqrt(weight).astype(seen.dtype)

@@ -53,11 +53,15 @@ class Group(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """All that a fit looks at: covariances of every scale, from the finest, and of rhythms."""
+    """All that a fit looks at: covariances of every scale, from the finest, and of rhythms.
+
+    ``is_whole`` if the finest are of all labels, and about 0.
+    """
 
     groups: list[Group]
     rhythms: Group | None
     is_time: bool
+    is_whole: bool = False
 
     def within(self, inside: NDArray[np.bool_]) -> Seen:
         """The same of some of the coarsest labels."""
@@ -90,11 +94,15 @@ def see(y: Array, u: Auxiliary, sfreq: float | None) -> Seen:
     if len(y) >= MANY_CHANNELS:
         y = y.astype(np.float32)
     rhythms = None if sfreq is None else _rhythms(y, u, sfreq)
-    return Seen(_groups(y, u), rhythms, u.is_time)
+    groups, is_whole = _groups(y, u)
+    return Seen(groups, rhythms, u.is_time, is_whole)
 
 
-def _groups(y: Array, u: Auxiliary) -> list[Group]:
-    """Covariances of the labels of every scale; coarse ones are sums of finer ones."""
+def _groups(y: Array, u: Auxiliary) -> tuple[list[Group], bool]:
+    """Covariances of the labels of every scale; coarse ones are sums of finer ones.
+
+    And whether the finest are all there, about 0.
+    """
     finest, coarsest = u.scales[0], u.scales[-1]
     _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
     centre = removes_means(np.bincount(index), u.is_time)
@@ -109,7 +117,7 @@ def _groups(y: Array, u: Auxiliary) -> list[Group]:
         else:
             covariances, sizes = label_covariances(y, scale.labels, scale.n_labels, centre=centre)
         groups.append(_evenly(Group(covariances, sizes, _where(scale.labels, coarsest.labels))))
-    return groups
+    return groups, not centre and len(groups[0].counts) == len(counts)
 
 
 def _where(labels: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64] | None:
@@ -123,13 +131,13 @@ def _pooled(
     fine: Array, counts: NDArray[np.int64], above: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.int64]]:
     """Covariances of unions of labels, by the number of the union that each belongs to."""
-    unions = np.unique(above)
+    order = np.argsort(above, kind="stable")
+    unions, begins = np.unique(above[order], return_index=True)
+    sizes = np.add.reduceat(counts[order], begins)
     pooled = np.empty((len(unions), *fine.shape[1:]), fine.dtype)
-    sizes = np.empty(len(unions), np.int64)
-    for k, union in enumerate(unions):
-        own = np.flatnonzero(above == union)
-        sizes[k] = counts[own].sum()
-        pooled[k] = np.tensordot(counts[own].astype(fine.dtype) / sizes[k], fine[own], 1)
+    for k, own in enumerate(np.split(order, begins[1:])):
+        share = counts[own].astype(fine.dtype) / sizes[k]
+        pooled[k] = np.einsum("k,kij->ij", share, fine[own])
     return pooled, sizes
 
 

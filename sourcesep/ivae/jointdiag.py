@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "JointDiagonaliser",
+    "Triangles",
     "coarse_to_fine",
     "joint_diagonalise",
     "label_covariances",
@@ -32,9 +33,6 @@ LONGEST_STEP = 0.5
 """Largest entry of one relative update; keeps I + step well conditioned."""
 SHORTEST_STEP = 1e-4
 """Below this fraction of a step the line search gives up: converged to rounding."""
-PIECE = 64
-"""Matrices that are multiplied at a time."""
-
 LONG = 256
 """Samples of the finest segments from which on each one's own mean is removed."""
 
@@ -92,20 +90,19 @@ def joint_diagonalise(
     w = w / w.sum()
     identity = np.eye(d, dtype=dtype)
     v = identity if start is None else np.asarray(start, dtype)
-    rotated = _congruent(v, covariances, np.empty_like(covariances))
-    tried = np.empty_like(rotated)
-    power = np.einsum("kii->ki", rotated)
+    triangles = Triangles.of(covariances)
 
     def loss(v: NDArray[Any], power: NDArray[Any]) -> float:
         return float(0.5 * (w @ np.log(power)).sum() - np.linalg.slogdet(v)[1])
 
+    power = triangles.powers(v)
     value = loss(v, power)
     largest = np.inf
     n_iter = 0
     while n_iter < max_iter:
         n_iter += 1
         precision = w[:, None] / power
-        gradient = np.einsum("ki,kij->ij", precision, rotated) - identity
+        gradient = triangles.weighted(v, precision) - identity
         largest = float(np.abs(gradient - np.diag(np.diag(gradient))).max()) if d > 1 else 0.0
         if largest < tol:
             break
@@ -116,25 +113,62 @@ def joint_diagonalise(
         step /= max(1.0, np.abs(step).max() / LONGEST_STEP)
         fraction = 1.0
         while fraction > SHORTEST_STEP:
-            update = identity + fraction * step
-            tried = _congruent(update, rotated, tried)
-            tried_power = np.einsum("kii->ki", tried)
-            tried_value = loss(update @ v, tried_power)
+            tried = (identity + fraction * step) @ v
+            tried_power = triangles.powers(tried)
+            tried_value = loss(tried, tried_power)
             if tried_value < value:
                 break
             fraction /= 2
         else:
             break
-        v, power, value = update @ v, tried_power, tried_value
-        rotated, tried = tried, rotated
+        v, power, value = tried, tried_power, tried_value
     return JointDiagonaliser(v / np.sqrt(w @ power)[:, None], n_iter, largest)
 
 
-def _congruent(m: NDArray[Any], matrices: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
-    """Write m C m' of every matrix C into `out`, some at a time for the memory's sake."""
-    for k in range(0, len(matrices), PIECE):
-        np.matmul(m @ matrices[k : k + PIECE], m.T, out=out[k : k + PIECE])
-    return out
+class Triangles(NamedTuple):
+    """Symmetric matrices as rows of their lower triangles.
+
+    All that a step wants to know of them is then a product of two large matrices: several
+    times as fast as a product for each of them.
+
+    Parameters
+    ----------
+    entries : ndarray of shape (n_matrices, d * (d + 1) / 2)
+    rows, columns : ndarray of int, shape (d * (d + 1) / 2,)
+        Where these stand.
+    where : ndarray of int, shape (d, d)
+        Which of them is each entry of a matrix.
+    """
+
+    entries: NDArray[Any]
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    where: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, matrices: NDArray[Any]) -> Self:
+        """Copy the lower triangles of matrices of shape (n_matrices, d, d)."""
+        d = matrices.shape[1]
+        rows, columns = np.tril_indices(d)
+        where = np.empty((d, d), np.intp)
+        where[rows, columns] = where[columns, rows] = np.arange(len(rows))
+        flat = matrices.reshape(len(matrices), d * d)
+        return cls(np.take(flat, rows * d + columns, axis=1), rows, columns, where)
+
+    def powers(self, v: NDArray[Any]) -> NDArray[Any]:
+        """Diagonals of v C v' of every matrix C, (n_matrices, d)."""
+        by_channel = np.ascontiguousarray(v.T)
+        products = by_channel[self.rows]
+        products *= by_channel[self.columns]
+        products[self.rows != self.columns] *= 2
+        powers: NDArray[Any] = self.entries @ products
+        return powers
+
+    def weighted(self, v: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+        """Row i: that of the sum of all v C v', each by its weight for i, (n_matrices, d)."""
+        sums = (self.entries.T @ weights)[self.where]
+        weighted: NDArray[Any] = np.einsum("ia,abi->ib", v, sums) @ v.T
+        return weighted
 
 
 def coarse_to_fine(

@@ -20,6 +20,9 @@ RANK_TOLERANCE = 1e-7
 FAR_APART = np.log(1e6)
 """Channels whose scales differ by more have a covariance of which little but rounding is left."""
 
+PIECE = 2**17
+"""Values that are summed up at a time: they stay in the processor's memory."""
+
 QUIET = 0.2
 """Of the loudest channel's amplitude; a channel below is no reference."""
 
@@ -62,8 +65,12 @@ class Whitening:
 def _moments(x: Array) -> tuple[Array, Array]:
     """Mean and covariance of the channels."""
     mean = x.mean(axis=1)
-    centred = x - mean[:, None]
-    return mean, centred @ centred.T / x.shape[1]
+    covariance = np.zeros((len(x), len(x)))
+    size = max(1, PIECE // len(x))
+    for k in range(0, x.shape[1], size):
+        centred = x[:, k : k + size] - mean[:, None]
+        covariance += centred @ centred.T
+    return mean, covariance / x.shape[1]
 
 
 def _correlation(mean: Array, covariance: Array) -> tuple[Array, Array, Array]:

@@ -159,3 +159,14 @@ def test_coarse_covariances_are_sums_of_fine_ones(monkeypatch):
     fewer = see(x, u, None).groups[0].covariances
     assert len(fewer) == 10
     assert np.array_equal(fewer[[0, -1]], groups[0].covariances[[0, -1]])
+
+
+@pytest.mark.parametrize("spec", [SPEC, "segments:2,8"])  # the latter's are about their means
+def test_prior_and_correlations_are_those_of_the_samples(spec):
+    x = simulate.eeg(9, 40.0, SFREQ, n_channels=10, random_state=3).data
+    u = auxiliary.build(spec, from_array(x, SFREQ))
+    model = BrainModel(sfreq=SFREQ).fit(x, u, np.random.default_rng(0))
+    z = model.posterior(x).mean
+    assert np.allclose(model.prior.scale, model.fit_prior(z, u).scale, rtol=1e-4)
+    assert np.array_equal(model.prior.shape, np.full(10, 2.0))
+    assert np.allclose(model.correlation, np.corrcoef(z), atol=1e-9)

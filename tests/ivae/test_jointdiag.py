@@ -7,7 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyriemann.geometry.ajd import ajd_pham
 
-from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise, label_covariances
+from sourcesep.ivae.jointdiag import (
+    Triangles,
+    coarse_to_fine,
+    joint_diagonalise,
+    label_covariances,
+)
 
 
 def loss(v, covariances, weights=None):
@@ -205,3 +210,14 @@ class TestLabelCovariances:
     def test_the_precision_is_the_signals_own(self, rng):
         x = rng.standard_normal((2, 20)).astype(np.float32)
         assert label_covariances(x, np.arange(20) // 5, 4)[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("d", [1, 2, 7])
+def test_triangles_say_what_whole_matrices_do(rng, d):
+    matrices = rng.standard_normal((5, d, d))
+    matrices = matrices @ matrices.transpose(0, 2, 1)
+    v, weights = rng.standard_normal((d, d)), rng.random((5, d))
+    seen = v @ matrices @ v.T
+    triangles = Triangles.of(matrices)
+    assert np.allclose(triangles.powers(v), np.einsum("kii->ki", seen))
+    assert np.allclose(triangles.weighted(v, weights), np.einsum("ki,kij->ij", weights, seen))
