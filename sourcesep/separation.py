@@ -49,7 +49,7 @@ def separate(
     *,
     n_components: int | None = None,
     mixing: str = "auto",
-    aux: str | ArrayLike | None = None,
+    aux: str | ArrayLike | Auxiliary | None = None,
     prior: str | Path | SourcePrior | None = None,
     labels: str | Sequence[str] | None = None,
     resample: bool = False,
@@ -76,7 +76,7 @@ def separate(
         ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`).
         What ``"auto"`` chooses among depends on the kind of recording: linear for EEG, linear
         and factor for tables, the first four for audio.
-    aux : str or array-like, optional
+    aux : str, array-like or Auxiliary, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``year:NAME[,YEARS]``,
         ``file:PATH``, joined by ``+``; or labels or covariates themselves. By default
