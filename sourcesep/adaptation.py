@@ -158,7 +158,7 @@ class AdaptationMixin:
             is from before ranges were kept.
         """
         X = self._validate(X)
-        span = getattr(self, "range_", None)
+        span = self.range_
         if span is None:
             return None
         model, given = self.model_, None

@@ -117,6 +117,8 @@ class IVAE(
         Number of evaluations in `history_`.
     range_ : ndarray of shape (2, n_components)
         Where the components of the fit lie, but for their wildest samples.
+    contract_ : dict
+        What the model needs of another recording; empty if it was fitted to an array.
 
     See Also
     --------
@@ -214,6 +216,7 @@ class IVAE(
         chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
+        self.contract_: dict[str, Any] = {}
         self._record(x, u)
         return self
 
@@ -354,7 +357,7 @@ class IVAE(
             check_is_fitted(self)
         if _is_list_of_arrays(X):
             X = _end_to_end(X)
-        X = validate_data(
+        checked: Array = validate_data(
             self,
             X,
             reset=reset,
@@ -362,7 +365,6 @@ class IVAE(
             ensure_all_finite="allow-nan" if self._accepts_missing(reset) else True,
             ensure_min_samples=2 if reset else 1,
         )
-        checked: Array = X
         check_magnitude(np.fmin.reduce(checked, axis=None), np.fmax.reduce(checked, axis=None))
         return checked
 
@@ -394,5 +396,4 @@ def _end_to_end(parts: list[Any]) -> Array:
     widths = dict.fromkeys(str(part.shape[1]) for part in parts)
     if len(widths) > 1:
         raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
-    rows: Array = np.concatenate(parts)
-    return rows
+    return np.concatenate(parts)

@@ -31,7 +31,7 @@ __all__ = ["FACTORS", "TOGETHER", "UNLABELLED", "event_span"]
 FRAME_SECONDS = {"audio": 0.02, "eeg": 0.1}
 """The step on which ``adaptive`` looks for changes; tables: a four-hundredth of the rows."""
 LONGEST_CELL = 1000
-"""Letters: a table of text takes as many for every cell."""
+"""Letters. An array of text takes as much memory for each cell as for its longest."""
 UNLABELLED = "(none)"
 """The label of samples without an annotation."""
 TOGETHER = " & "
@@ -42,9 +42,28 @@ TOGETHER = " & "
 
 
 def _segments(term: Term, recordings: Sequence[Recording]) -> Factor:
-    longest = max(r.seconds for r in recordings)
     finest = term.seconds[0]
-    multiples = []
+    lengths = [round(finest * r.sfreq) for r in recordings]
+    multiples = _multiples(term, longest=max(r.seconds for r in recordings))
+    if min(lengths) < 1:
+        raise SettingsError(
+            f"aux={str(term)!r}: seconds={number(finest)} is shorter than a sample at "
+            f"sfreq={min(r.sfreq for r in recordings):g} Hz; choose longer segments"
+        )
+    scales = []
+    for multiple in multiples:
+        bounds = [
+            windows.edges(r.n_times, multiple * length)
+            for r, length in zip(recordings, lengths, strict=True)
+        ]
+        scales.append(_stretches(bounds, recordings))
+    return Factor(tuple(scales))
+
+
+def _multiples(term: Term, longest: float) -> list[int]:
+    """Each scale as a whole multiple of the finest; a warning where it has to be rounded."""
+    finest = term.seconds[0]
+    multiples: list[int] = []
     for seconds in term.seconds:
         if seconds > longest * (1 + 1e-9):
             raise SettingsError(
@@ -62,27 +81,10 @@ def _segments(term: Term, recordings: Sequence[Recording]) -> Factor:
                 f"aux={str(term)!r}: segments of {number(seconds)} s become "
                 f"{multiple * finest:.6g} s, for they are unions of those of {number(finest)} s",
                 SourcesepWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         multiples.append(multiple)
-    lengths = [round(finest * r.sfreq) for r in recordings]
-    if min(lengths) < 1:
-        raise SettingsError(
-            f"aux={str(term)!r}: seconds={number(finest)} is shorter than a sample at "
-            f"sfreq={min(r.sfreq for r in recordings):g} Hz; choose longer segments"
-        )
-    return Factor(
-        tuple(
-            _stretches(
-                [
-                    windows.edges(r.n_times, multiple * length)
-                    for r, length in zip(recordings, lengths, strict=True)
-                ],
-                recordings,
-            )
-            for multiple in multiples
-        )
-    )
+    return multiples
 
 
 def _adaptive(term: Term, recordings: Sequence[Recording]) -> Factor:
@@ -90,7 +92,7 @@ def _adaptive(term: Term, recordings: Sequence[Recording]) -> Factor:
 
 
 def _power_changes(recording: Recording) -> NDArray[np.int64]:
-    """Where the log power of a recording's channels changes, with both ends."""
+    """Samples at which the log power of the channels changes, with both ends of the recording."""
     data, n_times = recording.data[~recording.summary.constant], recording.n_times
     seconds = FRAME_SECONDS.get(recording.kind, n_times / recording.sfreq / 400)
     size = max(round(seconds * recording.sfreq), 4)
@@ -105,7 +107,7 @@ def _power_changes(recording: Recording) -> NDArray[np.int64]:
 
 
 def _frame_power(row: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean power of the values that are there in each frame; of empty ones that about them."""
+    """Mean power in each frame; where a frame has no values, interpolated from its neighbours."""
     squares = (row - np.nanmean(row)) ** 2
     known = ~np.isnan(squares)
     counts = np.add.reduceat(known.astype(np.int64), starts)
@@ -276,27 +278,11 @@ def _covering(events: Sequence[Sequence[Event]], recordings: Sequence[Recording]
 
 def _file(term: Term, recordings: Sequence[Recording]) -> Factor:
     path = Path(term.arguments[0])
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        raise InputError(f"aux={str(term)!r}: no such file; check the path")
-    if suffix not in (".npy", ".csv"):
-        raise InputError(f"aux={str(term)!r}: cannot read {suffix or 'it'}; use .npy or .csv")
-    try:
-        if suffix == ".npy":
-            values = np.array(map_npy(path))
-        else:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = [row for row in csv.reader(file) if row]
-            if any(len(cell) > LONGEST_CELL for row in rows for cell in row):
-                raise ValueError(f"a cell has more than {LONGEST_CELL} letters")
-            if odd := [row for row in rows if len(row) != len(rows[0])]:
-                raise ValueError(f"{','.join(odd[0])!r} has other columns than the first row")
-            values = np.array(rows)
-    except (OSError, EOFError, ValueError, csv.Error) as error:
-        raise InputError(f"aux={str(term)!r}: cannot be read ({error})") from error
+    values = _content(term, path)
+    is_csv = path.suffix.lower() == ".csv"
     n_times = sum(r.n_times for r in recordings)
     header: list[str] = []
-    if suffix == ".csv" and values.ndim == 2:
+    if is_csv and values.ndim == 2:
         first = [name.strip().lower() for name in values[0].tolist()]
         if {"onset", "duration", "label"} <= set(first):
             events = _listed_events(term, dict(zip(first, values[1:].T, strict=True)))
@@ -309,9 +295,33 @@ def _file(term: Term, recordings: Sequence[Recording]) -> Factor:
             f"{n_times} samples is needed, or (.csv) rows under onset,duration,label"
         )
     columns = named_columns(values, path.stem)
-    if suffix == ".csv":
+    if is_csv:
         columns = dict(zip(header or columns, map(_as_numbers, values.T), strict=True))
     return from_values(columns, are_labels=True)
+
+
+def _content(term: Term, path: Path) -> NDArray[Any]:
+    """What a file holds: the array of a .npy, or the cells of a .csv as text."""
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise InputError(f"aux={str(term)!r}: no such file; check the path")
+    if suffix not in (".npy", ".csv"):
+        raise InputError(f"aux={str(term)!r}: cannot read {suffix or 'it'}; use .npy or .csv")
+    try:
+        return np.array(map_npy(path)) if suffix == ".npy" else _cells(path)
+    except (OSError, EOFError, ValueError, csv.Error) as error:
+        raise InputError(f"aux={str(term)!r}: cannot be read ({error})") from error
+
+
+def _cells(path: Path) -> NDArray[np.str_]:
+    """Read the cells of a .csv, shape (n_rows, n_columns)."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if any(len(cell) > LONGEST_CELL for row in rows for cell in row):
+        raise ValueError(f"a cell has more than {LONGEST_CELL} letters")
+    if odd := [row for row in rows if len(row) != len(rows[0])]:
+        raise ValueError(f"{','.join(odd[0])!r} has other columns than the first row")
+    return np.array(rows)
 
 
 def _listed_events(term: Term, columns: dict[str, NDArray[np.str_]]) -> list[Event]:

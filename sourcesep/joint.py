@@ -178,21 +178,18 @@ def train(
         for number, source in enumerate(sources)
     ]
     sum_up = partial(_share, columns=columns, with_moments=mixing in ("auto", LinearModel.family))
-    tried = in_order(partial(_tried, sum_up), tasks, n_jobs=n_jobs, dask=dask)
+    tried = _that_fit(in_order(partial(_tried, sum_up), tasks, n_jobs=n_jobs, dask=dask))
     shares = list(
         _raising(tried) if on_failure is None else _usable(list(tried), sources, on_failure)
     )
-    for note in dict.fromkeys(note for share in shares for note in share.notes):
-        names = [share.name for share in shares if note in share.notes]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        warnings.warn(f"{', '.join(names[:3])}{more}: {note}", SourcesepWarning, stacklevel=2)
-    given: Any
-    together, given = _laid_end_to_end(shares, aux)
+    for note in _notes(shares):
+        warnings.warn(note, SourcesepWarning, stacklevel=2)
+    together, u = _laid_end_to_end(shares, aux)
     separation = separate(
         together,
         n_components=n_components,
         mixing=mixing,
-        aux=given,
+        aux=u,
         kernel_size=kernel_size,
         quality=quality,
         device=device,
@@ -201,7 +198,7 @@ def train(
     ivae = separation.ivae
     moments = [share.moments for share in shares if share.moments is not None]
     if not all(share.is_whole for share in shares) and len(moments) == len(shares):
-        ivae = ivae.pooled(Moments.joined(moments), together.data[:].T, u=given)
+        ivae = ivae.pooled(Moments.joined(moments), together.data[:].T, u=u)
     if together.kind == "eeg":  # as `Separation.verdict` says it
         ivae.verdict_ = singly(ivae.verdict_, np.array(ivae.verdict_.agreement))
     return ivae
@@ -314,16 +311,29 @@ def _tried(sum_up: Callable[[Task], Shared], task: Task) -> Shared | Failed:
         return Failed(error)
 
 
+def _that_fit(tried: Iterator[Shared | Failed]) -> Iterator[Shared | Failed]:
+    """Pass recordings on as long as their covariances together can be held in memory."""
+    size = 0
+    for share in tried:
+        if isinstance(share, Shared) and share.moments is not None:
+            size += share.moments.size
+            if size > MOST_MOMENTS:
+                raise InputError(
+                    f"{share.name}: with it there are more segments than can be held, "
+                    f"{size * 8 / 2**30:.1f} GiB of covariances; choose longer segments, as in "
+                    "aux='recording+segments:10'"
+                )
+        yield share
+
+
 def _raising(tried: Iterator[Shared | Failed]) -> Iterator[Shared]:
     """Pass on what belongs together; refuse the first recording that does not."""
     first: Shared | None = None
-    size = 0
     for share in tried:
         if isinstance(share, Failed):
             raise share.error
         first = first or share
         check_alike(first.contract, share.contract, where=share.name, other=first.name)
-        size = _grown(size, share)
         yield share
 
 
@@ -338,7 +348,7 @@ def _usable(
         raise next(share.error for share in tried if isinstance(share, Failed))
     usual = Counter(repr(share.contract) for share in read).most_common(1)[0][0]
     first = next(share for share in read if repr(share.contract) == usual)
-    size, kept = 0, 0
+    kept = 0
     for number, (share, source) in enumerate(zip(tried, sources, strict=True)):
         try:
             if isinstance(share, Failed):
@@ -348,7 +358,6 @@ def _usable(
             named = isinstance(source, str | Path)
             on_failure(str(source) if named else f"recording {number}", error)
         else:
-            size = _grown(size, share)
             kept += bool(share.parts)
             yield share
     if kept < 2:
@@ -358,20 +367,16 @@ def _usable(
         )
 
 
-def _grown(size: int, share: Shared) -> int:
-    """Values of covariances with those of one more recording; refuse too many."""
-    size += 0 if share.moments is None else share.moments.size
-    if size > MOST_MOMENTS:
-        raise InputError(
-            f"{share.name}: with it there are more segments than can be held, "
-            f"{size * 8 / 2**30:.1f} GiB of covariances; choose longer segments, as in "
-            "aux='recording+segments:10'"
-        )
-    return size
+def _notes(shares: Sequence[Shared]) -> Iterator[str]:
+    """Yield each thing that was handled on the way once, after the names it applies to."""
+    for note in dict.fromkeys(note for share in shares for note in share.notes):
+        names = [share.name for share in shares if note in share.notes]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"{', '.join(names[:3])}{more}: {note}"
 
 
 def _laid_end_to_end(shares: Sequence[Shared], aux: str) -> tuple[Recording, Auxiliary]:
-    """What was lent as one recording, and its u."""
+    """Join what the recordings have lent to one recording, and build its u."""
     parts = [part for share in shares for part in share.parts]
     u = auxiliary.build_many(aux, parts)
     names = set.intersection(*(set(part.columns) for part in parts))

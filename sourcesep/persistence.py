@@ -94,7 +94,7 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
         "facts": state.facts,
         "parameters": parameters,
         "contract": {"n_channels": model.model_.n_channels}
-        | dict(contract if contract is not None else getattr(model, "contract_", {})),
+        | dict(contract if contract is not None else model.contract_),
         "feature_names": getattr(model, "feature_names_in_", None),
         "u_names": model.u_names_,
         "verdict": model.verdict_.as_dict(),

@@ -202,7 +202,6 @@ class Separation:
         """Everything that result.json says, but for what writing adds."""
         model, recording = self.ivae.model_, self.recording
         recording.check_unchanged()
-        rank = getattr(model, "rank", model.n_components)
         return {
             "input": {
                 "name": recording.path.name if recording.path else None,
@@ -214,7 +213,7 @@ class Separation:
             },
             "settings": self.settings,
             "versions": {"sourcesep": __version__, "numpy": np.__version__},
-            "rank": rank,
+            "rank": model.rank,
             "n_components": self.n_components,
             "family": model.family,
             "reason": self.ivae.reason_,

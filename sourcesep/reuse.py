@@ -112,8 +112,8 @@ def given(model: Any, settings: Mapping[str, Any]) -> IVAE:
 
 def columns_of(ivae: IVAE) -> list[str] | None:
     """Names of the columns of a table that the model was fitted on; None if it was on none."""
-    contract = getattr(ivae, "contract_", {})
-    return contract.get("names") if contract.get("kind") == "table" else None
+    is_of_a_table = ivae.contract_.get("kind") == "table"
+    return ivae.contract_.get("names") if is_of_a_table else None
 
 
 def use(ivae: IVAE, recording: Recording, x: Array, u: Auxiliary, *, refit: bool) -> Use:
@@ -126,7 +126,7 @@ def use(ivae: IVAE, recording: Recording, x: Array, u: Auxiliary, *, refit: bool
     SettingsError
         If a map of this family cannot go on.
     """
-    needed = {"n_channels": ivae.n_features_in_} | getattr(ivae, "contract_", {})
+    needed = {"n_channels": ivae.n_features_in_} | ivae.contract_
     where = recording.path.name if recording.path else "the recording"
     check_alike(needed, contract_of(recording), where=where, other="the model")
     if not ivae.model_.accepts_missing:

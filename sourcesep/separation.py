@@ -49,7 +49,7 @@ def separate(
     *,
     n_components: int | None = None,
     mixing: str = "auto",
-    aux: str | ArrayLike | None = None,
+    aux: str | ArrayLike | Auxiliary | None = None,
     prior: str | Path | SourcePrior | None = None,
     labels: str | Sequence[str] | None = None,
     resample: bool = False,
@@ -76,7 +76,7 @@ def separate(
         ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`).
         What ``"auto"`` chooses among depends on the kind of recording: linear for EEG, linear
         and factor for tables, the first four for audio.
-    aux : str or array-like, optional
+    aux : str, array-like or Auxiliary, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``year:NAME[,YEARS]``,
         ``file:PATH``, joined by ``+``; or labels or covariates themselves. By default
@@ -137,84 +137,139 @@ def separate(
     >>> separation.verdict.label
     'trusted'
     """
-    from sourcesep.estimator import IVAE
-    from sourcesep.ivae.starts import STARTS
-    from sourcesep.selection import FAMILIES, choose_n_components
-    from sourcesep.source_priors import LIKE, guided_by, prepared
+    from sourcesep.source_priors import guided_by, prepared
 
     begin = time.perf_counter()
-    if isinstance(random_state, bool) or not (
-        isinstance(random_state, int | np.integer) and random_state >= 0
-    ):
-        raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
+    _check_seed(random_state)
     if isinstance(aux, str):
-        auxiliary.parse(aux)  # a SPEC that cannot be is said before anything is read
+        auxiliary.parse(aux)  # a wrong SPEC is refused before anything is read
     asked = {
         "n_components": n_components,
         "mixing": mixing,
         "kernel_size": kernel_size,
         "quality": quality,
         "device": device,
-        "random_state": random_state,
+        "random_state": int(random_state),
     }
     reuse.check(model, refit, asked)
     trained, kinds = guided_by(prior, labels, mixing, n_components, model)
     fitted = None if model is None else reuse.given(model, asked)
     known = None if fitted is None else reuse.columns_of(fitted)
     with _noting() as notes:
-        read_as = as_recording(source, columns, interpolate, aux, known)
-        recording = prepared(read_as, trained, resample)
+        recording = prepared(
+            as_recording(source, columns, interpolate, aux, known), trained, resample
+        )
         x, u = _fit_data(recording, aux)
         candidates: dict[str, Any] = {}
-        out_of_range = None
         if fitted is not None:
-            ivae, u, elbo, out_of_range = reuse.use(fitted, recording, x, u, refit=refit)
+            used = reuse.use(fitted, recording, x, u, refit=refit)
         else:
-            table = recording.kind in ("table", "array")
-            family = _mixing(recording, mixing, trained)
-            among = (family,) if isinstance(family, str) else family
-            if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
-                recording.check_missing(f"mixing={mixing!r} {reuse.NO_GAPS}")
-            wanted = len(kinds) if n_components is None and kinds else n_components
-            if wanted is None and recording.kind == "table":
-                rng = np.random.default_rng(random_state)
-                simplest = "factor" if recording.summary.missing.any() else "linear"
-                likely = {"linear", "factor"} & set(among) or {simplest}
-                wanted, numbers = choose_n_components(x, u, rng, families=sorted(likely)[::-1])
-                candidates["n_components"] = numbers
-            ivae = IVAE(
-                wanted,
-                mixing=family,
-                sfreq=recording.sfreq,
-                standardise=table,
-                kernel_size=kernel_size,
-                source_prior=trained,
-                source_labels=kinds,
-                quality=quality,
-                device=device,
-                random_state=random_state,
-                starts=EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
-            ).fit(x.T, u=u)
-            ivae.contract_ = contract_of(recording)
-            candidates |= ivae.scores_
-            elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
-            if not ivae.model_.findings.get("source_prior", LIKE)["like_the_training"]:
-                warnings.warn(UNLIKE, SourcesepWarning, stacklevel=2)
+            used, candidates = _fit(recording, x, u, asked, trained, kinds)
     settings = asked | {
-        "aux": u.spec,
-        "prior": str(prior) if isinstance(prior, str | Path) else prior and "SourcePrior",
-        "prior_sha256": sha256(Path(prior)) if isinstance(prior, str | Path) else None,
-        "labels": list(labels) if isinstance(labels, list | tuple) else labels,
+        "aux": used.u.spec,
+        "prior": _named(prior, "SourcePrior"),
+        "prior_sha256": _digest(prior),
+        "labels": _listed(labels),
         "resample": resample,
-        "model": str(model) if isinstance(model, str | Path) else model and "IVAE",
+        "model": _named(model, "IVAE"),
         "refit": refit,
-        "model_sha256": sha256(Path(model)) if isinstance(model, str | Path) else None,
-        "columns": list(columns) if isinstance(columns, list | tuple) else columns,
+        "model_sha256": _digest(model),
+        "columns": _listed(columns),
         "interpolate": interpolate,
-        "random_state": int(random_state),
     }
-    seconds = time.perf_counter() - begin
-    return Separation(recording, ivae, u, settings, elbo, candidates, notes, seconds, out_of_range)
+    return Separation(
+        recording,
+        used.ivae,
+        used.u,
+        settings,
+        used.elbo,
+        candidates,
+        notes,
+        seconds=time.perf_counter() - begin,
+        out_of_range=used.out_of_range,
+    )
+
+
+def _check_seed(random_state: Any) -> None:
+    """Refuse what cannot seed a generator, before anything is read."""
+    is_whole = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
+    if not (is_whole and random_state >= 0):
+        raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
+
+
+def _fit(
+    recording: Recording,
+    x: Array,
+    u: Auxiliary,
+    asked: dict[str, Any],
+    trained: SourcePrior | None,
+    kinds: tuple[str, ...] | None,
+) -> tuple[reuse.Use, dict[str, Any]]:
+    """Fit a model to the samples x of a recording, with the defaults of its kind.
+
+    Returns the fit, and the held-out scores of everything that was chosen among.
+    """
+    from sourcesep.estimator import IVAE
+    from sourcesep.ivae.starts import STARTS
+    from sourcesep.selection import FAMILIES
+    from sourcesep.source_priors import LIKE
+
+    family = _mixing(recording, asked["mixing"], trained)
+    among = (family,) if isinstance(family, str) else family
+    if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
+        recording.check_missing(f"mixing={asked['mixing']!r} {reuse.NO_GAPS}")
+    candidates: dict[str, Any] = {}
+    wanted = asked["n_components"]
+    if wanted is None and kinds:
+        wanted = len(kinds)
+    elif wanted is None and recording.kind == "table":
+        wanted, candidates["n_components"] = _number_of_factors(
+            recording, x, u, among, asked["random_state"]
+        )
+    ivae = IVAE(
+        wanted,
+        mixing=family,
+        sfreq=recording.sfreq,
+        standardise=recording.kind in ("table", "array"),
+        kernel_size=asked["kernel_size"],
+        source_prior=trained,
+        source_labels=kinds,
+        quality=asked["quality"],
+        device=asked["device"],
+        random_state=asked["random_state"],
+        starts=EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
+    ).fit(x.T, u=u)
+    ivae.contract_ = contract_of(recording)
+    if not ivae.model_.findings.get("source_prior", LIKE)["like_the_training"]:
+        warnings.warn(UNLIKE, SourcesepWarning, stacklevel=3)
+    elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
+    return reuse.Use(ivae, u, elbo, None), candidates | ivae.scores_
+
+
+def _number_of_factors(
+    recording: Recording, x: Array, u: Auxiliary, among: Sequence[str], seed: int
+) -> tuple[int, dict[str, float]]:
+    """Choose how many factors a table has by held-out likelihood; also return the scores."""
+    from sourcesep.selection import choose_n_components
+
+    simplest = "factor" if recording.summary.missing.any() else "linear"
+    families = {"linear", "factor"} & set(among) or {simplest}
+    rng = np.random.default_rng(seed)
+    return choose_n_components(x, u, rng, families=sorted(families, reverse=True))
+
+
+def _named(given: Any, class_name: str) -> str | None:
+    """What result.json calls a model or prior: its file, or the class of an object."""
+    return str(given) if isinstance(given, str | Path) else given and class_name
+
+
+def _digest(given: Any) -> str | None:
+    """SHA-256 of the file that a model or prior was given by; None for an object."""
+    return sha256(Path(given)) if isinstance(given, str | Path) else None
+
+
+def _listed(names: Any) -> Any:
+    return list(names) if isinstance(names, list | tuple) else names
 
 
 def _mixing(

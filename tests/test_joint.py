@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sourcesep import Recording, joint, separate, simulate, train
+from sourcesep import Recording, joint, separate, separation, simulate, train
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.moments import Moments
 from sourcesep.metrics import mcc
@@ -153,6 +153,18 @@ class TestMuchData:
         monkeypatch.setattr(joint, "MOST_MOMENTS", 400)
         with pytest.raises(InputError, match=r"^recording 1: with it .*choose longer segments"):
             train(arrays(scene(1)))
+
+    def test_and_nothing_more_is_read_then(self, monkeypatch):
+        read = []
+        monkeypatch.setattr(joint, "MOST_MOMENTS", 400)
+        monkeypatch.setattr(
+            joint,
+            "as_recording",
+            lambda *a, **k: read.append(1) or separation.as_recording(*a, **k),
+        )
+        with pytest.raises(InputError, match=r"^recording 1: with it "):
+            train(arrays(scene(1, 4)), on_failure=lambda name, error: None)
+        assert len(read) == 2
 
     @pytest.mark.slow
     def test_a_cluster_gives_the_same_bits(self, tmp_path):

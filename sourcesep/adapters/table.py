@@ -17,22 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.adapters._columns import (
-    Column,
-    cure_of,
-    filled,
-    from_array,
-    is_time_name,
-)
+from sourcesep.adapters._columns import Column, cure_of, filled, from_array, is_time_name
 from sourcesep.adapters._csv import NO_ROWS, read_csv
 from sourcesep.adapters._parquet import read_parquet
 from sourcesep.adapters._separated import Separated
-from sourcesep.exceptions import (
-    InputError,
-    OutputError,
-    SettingsError,
-    SourcesepWarning,
-)
+from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
 from sourcesep.output import component_name
 from sourcesep.recording import Recording
 from sourcesep.samples import map_npy
@@ -94,15 +83,15 @@ def read(
     -------
     Recording
         The chosen columns as channels, NaN where a value is missing, and all columns as
-        ``columns``. The rate is 1
-        unless a column of seconds in equal steps says otherwise. ``origin`` is a
-        `TableOrigin`.
+        ``columns``. The rate is 1 unless a column of seconds in equal steps says otherwise.
+        ``origin`` is a `TableOrigin`.
 
     Raises
     ------
     InputError
         If the file is damaged or not a table, if a column to separate holds text or no
-        value at all, if one that is known is not there, or if dates do not rise from row to row.
+        value at all, if a column that the model needs is missing, or if dates do not rise
+        from row to row.
     SettingsError
         If `columns` names what is not there, or `interpolate` is no number of rows.
     MissingDependencyError
@@ -111,9 +100,9 @@ def read(
     Warns
     -----
     SourcesepWarning
-        Once about columns kept as time, once about those that are only called so, once about
-        names made up for want of a header, once about values filled in, once about those that
-        the model does not know.
+        Once each about: columns kept as time; columns that are only named like times; names
+        made up because there is no header; values filled in; columns that the model does not
+        use.
     """
     if interpolate is not None and not (type(interpolate) is int and interpolate >= 1):
         raise SettingsError(f"interpolate={interpolate!r}: must be a number of rows, 1 or more")
@@ -133,39 +122,25 @@ def read(
     except InputError as error:
         raise InputError(f"input={path}: {error}") from error
     sfreq, jumps = next((r for name in time if (r := table[name].rate(name))), (1.0, 0))
+    notes = []
     if time:
-        missing = (
-            f"; {jumps} step{'s are' if jumps > 1 else ' is'} longer or shorter than the rest: "
-            "are rows missing?"
-            if jumps
-            else ""
-        )
-        warnings.warn(
-            f"{path.name}: {', '.join(time)} kept as time: not separated, written back beside "
-            f"the sources; to separate it choose it with --columns{missing}",
-            SourcesepWarning,
-            stacklevel=3,
-        )
-    fallen = [name for name in chosen if not asked and is_time_name(name)]
-    if fallen:
-        warnings.warn(
-            f"{path.name}: {', '.join(fallen)} called like times, but they do not rise from row "
-            "to row: separated like any other column; leave them out with --columns",
-            SourcesepWarning,
-            stacklevel=3,
+        notes.append(_about_time(time, jumps))
+    if not asked and (fallen := [name for name in chosen if is_time_name(name)]):
+        notes.append(
+            f"{', '.join(fallen)} called like times, but they do not rise from row to row: "
+            "separated like any other column; leave them out with --columns"
         )
     left = [name for name in table if name not in {*chosen, *time, *beside}]
     if known and columns is None and left:
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
-        warnings.warn(
-            f"{path.name}: {', '.join(left[:5])}{more} left out: the model was fitted on "
-            "other columns",
-            SourcesepWarning,
-            stacklevel=3,
+        notes.append(
+            f"{', '.join(left[:5])}{more} left out: the model was fitted on other columns"
         )
     data = _gathered(table, chosen)
     if interpolate is not None:
-        _interpolate(path, data, chosen, interpolate)
+        notes.append(_interpolate(data, chosen, interpolate))
+    for note in notes:
+        warnings.warn(f"{path.name}: {note}", SourcesepWarning, stacklevel=3)
     return Recording(
         data=data,
         sfreq=sfreq,
@@ -176,6 +151,18 @@ def read(
         path=path,
         origin=TableOrigin({name: tuple(table[name].cells) for name in time}),
     )
+
+
+def _about_time(time: Sequence[str], jumps: int) -> str:
+    """Say which columns are kept as time, and whether rows seem to be missing."""
+    note = (
+        f"{', '.join(time)} kept as time: not separated, written back beside the sources; to "
+        "separate it choose it with --columns"
+    )
+    if jumps:
+        steps = "steps are" if jumps > 1 else "step is"
+        note += f"; {jumps} {steps} longer or shorter than the rest: are rows missing?"
+    return note
 
 
 def _chosen(table: Table, columns: str | Sequence[str] | None) -> list[str]:
@@ -253,20 +240,15 @@ def _gathered(table: Table, chosen: Sequence[str]) -> NDArray[np.float64]:
     return data
 
 
-def _interpolate(path: Path, data: NDArray[np.float64], names: Sequence[str], most: int) -> None:
-    """Fill short gaps in place, and say how many values that were."""
+def _interpolate(data: NDArray[np.float64], names: Sequence[str], most: int) -> str:
+    """Fill short gaps in place; return a sentence that says how many values that were."""
     counts = {}
     for row, name in zip(data, names, strict=True):
-        row[:], count = filled(row, most)
-        counts[name] = count
-    total = sum(counts.values())
-    left = int(np.isnan(data).sum())
-    which = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
-    warnings.warn(
-        f"{path.name}: {total} values in gaps of up to {most} rows filled by straight lines"
-        f"{': ' * bool(which)}{which}; {left} values are still missing",
-        SourcesepWarning,
-        stacklevel=4,
+        row[:], counts[name] = filled(row, most)
+    where = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+    return (
+        f"{sum(counts.values())} values in gaps of up to {most} rows filled by straight lines"
+        f"{': ' * bool(where)}{where}; {int(np.isnan(data).sum())} values are still missing"
     )
 
 

@@ -220,6 +220,11 @@ class Model(ABC):
         """Number of channels of x."""
 
     @property
+    def rank(self) -> int:
+        """Number of independent signals that the fit has found in x."""
+        return self.n_components
+
+    @property
     def memory(self) -> int:
         """Samples that the map reaches over: 1 where each sample is mapped by itself."""
         return 1

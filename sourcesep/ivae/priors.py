@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -103,15 +104,7 @@ class LabelPrior:
         best = np.full(len(z), -np.inf)
         scale = np.empty((n_labels, len(z)))
         shape = np.empty(len(z))
-        if any(p not in (1, 2) for p in shapes):
-            log_magnitude = np.log(np.maximum(magnitude, 1e-300))
-        for p in shapes:
-            if p == 2:
-                powers = magnitude**2
-            elif p == 1:
-                powers = magnitude
-            else:
-                powers = np.exp(p * log_magnitude)
+        for p, powers in zip(shapes, _powers(magnitude, shapes), strict=True):
             # a source that is silent here is given a scale of which powers can be taken
             overall = np.maximum(powers.mean(axis=1), SILENCE**p)
             floor = VARIANCE_FLOOR ** (p / 2) * overall
@@ -182,6 +175,20 @@ class LabelPrior:
         sign = np.where(rng.random(size) < 0.5, -1.0, 1.0)
         z: Array = self.mean[labels].T + self.scale[labels].T * magnitude * sign
         return z
+
+
+def _powers(magnitude: Array, exponents: Iterable[float]) -> Iterator[Array]:
+    """Yield magnitude**p for each exponent p; one logarithm serves all but 1 and 2."""
+    logarithm: Array | None = None
+    for p in exponents:
+        if p == 2:
+            yield magnitude**2
+        elif p == 1:
+            yield magnitude
+        else:
+            if logarithm is None:
+                logarithm = np.log(np.maximum(magnitude, 1e-300))
+            yield np.exp(p * logarithm)
 
 
 def _label_sums(values: Array, labels: NDArray[np.int64], n_labels: int) -> Array:

@@ -232,15 +232,18 @@ def _checked(latents: ArrayLike, factors: ArrayLike) -> tuple[Array, list[NDArra
         )
     if len(z) < FEWEST:
         raise InputError(f"{len(z)} samples: at least {FEWEST} are needed")
-    columns: list[NDArray[np.generic]] = []
-    for k, column in enumerate(truth.T):
-        values, classes = np.unique(column, return_inverse=True)
-        if len(values) == 1:
-            raise InputError(f"factors: column {k} is constant: there is nothing to predict")
-        kind = truth.dtype.kind
-        is_value = kind == "f" or (kind in "iu" and len(values) > MOST_CLASSES)
-        columns.append(_scaled(column) if is_value else classes.astype(np.int64))
+    columns = [_factor(k, column) for k, column in enumerate(truth.T)]
     return np.stack([_scaled(row) for row in z.T], axis=1), columns
+
+
+def _factor(k: int, column: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Column k of the factors: numbers as floats, few whole numbers and text as classes."""
+    values, classes = np.unique(column, return_inverse=True)
+    if len(values) == 1:
+        raise InputError(f"factors: column {k} is constant: there is nothing to predict")
+    kind = column.dtype.kind
+    is_value = kind == "f" or (kind in "iu" and len(values) > MOST_CLASSES)
+    return _scaled(column) if is_value else classes.astype(np.int64)
 
 
 def _by_forest(

@@ -28,7 +28,7 @@ DARK_AND_BRIGHT = (0.005, 0.995)
 """Quantiles of all pixels drawn in black and white: single ones may lie far out."""
 TILE = 0.62
 """Inches of one image."""
-ROW = 1.0
+ROW = 1.2
 """Inches of a row."""
 ASIDE = 2.6
 """Inches of the panel of p(z|u)."""
@@ -181,7 +181,7 @@ def _prior(place: Axes, ivae: IVAE, k: int, *, is_first: bool, is_last: bool) ->
     place.set_xlim(-3.2, 3.2)
     place.set_ylim(len(rows) - 0.4, -0.6)
     if names is not None and are_named:
-        place.set_yticks(rows, list(names), fontsize=6)
+        place.set_yticks(rows, list(names), fontsize=min(8, 72 * ROW / len(rows) - 1))
     else:
         place.set_yticks([])
         place.set_ylabel(f"{len(rows)} labels,\nby mean", fontsize=7, color=GREY)

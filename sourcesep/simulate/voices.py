@@ -103,23 +103,10 @@ def speech(
     positive(formant_scale=formant_scale)
 
     n_frames = int(np.ceil(n_times / sfreq * FRAMES_A_SECOND)) + 1
-    rows: list[tuple[float, ...]] = []
-    melody: list[float] = []
-    for phrase in _phrases(rng):
-        frames = [round(p.seconds * FRAMES_A_SECOND) for p in phrase]
-        for phone, count in zip(phrase, frames, strict=True):
-            levels = (phone.voice, phone.breath, phone.hiss)
-            shape = (phone.hiss_centre, phone.hiss_width, *phone.formants)
-            rows += [(*levels, *shape)] * count
-        fall = np.linspace(rng.uniform(0.05, 0.15), -rng.uniform(0.1, 0.2), sum(frames))
-        accents = gaussian_filter1d(rng.standard_normal(sum(frames)), 20) * 0.6
-        melody += (fall + accents).tolist()
-        if len(rows) >= n_frames:
-            break
-    track = np.array(rows[:n_frames]).T
+    track, melody = _utterance(n_frames, rng)
     levels = gaussian_filter1d(track[:3], 1.6, axis=1)
     formants = gaussian_filter1d(track[5:], 4.0, axis=1) * formant_scale
-    bend = np.array(melody[:n_frames]) + 0.01 * rng.standard_normal(n_frames)
+    bend = melody + 0.01 * rng.standard_normal(n_frames)
 
     times = np.arange(n_times) / sfreq * FRAMES_A_SECOND
     voice, breath, hiss = (np.interp(times, np.arange(n_frames), row) for row in levels)
@@ -134,6 +121,35 @@ def speech(
     sound += 10 ** (rng.uniform(*FLOOR) / 20) * (sound.std() or 1.0) * floor
     sound -= sound.mean()
     return np.asarray(sound / sound.std())
+
+
+def _utterance(
+    n_frames: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Say phrases until the time is full.
+
+    Returns
+    -------
+    track : ndarray of shape (8, n_frames)
+        Levels of voice, breath and hiss, centre and width of the hiss, three formants.
+    melody : ndarray of shape (n_frames,)
+        Logarithm of the pitch over its mean.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    rows: list[tuple[float, ...]] = []
+    melody: list[float] = []
+    for phrase in _phrases(rng):
+        frames = [round(p.seconds * FRAMES_A_SECOND) for p in phrase]
+        for phone, count in zip(phrase, frames, strict=True):
+            levels = (phone.voice, phone.breath, phone.hiss)
+            rows += [(*levels, phone.hiss_centre, phone.hiss_width, *phone.formants)] * count
+        fall = np.linspace(rng.uniform(0.05, 0.15), -rng.uniform(0.1, 0.2), sum(frames))
+        accents = gaussian_filter1d(rng.standard_normal(sum(frames)), 20) * 0.6
+        melody += (fall + accents).tolist()
+        if len(rows) >= n_frames:
+            break
+    return np.array(rows[:n_frames]).T, np.array(melody[:n_frames])
 
 
 def _phrases(rng: np.random.Generator) -> Iterator[list[Phone]]:
