@@ -37,20 +37,20 @@ __all__ = [
 Kind = Literal["audio", "eeg", "table", "array"]
 
 LARGEST = 1e100
-"""Magnitude beyond which samples are refused: sums of their squares must be floats too."""
+"""Larger samples are refused: the sum of their squares must still be a finite float."""
 
 MOST_IN_MEMORY = 2**22
-"""Samples, of all channels together, of the longest audio file that is held in memory: 48 s of
-stereo at 44.1 kHz. A longer one is fitted on as many from all over it; more than 40 s of talkers
-in stretches did not separate them better."""
+"""An audio file with more samples, all channels together, is not held in memory: 48 s of stereo at
+44.1 kHz. It is fitted on as many samples from all over it; more than 40 s of talkers did not
+separate them better."""
 FEWEST_TIMES = 2**18
-"""However many channels: 6 s at 44.1 kHz, on which 32 channels were separated."""
+"""Samples of a channel that are held at least: 6 s at 44.1 kHz separated 32 channels well."""
 
 N_STRETCHES = 20
-"""That a long recording is fitted on."""
+"""How many stretches of a long recording a model is fitted on."""
 
 QUIET = 1e-4
-"""Stretches of less than this share of the mean power say little: they are not fitted on."""
+"""Stretches with less than this share of the mean power are silent: they are not fitted on."""
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "audio": (
@@ -206,12 +206,12 @@ class Recording:
 
     @cached_property
     def summary(self) -> Summary:
-        """What can be said of each channel without keeping its samples."""
+        """Extremes, mean and variance of each channel, computed piece by piece."""
         return summarise(self.data, max(1, longest_in_memory(self.n_channels) // N_STRETCHES))
 
     @cached_property
     def stretches(self) -> list[slice]:
-        """Which samples to fit on: all, or stretches from wherever a long recording sounds."""
+        """Which samples to fit on: all, or stretches from all over what is not silent."""
         if self.in_memory:
             return [slice(0, self.n_times)]
         spans, power = self.summary.spans, self.summary.power
@@ -251,13 +251,13 @@ class Recording:
             )
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with a file that is not any more what was read."""
+        """Refuse to go on if the file has changed since it was read."""
         if self.path is not None:
             check_unchanged(self.path, self._stamp)
 
 
 def longest_in_memory(n_channels: int) -> int:
-    """Samples in each channel up to which an audio file is held in memory and fitted whole."""
+    """Return how many samples a channel may have for a file to be held in memory as a whole."""
     return max(MOST_IN_MEMORY // n_channels, FEWEST_TIMES)
 
 

@@ -18,12 +18,12 @@ __all__ = ["check_matlab"]
 INT8, INT32, UINT32, MATRIX, COMPRESSED = 1, 5, 6, 14, 15
 NUMBERS = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13))
 TEXTS = NUMBERS | {16, 17, 18}
-"""Types of elements that hold numbers, and those of letters."""
+"""Types of elements that hold numbers, and those that may hold text."""
 CELL, STRUCT, OBJECT, CHAR, SPARSE, FUNCTION, OPAQUE = 1, 2, 3, 4, 5, 16, 17
 NUMERIC = range(6, 16)
-"""Classes of arrays."""
+"""Classes of arrays; `NUMERIC` are those of numbers."""
 DEEPEST = 50
-"""Arrays within arrays; EEGLAB's are less than ten deep."""
+"""How deep arrays may lie within arrays; EEGLAB's are less than ten deep."""
 CHUNK = 2**16
 
 
