@@ -288,7 +288,7 @@ class Separation:
         overwrite : bool
             Whether an earlier result there is replaced.
         bit_depth : {"16", "24", "float"}, optional
-            Of audio files; the input's own by default.
+            Bit depth of audio files; the input's own by default.
         exclude : sequence of int or str
             Components to remove from a copy of an EEG recording: numbers, or ``"eog"``,
             ``"ecg"`` and ``"muscle"`` for those that look like it.
@@ -305,38 +305,44 @@ class Separation:
         OutputError
             If the folder exists or cannot be written.
         SettingsError
-            If an option is not one of this kind of recording.
+            If an option does not go with this kind of recording.
         """
         folder = Path(folder)
         check_output(folder, overwrite)
         check_options(self.recording.kind, bit_depth, exclude)
-        options: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
-        options |= {"exclude": tuple(exclude)} if len(exclude) else {}
-        found = self._look_for(exclude)
-        numbers = [k for k in exclude if not isinstance(k, str)]
-        numbers += [k for kind in found.values() for k in kind["components"]]
-        chosen = {"exclude": numbers} if len(exclude) else {}
+        asked: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
+        resolved, found = dict(asked), {}
+        if len(exclude):
+            found = self._look_for(exclude)
+            numbers = [k for k in exclude if not isinstance(k, str)]
+            numbers += [k for kind in found.values() for k in kind["components"]]
+            asked["exclude"], resolved["exclude"] = tuple(exclude), numbers
         with replacing(folder, overwrite) as temporary:
-            written = adapter_for(self.recording.kind).write(self, temporary, **options | chosen)
-            written |= {"found": found} if found else {}
-            written["options"] = options | ({"report": True} if report else {})
-            if self.recording.kind == "eeg":
-                self.save_model(temporary / "model.safetensors")
-                written["files"] = [*written["files"], "model.safetensors"]
-            result = self.result() | {"output": written}
-            if report:
-                from sourcesep.report.page import write_report
+            written = adapter_for(self.recording.kind).write(self, temporary, **resolved)
+            if found:
+                written["found"] = found
+            written["options"] = asked | ({"report": True} if report else {})
+            return self._finish(temporary, written, report=report)
 
-                written["files"] = [*written["files"], write_report(self, result, temporary)]
-            result["run"] = {
-                "seconds": round(self.seconds, 3),
-                "python": sys.version.split()[0],
-                "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-            }
-            text = json.dumps(result, indent=2, allow_nan=False, default=plain)
-            (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
-        written_result: dict[str, Any] = json.loads(text)
-        return written_result
+    def _finish(self, folder: Path, written: dict[str, Any], *, report: bool) -> dict[str, Any]:
+        """Write model, report and result.json beside what the adapter has `written`."""
+        if self.recording.kind == "eeg":
+            self.save_model(folder / "model.safetensors")
+            written["files"] = [*written["files"], "model.safetensors"]
+        result = self.result() | {"output": written}
+        if report:
+            from sourcesep.report.page import write_report
+
+            written["files"] = [*written["files"], write_report(self, result, folder)]
+        result["run"] = {
+            "seconds": round(self.seconds, 3),
+            "python": sys.version.split()[0],
+            "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        }
+        text = json.dumps(result, indent=2, allow_nan=False, default=plain)
+        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+        as_read: dict[str, Any] = json.loads(text)
+        return as_read
 
     def _look_for(self, exclude: Sequence[int | str]) -> dict[str, dict[str, list[Any]]]:
         """Components of each kind of artefact that is named, and the scores of all components."""
