@@ -23,16 +23,17 @@ from sourcesep.verdict import Verdict, judge
 __all__ = ["AdaptationMixin"]
 
 FEW_OUTSIDE = 3e-3
-"""Share of the samples that may lie out of a component's range, beside those that the range
-itself leaves aside: of third recordings of nonlinear scenes none with fewer lost .01 MCC."""
+"""Share of the samples that may lie outside a component's range, beside those that the range
+itself leaves aside. No third recording of a nonlinear scene that had fewer outside lost .01 of
+MCC."""
 FEWEST_OUTSIDE = 3
-"""Samples; one or two say nothing."""
+"""Fewer samples outside the range than this are ignored."""
 TINY = 1e-300
-"""A range of nothing: whatever is heard is out of it."""
+"""Least half width of a range, so that a component that was silent in the fit has one."""
 
 
 class AdaptationMixin:
-    """From one recording to another, with every component where it was."""
+    """What `IVAE` does on other data than it was fitted to; every component keeps its index."""
 
     model_: Model
     verdict_: Verdict
@@ -59,10 +60,17 @@ class AdaptationMixin:
         """Keep what a fit to x given u says of itself."""
 
     def adapted(self, X: ArrayLike, *, u: Any = None) -> tuple[Self, Auxiliary]:
-        """Return this estimator with the prior that rows of X have, and their u.
+        """Return this estimator with a prior for the rows of X, and their u.
 
-        New stretches of time get variances of their own, with the map fixed; labels and
-        covariates keep what the fit has learned of them.
+        The map stays as it is. Stretches of time are new, so they get variances of their own;
+        labels and covariates keep what the fit has learned about them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Observations.
+        u : array-like of shape (n_samples,) or (n_samples, k), or Auxiliary, optional
+            As for `fit`.
         """
         other = copy.copy(self)
         other.model_, given = self._with_prior_for(self._validate(X), u)
@@ -104,18 +112,18 @@ class AdaptationMixin:
             return self._with(model, reason, X.T, built, rng)
 
     def pooled(self, moments: Moments, X: ArrayLike, *, u: Any = None) -> Self:
-        """Return an estimator whose map is fitted to moments of more data than it has seen.
+        """Return an estimator whose map is fitted to the moments of more data than it has seen.
 
-        Itself where its map needs samples.
+        If the map cannot be fitted to moments, the estimator itself is returned.
 
         Parameters
         ----------
         moments : Moments
-            Of all there are.
+            Moments of all the data.
         X : array-like of shape (n_samples, n_features)
-            The samples that prior and verdict are to be of.
+            The samples on which the prior is fitted and the verdict given.
         u : Auxiliary, optional
-            Theirs.
+            The auxiliary variable of X.
         """
         X = self._validate(X)
         built, rng = self._auxiliary(X, u), self._generator()
@@ -137,10 +145,10 @@ class AdaptationMixin:
         return other
 
     def out_of_range(self, X: ArrayLike, *, u: Any = None) -> list[dict[str, Any]] | None:
-        """Say which components lie where the fit has seen none.
+        """Say which components reach beyond the range that they had in the fit.
 
-        A range is that of all samples but the most extreme one in ten thousand at either
-        end, one at least, so that a single row decides nothing.
+        The range leaves out the most extreme sample in ten thousand at either end, and one at
+        least, so that a single row decides nothing.
 
         Parameters
         ----------
@@ -152,10 +160,10 @@ class AdaptationMixin:
         Returns
         -------
         list of dict, or None
-            For each component of which more than .3 % of the samples are out of its range:
-            ``component``, that ``share``, and how many ``times`` as far from the middle of
-            the range as its ends it comes, its wildest samples aside. None where a model file
-            is from before ranges were kept.
+            One for each component of which more than .3 % of the samples are outside its range:
+            its index ``component``; that ``share``; and ``times``, how many times as far from
+            the middle of the range it reaches as the range's ends lie, its wildest samples aside.
+            None if the model's file was written before ranges were kept.
         """
         X = self._validate(X)
         span = self.range_
@@ -186,7 +194,7 @@ class AdaptationMixin:
         ]
 
     def _labels_of_the_fit(self, u: Auxiliary) -> Auxiliary:
-        """u with its labels numbered as in the fit."""
+        """Return u with its labels numbered as in the fit."""
         if u.is_time or self.u_names_ is None:
             raise InputError(
                 "u: this model was fitted on stretches of time, which mean nothing in other "

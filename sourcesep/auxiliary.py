@@ -50,7 +50,7 @@ __all__ = [
 
 
 IN_TIME = ("segments", "adaptive")
-"""Terms whose labels are stretches of time, and ask for nothing beside the samples."""
+"""Terms whose labels are stretches of time; they need nothing but the samples."""
 
 
 @dataclass(frozen=True)

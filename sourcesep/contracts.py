@@ -1,7 +1,7 @@
 """Contracts: what a recording must be to go with a model, or with other recordings.
 
-A contract is JSON-ready: ``kind``, ``names``, ``units`` and ``sfreq``, as a recording has
-them, and ``n_channels``. What it leaves out may be anything.
+A contract is a JSON-ready mapping with some of ``kind``, ``names``, ``units``, ``sfreq`` (as in
+a recording) and ``n_channels``. What it does not name may be anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sourcesep.recording import Recording
 __all__ = ["check_alike", "contract_of"]
 
 MOST_NAMED = 5
-"""Channels that a message lists."""
+"""The most channels that a message lists."""
 
 
 def contract_of(recording: Recording) -> dict[str, Any]:

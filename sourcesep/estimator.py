@@ -37,9 +37,9 @@ class IVAE(
 ):
     """Identifiable VAE: sources that are unique up to order and scale.
 
-    A latent-variable model whose prior p(z|u) depends on an auxiliary variable u (by
-    default the time segment). Because the sources' statistics change with u, fits agree
-    on *the* sources, and `verdict_` says how far to trust them.
+    A latent-variable model whose prior p(z|u) depends on an auxiliary variable u, by default
+    the time segment. If the sources' statistics change with u in different ways, only one
+    set of sources explains the data. `verdict_` says how far to trust that it was found.
 
     Parameters
     ----------
@@ -47,29 +47,29 @@ class IVAE(
         Number of sources; the numerical rank of X by default.
     mixing : str or tuple of str
         Family of the decoder p(x|z): ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
-        ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"``. ``"auto"`` is
-        linear; where the linear components still depend on each other, post-nonlinear or
-        nonlinear if one of them fits better and its components can be told apart; and
-        amortised in place of nonlinear where noise explains the data as well. A tuple is
-        what ``"auto"`` chooses among instead. ``"convolutive"`` is for rooms, rows are then
-        samples in time and ``sfreq`` gives their rate. ``"nonlinear"`` and ``"amortised"`` need
-        torch (``pip install sourcesep[nonlinear]``). ``"factor"`` and ``"amortised"`` have
-        noise in every column, are for fewer sources than columns, and take NaN in X for
-        missing; ``"amortised"`` needs u wherever it is given X.
+        ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"``. ``"auto"`` fits
+        the linear one. If its components still depend on each other, post-nonlinear and
+        nonlinear are tried, and kept if they fit better and their components can be told
+        apart; if noise explains the data as well, amortised takes nonlinear's place. A tuple
+        is what to choose among instead. ``"convolutive"`` is for rooms: rows are samples in
+        time, and ``sfreq`` is their rate. ``"nonlinear"`` and ``"amortised"`` need torch (``pip
+        install sourcesep[nonlinear]``). ``"factor"`` and ``"amortised"`` have noise in every
+        column, suit fewer sources than columns, and take NaN in X where values are missing.
+        ``"amortised"`` needs u wherever it is given X.
     aux : str
         Where u comes from when ``fit`` is given none: ``"segments"`` (of a fortieth of
         the rows), ``"segments:SECONDS[,SECONDS...]"`` or ``"adaptive"``.
     sfreq : float
-        Rows a second; gives SECONDS their meaning.
+        Rows a second, by which SECONDS are counted.
     prior : {"auto", "gaussian"}
-        Shape of p(z|u): each source's own, or Gaussian for all.
+        Shape of p(z|u): fitted to each source, or Gaussian for all.
     starts : tuple of str
-        Signs of independence that linear fits are started from: "segments", "bands",
-        "spectrum", "non-gaussian". The one with the best held-out likelihood is kept; "bands"
-        and "spectrum" only count where rows are a series.
+        Signs of independence from which linear fits start: "segments", "bands", "spectrum",
+        "non-gaussian". The start with the best held-out likelihood is kept; "bands" and
+        "spectrum" are tried only where rows are a series.
     standardise : bool
-        Whether columns of different units count alike when fewer components than
-        columns are asked for, and in the order of the components.
+        Whether columns count alike whatever their units, when there are fewer components
+        than columns and in the order of the components.
     kernel_size : int, optional
         Post-nonlinear: taps of the mixing. Amortised: samples that encoder and decoder
         see, an odd number. None is the family's own choice.
@@ -78,14 +78,14 @@ class IVAE(
     condition_decoder : bool
         Amortised: whether the decoder sees u too, p(x|z,u). The theorem wants p(x|z).
     n_restarts : int, optional
-        Nonlinear: fits that are trained side by side; ``transform`` gives their
-        consensus, ``inverse_transform`` inverts the best. As many as `quality` allows by
-        default: 2, 4 or 6. Amortised: of the flow that networks may start from.
+        Nonlinear: how many fits are trained side by side, by default 2, 4 or 6 depending on
+        `quality`. ``transform`` gives their consensus, ``inverse_transform`` inverts the
+        best. Amortised: the same for the flow that networks may start from.
     source_prior : SourcePrior, optional
-        Convolutive: a prior of sources trained on others (`sourcesep.load_prior`); proposes
-        starts and says which is the best.
+        Convolutive: a prior trained on other recordings (`sourcesep.load_prior`), which
+        proposes starts and says which is the best.
     source_labels : tuple of str, optional
-        What each source is to this prior; found out by default.
+        This prior's label of each source; found out by default.
     quality : {"fast", "normal", "best"}
         How much time a fit may take for how good a result; closed forms always give
         their best.
@@ -111,12 +111,12 @@ class IVAE(
     reason_ : str
         Why this candidate was chosen.
     history_ : dict of str to list of float
-        Both ELBO terms, nats a sample, at every evaluation; a closed form has one, on the
-        64 000 samples of the fit, from all over it.
+        Both ELBO terms, nats a sample, at every evaluation; closed forms have one, on 64 000
+        samples from all over the data.
     n_iter_ : int
         Number of evaluations in `history_`.
     range_ : ndarray of shape (2, n_components)
-        Where the components of the fit lie, but for their wildest samples.
+        Least and largest value of each component in the fit, its wildest samples aside.
     contract_ : dict
         What the model needs of another recording; empty if it was fitted to an array.
 
@@ -189,16 +189,16 @@ class IVAE(
         y : ignored
             For scikit-learn's sake.
         u : array-like of shape (n_samples,) or (n_samples, k), or Auxiliary, optional
-            Whole numbers or text are labels, floats are covariates. Segments of time
-            (``aux``) by default. Of a list, u may be a list too; labels are then each
-            recording's own. Labels that mean the same in all are one array of all rows.
+            Whole numbers or text are labels, floats are covariates; segments of time (``aux``)
+            by default. If X is a list, u may be a list too, and labels are then each
+            recording's own; labels that mean the same in all are one array of all rows.
 
         Raises
         ------
         InputError
             If u does not fit X.
         SettingsError
-            If a parameter cannot be, alone or for this X.
+            If a parameter is not possible, by itself or for this X.
         """
         # many small products: more threads than one only wait for each other
         with threadpool_limits(limits=1, user_api="blas"):
@@ -282,8 +282,8 @@ class IVAE(
     def transform(self, X: ArrayLike, *, u: Any = None) -> Array:
         """Return the posterior mean of the sources, shape (n_samples, n_components).
 
-        Invertible maps need no u. With u given it is the mean of q(z|x,u). Other maps need
-        what the fit was given; new stretches of time get variances of their own.
+        Invertible maps need no u; given one, the mean is that of q(z|x,u). Other maps need the
+        kind of u that the fit was given; new stretches of time get variances of their own.
         """
         X = self._validate(X)
         if self.model_.is_invertible:
@@ -300,7 +300,7 @@ class IVAE(
     def inverse_transform(self, S: ArrayLike, *, u: Any = None) -> Array:
         """Mix sources of shape (n_samples, n_components) by the decoder.
 
-        u is what the decoder needs, and counts, where it was conditioned on it.
+        u is needed, and makes a difference, only if the decoder was conditioned on it.
         """
         check_is_fitted(self)
         S = np.asarray(S, np.float64)

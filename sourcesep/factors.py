@@ -29,13 +29,13 @@ from sourcesep.spec import Term, number
 __all__ = ["FACTORS", "TOGETHER", "UNLABELLED", "event_span"]
 
 FRAME_SECONDS = {"audio": 0.02, "eeg": 0.1}
-"""The step on which ``adaptive`` looks for changes; tables: a four-hundredth of the rows."""
+"""Frames in which ``adaptive`` measures power; for tables a four-hundredth of the rows."""
 LONGEST_CELL = 1000
 """Letters. An array of text takes as much memory for each cell as for its longest."""
 UNLABELLED = "(none)"
 """The label of samples without an annotation."""
 TOGETHER = " & "
-"""Between the descriptions of annotations that overlap."""
+"""What joins the descriptions of annotations that overlap."""
 
 
 # Time: segments and adaptive

@@ -14,25 +14,25 @@ from sourcesep.recording import kind_of, longest_in_memory, suffix_of
 __all__ = ["Forecast", "forecast"]
 
 SMALL = 10_000_000
-"""Bytes of a file below which nothing is said."""
+"""Bytes. For smaller files nothing is forecast."""
 BYTES_A_VALUE = {".edf": 2, ".bdf": 3}
-"""Of EEG files; 4 in the others."""
+"""Bytes a sample in EEG files, by suffix; other EEG files have 4."""
 MOST_FITTED = 92e6
-"""Bytes of a table from which on fits grow no more."""
+"""Bytes of a table. The fit to a larger one takes no longer."""
 LONG, LARGE = 60, 2**30
-"""Seconds and bytes from which something is said."""
+"""Seconds, and bytes of memory, below which a forecast is not worth saying."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What separating a recording takes at least, where a matrix will do, and at most.
+    """What separating a recording takes: at least, if a matrix will do, and at most.
 
     Parameters
     ----------
     memory : tuple of float
-        Bytes.
+        Least and most, bytes.
     seconds : tuple of float
-        Of CPU.
+        Least and most, seconds of CPU.
     """
 
     memory: tuple[float, float]
@@ -61,8 +61,8 @@ def forecast(path: Path, mixing: str = "auto") -> Forecast | None:
     Returns
     -------
     Forecast or None
-        None where that is little, or not known: for families that are trained, for packed
-        tables, and for what cannot be read.
+        None if it is little, or not known: for families that are trained, for compressed
+        tables, and for files that cannot be read.
     """
     kind, suffix = kind_of(path), suffix_of(path)
     try:
@@ -88,7 +88,7 @@ def _both(memory: float, seconds: float) -> Forecast:
 
 
 def _csv(size: int) -> Forecast:
-    """Fits and verdicts take no more from some length on; reading and writing do."""
+    """Fit and verdict stop growing at some length; reading and writing do not."""
     fitted = min(size, MOST_FITTED)
     return _both(230e6 + 6.5 * fitted + 1.1 * size, 3 + 0.17e-6 * fitted + 0.022e-6 * size)
 

@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 MOST_TOGETHER = 2**22
-"""Values of all recordings together on which a model is fitted and judged, as many as of one
-long file: 48 s of stereo at 44.1 kHz. Of more, stretches from all over each are taken."""
+"""The most values, of all recordings together, on which a model is fitted and judged: as many as
+for one long file, 48 s of stereo at 44.1 kHz. If there are more, each lends stretches."""
 MOST_LENT = 64
-"""Recordings, evenly spread over those given, that stretches are taken from."""
+"""The most recordings that lend stretches; they are evenly spread over those given."""
 FEWEST_LENT = 2000
-"""Samples that each of them lends, at least."""
+"""The fewest samples that each of them lends."""
 N_STRETCHES = 20
-"""That a recording is taken in, if segments are not longer."""
+"""How many stretches a recording lends, unless its segments are too long for that."""
 MOST_MOMENTS = 2**28
-"""Values of covariances that are held: 2 GiB."""
+"""The most values of covariances that are held in memory: 2 GiB."""
 WITHOUT_MEAN = ("audio", "eeg")
-"""Kinds whose means are of the amplifier, and not of the scene: they are removed from each."""
+"""Kinds of recording whose mean comes from the amplifier: it is removed from each recording."""
 
 
 class Shared(NamedTuple):
@@ -52,17 +52,17 @@ class Shared(NamedTuple):
     Parameters
     ----------
     name : str
-        What to call it.
+        What messages call the recording.
     contract : dict
-        What a model needs of another recording.
+        What it would have to be to go with the others; see `contracts`.
     parts : list of Recording
-        The samples that are lent, in order.
+        The stretches that it lends, in order of time.
     is_whole : bool
-        Whether these are all.
+        Whether they are the whole recording.
     moments : Moments or None
-        Of all its segments.
+        Moments of all its segments, where a matrix may be fitted to them.
     notes : tuple of str
-        What was handled on the way.
+        The warnings that reading it gave.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Failed(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A source, and what is wanted of it: so many values, and moments by a SPEC."""
+    """A recording to read, the most values it may lend, and the SPEC within it."""
 
     number: int
     source: Any
@@ -105,14 +105,15 @@ def train(
 ) -> IVAE:
     """Fit one model to several recordings of one scene: one map, and a prior for each.
 
-    The recordings are those of the same sensors, at their places, in front of the same
-    sources. Component k of the model is then the same source in each, and in whatever
-    recording of that scene the model is used on later.
+    The recordings must be by the same sensors, at the same places, of the same sources.
+    Component k of the model is then the same source in each of them, and in any other
+    recording of that scene that the model is used on.
 
-    Of recordings that are long together, or many, stretches are fitted and judged; where
-    that gives a matrix found from segments, the matrix is fitted again to *all* segments of
-    all recordings: their covariances are computed wherever `n_jobs` or `dask` say, and
-    diagonalised here. Prior and verdict are those of the stretches.
+    If the recordings are too long or too many to be held together, the model is fitted to
+    stretches of them and judged on these. If that gives a matrix found from segments, the
+    matrix is fitted again to *all* segments of all recordings. Their covariances are computed
+    in `n_jobs` processes or on a `dask` cluster, and diagonalised here. Prior and verdict stay
+    those of the stretches.
 
     Parameters
     ----------
@@ -141,9 +142,9 @@ def train(
         Address of a Dask scheduler that does this instead; its workers must see the files.
         The result is the same to the bit.
     on_failure : callable, optional
-        Given the name of a recording that cannot be used and the error, and the recording is
-        left out; what most recordings have then counts as right. By default the error is
-        raised.
+        Called with the name of a recording that cannot be used and the error; the recording is
+        then left out, and the channels, units and rate that most recordings have count as
+        right. By default the error is raised.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def train(
         rate: its name and what differs are said. With `on_failure`, if fewer than two are
         left.
     SettingsError
-        If a setting cannot be, alone or for these recordings.
+        If a setting is not possible, by itself or for these recordings.
 
     Examples
     --------
@@ -205,7 +206,7 @@ def train(
 
 
 def _spec(sources: Sequence[Any], aux: str) -> str | None:
-    """Check what is asked for before anything is read; the SPEC within one recording."""
+    """Check what is asked for before anything is read; return the SPEC within one recording."""
     if isinstance(sources, str | Path) or len(sources) < 2:
         raise SettingsError(
             f"sources={sources!r}: at least two recordings are needed; for one use separate "
@@ -225,7 +226,7 @@ def _spec(sources: Sequence[Any], aux: str) -> str | None:
 
 
 def _share(task: Task, *, columns: str | Sequence[str] | None, with_moments: bool) -> Shared:
-    """Read a recording; sum it up, and lend a part of it."""
+    """Read a recording, compute its moments, and lend stretches of it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SourcesepWarning)
         recording = as_recording(task.source, columns, aux=task.aux)
@@ -259,7 +260,7 @@ def _centred(recording: Recording, span: slice, path: Path) -> Recording:
 
 
 def _lent(recording: Recording, most: int, aux: str | None) -> list[slice]:
-    """Which samples a recording lends: all, or stretches that hold its longest segments."""
+    """Which samples a recording lends: all, or stretches longer than its longest segment."""
     if most == 0:
         return []
     n_times = recording.n_times
@@ -273,7 +274,7 @@ def _lent(recording: Recording, most: int, aux: str | None) -> list[slice]:
 
 
 def _moments(recording: Recording, aux: str | None) -> Moments:
-    """Sum up one recording; segments that are longer than it are itself."""
+    """Moments of one recording; a segment longer than the recording is the whole of it."""
     if aux is None:
         u = auxiliary.from_array(np.zeros(recording.n_times, np.int64), recording.n_times)
     else:
@@ -287,7 +288,7 @@ def _terms(recording: Recording, aux: str) -> tuple[auxiliary.Term, ...]:
 
 
 def _seconds(recording: Recording, aux: str | None) -> list[float]:
-    """Lengths of the segments that are asked for."""
+    """Lengths, in seconds, of the segments that the SPEC asks for."""
     terms = () if aux is None else _terms(recording, aux)
     return [seconds for term in terms if term.name == "segments" for seconds in term.seconds]
 
@@ -304,7 +305,7 @@ def _fitting(recording: Recording, aux: str) -> str:
 
 
 def _tried(sum_up: Callable[[Task], Shared], task: Task) -> Shared | Failed:
-    """Sum up a recording, or say why that cannot be."""
+    """Read a recording, or return why it cannot be used."""
     try:
         return sum_up(task)
     except (InputError, SettingsError) as error:
@@ -327,7 +328,7 @@ def _that_fit(tried: Iterator[Shared | Failed]) -> Iterator[Shared | Failed]:
 
 
 def _raising(tried: Iterator[Shared | Failed]) -> Iterator[Shared]:
-    """Pass on what belongs together; refuse the first recording that does not."""
+    """Pass on recordings that go together; raise the error of the first that does not."""
     first: Shared | None = None
     for share in tried:
         if isinstance(share, Failed):
@@ -342,7 +343,7 @@ def _usable(
     sources: Sequence[Any],
     on_failure: Callable[[str, SourcesepError], None],
 ) -> Iterator[Shared]:
-    """Pass on what belongs together, and hand over why the rest does not."""
+    """Pass on recordings that go together; tell `on_failure` why the others do not."""
     read = [share for share in tried if isinstance(share, Shared)]
     if not read:
         raise next(share.error for share in tried if isinstance(share, Failed))

@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 MAX_LEVELS = 256
-"""Numbers with more different values than this are continuous."""
+"""Whole numbers that take more values than this count as continuous."""
 MAX_BINS = 40
-"""The most quantile bins that continuous values are cut into, all columns together."""
+"""The most quantile bins that continuous values are cut into, over all columns together."""
 FEW_SAMPLES = 8
-"""The fewest samples a label that is worth having has on average."""
+"""Labels should have this many samples on average, or they say little."""
 LEFT_OUT = -1
-"""The label of samples that no model may be fitted on."""
+"""The label of samples that are not fitted on."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a fitted estimator can say of its latents: samples, effects, and the prior."""
+"""What a fitted estimator says about its latents: samples, effects, and the prior."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LatentsMixin:
         n : int
             How many.
         u : array-like of shape (n,), optional
-            Labels to draw for; labels as frequent as in the fit by default.
+            Labels to draw for; by default they are as frequent as in the fit.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class LatentsMixin:
         return z.T, x.T
 
     def _told(self, u: Any, n: int) -> Auxiliary | None:
-        """What the decoder is told of n rows; InputError where it needs to be told."""
+        """Return u of n rows for the decoder; None if it needs none."""
         if u is not None:
             return self._labels_of_the_fit(auxiliary.from_array(u, n))
         if not self.model_.condition_decoder:
@@ -87,10 +87,10 @@ class LatentsMixin:
         component : int
             Which one.
         values : array-like of shape (n_values,), optional
-            Where to; -2 to 2 standard deviations in 9 steps by default.
+            Where it is moved to; -2 to 2 standard deviations in 9 steps by default.
         u : label, or array-like of shape (n_values,), optional
-            At which label, one for all values or one each: needed where the decoder was
-            conditioned on u, and of no effect elsewhere.
+            The label, one for all values or one for each. It is needed if the decoder was
+            conditioned on u, and makes no difference otherwise.
 
         Returns
         -------
@@ -122,8 +122,8 @@ class LatentsMixin:
         Returns
         -------
         list of dict
-            A row each: ``label``, ``component``, ``mean``, ``variance`` and ``n_samples``;
-            ready for ``pandas.DataFrame``.
+            One for each label and component, with ``label``, ``component``, ``mean``,
+            ``variance`` and ``n_samples``; ready for ``pandas.DataFrame``.
         """
         check_is_fitted(self)
         mean, variance = self.model_.prior_moments()

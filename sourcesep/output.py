@@ -1,4 +1,4 @@
-"""Results: what they are called; folders refused early, written aside, renamed when whole."""
+"""Folders of results: named, checked early, written under another name, renamed when whole."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 RESULT = "result.json"
 PATIENCE = 60
-"""Seconds for which a process waits for another that writes the same."""
+"""Seconds for which a process waits for another one that writes to the same place."""
 
 
 def component_name(k: int) -> str:
@@ -44,8 +44,8 @@ def component_name(k: int) -> str:
 def folders_for(inputs: Sequence[str], output: Path) -> dict[Path, Path]:
     """Return a folder in `output` for each input.
 
-    It is called as the input is, without suffix. Inputs that share a name keep the folders
-    that tell them apart; those that differ in nothing but the suffix keep that as well.
+    It has the input's name without its suffix. Inputs of the same name get the parts of their
+    paths that tell them apart; inputs that differ in their suffix only keep the suffix.
 
     Raises
     ------
@@ -266,7 +266,7 @@ def replacing(folder: Path, overwrite: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def _said(folder: Path) -> Iterator[None]:
-    """Say in one line what the system says."""
+    """Turn an OSError into an OutputError that says in one line what happened."""
     try:
         yield
     except OSError as error:

@@ -50,16 +50,16 @@ READERS = {
     SOURCE_PRIOR: "sourcesep.load_prior or --prior",
     TRAINING: "the `sourcesep train` that was interrupted",
 }
-"""What reads a file of which format."""
+"""How to read a file of each format, for messages."""
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""For each earlier version what makes its facts those of the next; a version that was ever
-released keeps its step, and its files in the tests."""
+"""For each earlier schema version, the function that brings its facts to the next one. A version
+that was ever released keeps its function, and a file in the tests."""
 N_TRIED = 512
-"""Samples, at least, with which a model is tried once it is read."""
+"""The fewest samples on which a model that was read is tried out."""
 LARGEST_HEADER = 100_000_000
-"""Bytes; as in the safetensors format itself."""
+"""Bytes, as in the safetensors format itself."""
 
 
 def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = None) -> None:
@@ -189,7 +189,7 @@ def load(path: str | Path) -> IVAE:
     from sourcesep.selection import FAMILIES
     from sourcesep.verdict import Verdict
 
-    # what numbers of a damaged file overflow is found out below, and no news
+    # numbers of a damaged file may overflow; the checks below find that, no warning is needed
     with np.errstate(all="ignore"), read_file(Path(path), FORMAT) as (facts, tensors):
         family = FAMILIES[facts["family"]]
         state = State(
@@ -288,7 +288,7 @@ def _check_facts(model: IVAE) -> None:
 
 
 def _try(model: Model) -> None:
-    """Use every verb once: tensors that do not belong together show, whatever the family."""
+    """Use every verb once, so that tensors that do not fit each other show, in any family."""
     n_labels = len(model.prior_moments()[0])
     labels = np.resize(np.arange(n_labels), max(n_labels, N_TRIED))
     scale = Scale(labels, tuple(map(str, range(n_labels))))
@@ -310,7 +310,7 @@ def _are_texts(values: Any, number: int) -> bool:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read what a model file says of itself, without its tensors.
+    """Read a model file's facts, without its tensors.
 
     Raises
     ------

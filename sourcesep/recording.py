@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import warnings
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.samples import Samples, Stamp, Summary, check_unchanged, pieces, summarise
+from sourcesep.samples import (
+    Samples,
+    Stamp,
+    Summary,
+    check_unchanged,
+    identical_channels,
+    summarise,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -37,20 +42,20 @@ __all__ = [
 Kind = Literal["audio", "eeg", "table", "array"]
 
 LARGEST = 1e100
-"""Magnitude beyond which samples are refused: sums of their squares must be floats too."""
+"""Larger samples are refused: the sum of their squares must still be a finite float."""
 
 MOST_IN_MEMORY = 2**22
-"""Samples, of all channels together, of the longest audio file that is held in memory: 48 s of
-stereo at 44.1 kHz. A longer one is fitted on as many from all over it; more than 40 s of talkers
-in stretches did not separate them better."""
+"""An audio file with more samples, all channels together, is not held in memory: 48 s of stereo at
+44.1 kHz. It is fitted on as many samples from all over it; more than 40 s of talkers did not
+separate them better."""
 FEWEST_TIMES = 2**18
-"""However many channels: 6 s at 44.1 kHz, on which 32 channels were separated."""
+"""Samples of a channel that are held at least: 6 s at 44.1 kHz separated 32 channels well."""
 
 N_STRETCHES = 20
-"""That a long recording is fitted on."""
+"""How many stretches of a long recording a model is fitted on."""
 
 QUIET = 1e-4
-"""Stretches of less than this share of the mean power say little: they are not fitted on."""
+"""Stretches with less than this share of the mean power are silent: they are not fitted on."""
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "audio": (
@@ -149,23 +154,39 @@ class Recording:
     def __post_init__(self) -> None:
         stamp = None if self.path is None else Stamp.of(self.path)
         object.__setattr__(self, "_stamp", stamp)
-        where = f"{self.path.name}: " if self.path is not None else ""
+        self._check_shape()
+        self._check_samples()
+
+    @property
+    def _where(self) -> str:
+        """What messages begin with."""
+        return "" if self.path is None else f"{self.path.name}: "
+
+    def _check_shape(self) -> None:
+        """Refuse what has no samples, or not a name and a unit for each channel."""
         shape = self.data.shape
         if len(shape) != 2:
-            raise InputError(f"{where}shape={shape}: a recording has two axes, (channels, times)")
+            raise InputError(
+                f"{self._where}shape={shape}: a recording has two axes, (channels, times)"
+            )
         n_channels, n_times = shape
         if len(self.names) != n_channels or len(self.units) != n_channels:
             raise InputError(
-                f"{where}{n_channels} channels but {len(self.names)} names and "
+                f"{self._where}{n_channels} channels but {len(self.names)} names and "
                 f"{len(self.units)} units: give one of each a channel"
             )
         if not (np.isfinite(self.sfreq) and self.sfreq > 0):
-            raise InputError(f"{where}sfreq={self.sfreq}: the sampling rate must be above 0 Hz")
+            raise InputError(
+                f"{self._where}sfreq={self.sfreq}: the sampling rate must be above 0 Hz"
+            )
         if n_channels == 0 or n_times < 2:
             raise InputError(
-                f"{where}n_channels={n_channels}, n_times={n_times}: at least one channel "
+                f"{self._where}n_channels={n_channels}, n_times={n_times}: at least one channel "
                 "and two samples are needed; is this the right file?"
             )
+
+    def _check_samples(self) -> None:
+        """Refuse samples that no fit can work with."""
         low, high = self.summary.low, self.summary.high
         good = np.isfinite(low) & np.isfinite(high)
         if self.kind in ("audio", "eeg"):
@@ -173,14 +194,13 @@ class Recording:
         bad = [n for n, is_good in zip(self.names, good, strict=True) if not is_good]
         if bad:
             raise InputError(
-                f"{where}NaN or infinite samples in channel {', '.join(bad[:5])}"
-                f"{' ...' if len(bad) > 5 else ''}: all must be finite; "
-                "repair or leave out those channels"
+                f"{self._where}NaN or infinite samples in channel {_first_few(bad)}: all must be "
+                "finite; repair or leave out those channels"
             )
-        check_magnitude(low.min(), high.max(), where)
+        check_magnitude(low.min(), high.max(), self._where)
         if self.summary.constant.all():
             raise InputError(
-                f"{where}every channel is constant (silent): there is nothing to separate; "
+                f"{self._where}every channel is constant (silent): there is nothing to separate; "
                 "check the recording"
             )
 
@@ -206,12 +226,12 @@ class Recording:
 
     @cached_property
     def summary(self) -> Summary:
-        """What can be said of each channel without keeping its samples."""
+        """Extremes, mean and variance of each channel, computed piece by piece."""
         return summarise(self.data, max(1, longest_in_memory(self.n_channels) // N_STRETCHES))
 
     @cached_property
     def stretches(self) -> list[slice]:
-        """Which samples to fit on: all, or stretches from wherever a long recording sounds."""
+        """Which samples to fit on: all, or stretches from all over what is not silent."""
         if self.in_memory:
             return [slice(0, self.n_times)]
         spans, power = self.summary.spans, self.summary.power
@@ -239,25 +259,24 @@ class Recording:
         """Refuse missing values, naming the channels that have some."""
         missing = self.summary.missing
         if missing.any():
-            where = f"{self.path.name}: " if self.path is not None else ""
-            named = [
-                f"{name} ({count})"
-                for name, count in zip(self.names, missing.tolist(), strict=True)
-                if count
-            ]
+            counts = zip(self.names, missing.tolist(), strict=True)
+            named = [f"{name} ({count})" for name, count in counts if count]
             raise InputError(
-                f"{where}NaN or missing values in channel {', '.join(named[:5])}"
-                f"{' ...' if len(named) > 5 else ''}: {cure}"
+                f"{self._where}NaN or missing values in channel {_first_few(named)}: {cure}"
             )
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with a file that is not any more what was read."""
+        """Refuse to go on if the file has changed since it was read."""
         if self.path is not None:
             check_unchanged(self.path, self._stamp)
 
 
+def _first_few(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+
+
 def longest_in_memory(n_channels: int) -> int:
-    """Samples in each channel up to which an audio file is held in memory and fitted whole."""
+    """Return how many samples a channel may have for a file to be held in memory as a whole."""
     return max(MOST_IN_MEMORY // n_channels, FEWEST_TIMES)
 
 
@@ -367,29 +386,10 @@ def _warn_about_channels(recording: Recording) -> None:
             SourcesepWarning,
             stacklevel=3,
         )
-    for same in _identical(recording):
+    for same in identical_channels(recording.data, recording.summary):
         warnings.warn(
             f"channels {', '.join(names[i] for i in same)} are identical: they count as one when "
             "sources are found",
             SourcesepWarning,
             stacklevel=3,
         )
-
-
-def _identical(recording: Recording) -> list[list[int]]:
-    """Return the groups of channels, none constant, that hold the same samples."""
-    summary = recording.summary
-    facts = np.stack([summary.low, summary.high, summary.mean, summary.variance], axis=1)
-    alike: dict[Any, list[int]] = defaultdict(list)
-    for i in np.flatnonzero(~summary.constant).tolist():
-        alike[tuple(facts[i])].append(i)
-    digests = {i: hashlib.blake2b() for same in alike.values() if len(same) > 1 for i in same}
-    if not digests:
-        return []
-    for x, *_ in pieces(recording.data, summary.spans[0].stop):
-        for i, digest in digests.items():
-            digest.update(x[i].tobytes())
-    twins: dict[bytes, list[int]] = defaultdict(list)
-    for i, digest in digests.items():
-        twins[digest.digest()].append(i)
-    return [same for same in twins.values() if len(same) > 1]

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 __all__ = ["Separation", "check_options"]
 
 MOST_AT_ONCE = 2**19
-"""Values of all images together that are computed at once: 4 MiB, which caches hold."""
+"""How many values of all images are computed at once: 4 MiB, which fit into a cache."""
 SHORTEST_BLOCK = 32
-"""Of maps with memory: blocks as multiples of it, so that margins stay a small part."""
+"""Shortest block of a map with memory, as a multiple of it, so that margins cost little."""
 
 
 @dataclass
 class Separation:
     """The sources of a recording, the model that found them, and the verdict.
 
-    A model is fitted once and then applied block by block, to files of any length. What is
-    asked for as one array (`sources`, `image`, `images`, `mixture`, `residual`) is put
-    together from the blocks and has to fit in memory; `blocks` does not.
+    The model is fitted once and then applied block by block, so that files may be of any
+    length. `sources`, `image`, `images`, `mixture` and `residual` are put together from the
+    blocks and have to fit in memory; `blocks` gives them one by one.
 
     Parameters
     ----------
@@ -51,19 +51,19 @@ class Separation:
     ivae : IVAE
         Fitted estimator.
     u : Auxiliary
-        The auxiliary variable of the samples of the fit (`Recording.stretches`).
+        The auxiliary variable, for the samples that were fitted on (`Recording.stretches`).
     settings : dict
-        What was asked for, resolved.
+        All settings, with the defaults that were used.
     candidates : dict
-        Held-out scores behind every choice made.
+        The scores behind every choice that was made.
     elbo : tuple of float
         Reconstruction and KL on the samples of the fit, nats a sample.
     warnings : list of str
-        What was handled on the way.
+        Warnings that were given on the way.
     seconds : float
-        How long it took.
+        How long the separation took.
     out_of_range : list of dict, optional
-        Of a model that was given: which components lie where its fit has seen none, see
+        If a model was given: the components that reach beyond the range of its fit, see
         `IVAE.out_of_range`.
     """
 
@@ -91,7 +91,7 @@ class Separation:
 
     @property
     def verdict(self) -> Verdict:
-        """How far to trust it."""
+        """How far to trust the sources."""
         verdict: Verdict = self.ivae.verdict_
         if self.recording.kind != "eeg":
             return verdict
@@ -101,7 +101,7 @@ class Separation:
 
     @property
     def keeps_input(self) -> bool:
-        """Whether images and residual add up to the recording as it is, distortion and all."""
+        """Whether images and residual add up to the recording itself, no distortion undone."""
         x = self.recording.data[:, :1]
         return self.ivae.model_.mixture(x) is x
 
@@ -111,7 +111,8 @@ class Separation:
         Yields
         ------
         mixture : ndarray of shape (n_channels, times)
-            What images and residual add up to: the recording, less a distortion undone.
+            What images and residual add up to: the recording, or what it was before a
+            distortion that the model undoes.
         images : ndarray of shape (n_components, n_channels, times)
             Every source as the channels hear it.
         """
@@ -121,18 +122,18 @@ class Separation:
             mixture, images = model.mixture(x), model.images(x, u)[:, :, core]
             energy += np.einsum("kct,kct->kc", images, images)
             yield mixture[:, core], images
-        self._energy = energy  # whoever has gone through all blocks need not do it again
+        self._energy = energy  # saves `explained_power` another pass
 
     def _pieces(self) -> Iterator[tuple[Array, Auxiliary | None, slice, slice]]:
-        """Yield x with margins and its u, where it lies in the whole, and where without margins.
+        """Yield x with margins and its u; where x lies in the recording, and its core in x.
 
-        What is in memory is one piece for a map with memory, whose ends are then those of
-        the recording; u of a long recording is known for the stretches of the fit only.
+        For a map with memory, a recording that is held in memory is one piece, so that the only
+        ends are its own. u of a long recording is known for the stretches of the fit only.
         """
         recording, model = self.recording, self.ivae.model_
         memory, n_times = model.memory, recording.n_times
         size = MOST_AT_ONCE // (self.n_components * recording.n_channels)
-        # pieces of maps on frames have to begin on the grid of frames
+        # pieces must begin on the grid of frames where the map works on frames
         size = max(SHORTEST_BLOCK * memory, size // memory * memory)
         if memory > 1 and recording.in_memory:
             size = n_times
@@ -159,7 +160,7 @@ class Separation:
 
     @cached_property
     def mixture(self) -> Array:
-        """What images and residual add up to: the recording, less a distortion undone."""
+        """What images and residual add up to: the recording, or it before a distortion undone."""
         return self._whole((self.recording.n_channels,), lambda x, _: self.ivae.model_.mixture(x))
 
     def image(self, k: int) -> Array:
@@ -186,7 +187,7 @@ class Separation:
     def explained_power(self) -> list[float | None]:
         """Mean power of each image, as a share of the channels' mean variance.
 
-        Columns of tables, which have units of their own, count alike.
+        Columns of tables have units of their own, so each is first divided by its variance.
         """
         if self._energy is None:
             deque(self.blocks(), maxlen=0)
@@ -199,7 +200,7 @@ class Separation:
         return [round(float(p) / total, 6) if total else None for p in power.mean(axis=1)]
 
     def result(self) -> dict[str, Any]:
-        """Everything that result.json says, but for what writing adds."""
+        """Return everything that result.json says, except for what writing adds."""
         model, recording = self.ivae.model_, self.recording
         recording.check_unchanged()
         return {
@@ -245,7 +246,7 @@ class Separation:
 
     @property
     def _reliability(self) -> dict[str, Any]:
-        """Of EEG, whose components are read one by one."""
+        """What result.json says of each component of an EEG."""
         if self.recording.kind != "eeg":
             return {}
         from sourcesep.singly import come_again
@@ -287,12 +288,12 @@ class Separation:
         overwrite : bool
             Whether an earlier result there is replaced.
         bit_depth : {"16", "24", "float"}, optional
-            Of audio files; the input's own by default.
+            Bit depth of audio files; the input's own by default.
         exclude : sequence of int or str
             Components to remove from a copy of an EEG recording: numbers, or ``"eog"``,
             ``"ecg"`` and ``"muscle"`` for those that look like it.
         report : bool
-            Whether to write report.html too, a page to look at and listen to.
+            Whether to write report.html too, a page with pictures and players.
 
         Returns
         -------
@@ -304,41 +305,47 @@ class Separation:
         OutputError
             If the folder exists or cannot be written.
         SettingsError
-            If an option is not one of this kind of recording.
+            If an option does not go with this kind of recording.
         """
         folder = Path(folder)
         check_output(folder, overwrite)
         check_options(self.recording.kind, bit_depth, exclude)
-        options: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
-        options |= {"exclude": tuple(exclude)} if len(exclude) else {}
-        found = self._look_for(exclude)
-        numbers = [k for k in exclude if not isinstance(k, str)]
-        numbers += [k for kind in found.values() for k in kind["components"]]
-        chosen = {"exclude": numbers} if len(exclude) else {}
+        asked: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
+        resolved, found = dict(asked), {}
+        if len(exclude):
+            found = self._look_for(exclude)
+            numbers = [k for k in exclude if not isinstance(k, str)]
+            numbers += [k for kind in found.values() for k in kind["components"]]
+            asked["exclude"], resolved["exclude"] = tuple(exclude), numbers
         with replacing(folder, overwrite) as temporary:
-            written = adapter_for(self.recording.kind).write(self, temporary, **options | chosen)
-            written |= {"found": found} if found else {}
-            written["options"] = options | ({"report": True} if report else {})
-            if self.recording.kind == "eeg":
-                self.save_model(temporary / "model.safetensors")
-                written["files"] = [*written["files"], "model.safetensors"]
-            result = self.result() | {"output": written}
-            if report:
-                from sourcesep.report.page import write_report
+            written = adapter_for(self.recording.kind).write(self, temporary, **resolved)
+            if found:
+                written["found"] = found
+            written["options"] = asked | ({"report": True} if report else {})
+            return self._finish(temporary, written, report=report)
 
-                written["files"] = [*written["files"], write_report(self, result, temporary)]
-            result["run"] = {
-                "seconds": round(self.seconds, 3),
-                "python": sys.version.split()[0],
-                "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-            }
-            text = json.dumps(result, indent=2, allow_nan=False, default=plain)
-            (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
-        written_result: dict[str, Any] = json.loads(text)
-        return written_result
+    def _finish(self, folder: Path, written: dict[str, Any], *, report: bool) -> dict[str, Any]:
+        """Write model, report and result.json beside what the adapter has `written`."""
+        if self.recording.kind == "eeg":
+            self.save_model(folder / "model.safetensors")
+            written["files"] = [*written["files"], "model.safetensors"]
+        result = self.result() | {"output": written}
+        if report:
+            from sourcesep.report.page import write_report
+
+            written["files"] = [*written["files"], write_report(self, result, folder)]
+        result["run"] = {
+            "seconds": round(self.seconds, 3),
+            "python": sys.version.split()[0],
+            "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        }
+        text = json.dumps(result, indent=2, allow_nan=False, default=plain)
+        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+        as_read: dict[str, Any] = json.loads(text)
+        return as_read
 
     def _look_for(self, exclude: Sequence[int | str]) -> dict[str, dict[str, list[Any]]]:
-        """Components of every kind of artefact that is named, and the scores of all."""
+        """Components of each kind of artefact that is named, and the scores of all components."""
         kinds = list(dict.fromkeys(k for k in exclude if isinstance(k, str)))
         if not kinds:
             return {}
@@ -366,14 +373,14 @@ class Separation:
         return found
 
     def save_model(self, path: str | Path) -> None:
-        """Write the fitted model, with what it needs of a recording: see `sourcesep.save`."""
+        """Write the fitted model, and what it needs of a recording, to a file: see `save`."""
         from sourcesep.persistence import save
 
         save(self.ivae, path, contract=contract_of(self.recording))
 
 
 def check_options(kind: str, bit_depth: str | None, exclude: Sequence[int | str]) -> None:
-    """Refuse options of writing that recordings of another kind have."""
+    """Refuse options of writing that this kind of recording does not have."""
     if bit_depth is not None and kind != "audio":
         raise SettingsError(f"bit_depth={bit_depth}: only audio has one; leave it out")
     if len(exclude) and kind != "eeg":

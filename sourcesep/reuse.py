@@ -1,4 +1,4 @@
-"""A fitted model used on another recording: whether it may be, and what comes of it."""
+"""Using a fitted model on another recording: whether the two go together, and the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["NO_GAPS", "Use", "check", "columns_of", "given", "use"]
 
 FAR_BEHIND = 1.0
-"""Nats a value: as if each lay e times as far from what is expected."""
+"""Nats a value by which rows may be less likely than those of the fit: each value then lies as if
+e times as far from what is expected."""
 NO_GAPS = (
     "needs every value; fill short gaps with interpolate=ROWS, leave those columns out, or take "
     "mixing='factor', which allows for missing values"
@@ -33,22 +34,22 @@ OF_A_FIT: dict[str, Any] = {
     "device": "auto",
     "random_state": 0,
 }
-"""Settings that only a fit has a use for, and their defaults."""
+"""Settings that only a fit has a use for, with their defaults."""
 
 
 class Use(NamedTuple):
-    """What a model says of a recording.
+    """What comes of fitting a model to a recording, or of using one on it.
 
     Parameters
     ----------
     ivae : IVAE
-        With the prior of this recording, or fitted again to it.
+        The estimator, with a prior for this recording, or fitted again to it.
     u : Auxiliary
-        With labels as the model numbers them.
+        The auxiliary variable, with labels numbered as in the model.
     elbo : tuple of float
-        Its two terms, nats a sample.
+        The two terms of the ELBO, nats a sample.
     out_of_range : list of dict, or None
-        Components that lie where the fit has seen none.
+        Components that reach beyond the range of the fit; see `IVAE.out_of_range`.
     """
 
     ivae: IVAE
@@ -58,7 +59,7 @@ class Use(NamedTuple):
 
 
 def check(model: Any, refit: bool, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that do not go with each other, before any file is read.
+    """Refuse settings that contradict each other, before any file is read.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def check(model: Any, refit: bool, settings: Mapping[str, Any]) -> None:
 
 
 def given(model: Any, settings: Mapping[str, Any]) -> IVAE:
-    """Return the fitted estimator to use, where the other settings leave it as it is.
+    """Return the fitted estimator to use, if the other settings ask for no different one.
 
     Raises
     ------
@@ -160,7 +161,7 @@ def _compare(ivae: IVAE, elbo: tuple[float, float], recording: Recording) -> Non
 
 
 def _out_of_range(ivae: IVAE, x: Array, u: Auxiliary) -> list[dict[str, Any]] | None:
-    """Which components lie where the fit has seen none; a warning where that matters."""
+    """Which components reach beyond the range of the fit; warn where that matters."""
     found = ivae.out_of_range(x.T, u=None if ivae.model_.is_invertible else u)
     if found and not ivae.model_.holds_everywhere:
         which = ", ".join(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +21,7 @@ from sourcesep.exceptions import InputError
 from sourcesep.windows import edges
 
 __all__ = ["Resampled", "Samples", "Sliced", "Stamp", "Summary"]
-__all__ += ["check_unchanged", "map_npy", "pieces", "summarise"]
+__all__ += ["check_unchanged", "identical_channels", "map_npy", "pieces", "summarise"]
 
 Array = NDArray[np.float64]
 
@@ -260,3 +262,24 @@ def summarise(data: Samples, size: int) -> Summary:
     missing = data.shape[1] - counts.sum(axis=0).astype(np.int64)
     low, high = np.fmin.reduce(low, axis=0), np.fmax.reduce(high, axis=0)
     return Summary(low, high, mean, variance, missing, spans, variances.sum(axis=1))
+
+
+def identical_channels(data: Samples, summary: Summary) -> list[list[int]]:
+    """Return the groups of channels, none constant, that hold the same samples.
+
+    Only channels whose summaries are equal are read.
+    """
+    facts = np.stack([summary.low, summary.high, summary.mean, summary.variance], axis=1)
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for i in np.flatnonzero(~summary.constant).tolist():
+        alike[tuple(facts[i])].append(i)
+    digests = {i: hashlib.blake2b() for same in alike.values() if len(same) > 1 for i in same}
+    if not digests:
+        return []
+    for x, *_ in pieces(data, summary.spans[0].stop):
+        for i, digest in digests.items():
+            digest.update(x[i].tobytes())
+    twins: dict[bytes, list[int]] = defaultdict(list)
+    for i, digest in digests.items():
+        twins[digest.digest()].append(i)
+    return [same for same in twins.values() if len(same) > 1]

@@ -32,11 +32,11 @@ AUTO: dict[str, str | tuple[str, ...]] = {
     "table": ("linear", "factor"),
     "audio": ("linear", "post-nonlinear", "convolutive", "underdetermined"),
 }
-"""What ``auto`` may choose among by the kind of recording: volume conduction is linear, columns
-of a table are no saturated sensors but have noise of their own and gaps, and sound is bent by
-microphones and spread by rooms."""
+"""What ``auto`` chooses among for each kind of recording. Volume conduction is linear. Columns of
+a table do not saturate, but they have gaps, and noise of their own. Microphones saturate, and
+rooms echo."""
 EEG_STARTS = ("segments",)
-"""Brain sources are told apart by their activity; measured better than other starts."""
+"""Brain sources differ in when they are active; this start was measured to be the best."""
 
 UNLIKE = (
     "the recording sounds unlike what the prior was trained on: the prior has chosen the start "
@@ -82,29 +82,28 @@ def separate(
         ``file:PATH``, joined by ``+``; or labels or covariates themselves. By default
         segments of a length that suits the kind of recording.
     prior : str, pathlib.Path or SourcePrior, optional
-        What sources sound like, as `train_prior` has learned it from others. For rooms: mixing
-        is ``"convolutive"`` then.
+        What sources sound like, learned from other recordings by `train_prior`. It is for
+        rooms: mixing is ``"convolutive"`` then.
     labels : str or sequence of str, optional
-        Which of the prior's labels the sources are, one a source; found out by default.
+        The prior's label of each source; by default they are found out.
     resample : bool
-        Whether a recording of another rate than the prior's is brought to it; the sources
-        have that rate too.
+        Whether a recording whose rate differs from the prior's is resampled to it; the sources
+        then have that rate too.
     model : str, pathlib.Path or IVAE, optional
-        Use this fitted model instead of fitting one, with the number of components and the
-        mixing that it has; the recording must have the same channels, units and rate. Of a
-        table the model's columns are taken, and others left out. Components that lie where
-        the fit has seen none are named in a warning and in result.json, unless the model is
-        linear and holds everywhere. Settings of a fit (`kernel_size`, `quality`, `device`,
-        `random_state`) are refused.
+        Use this fitted model instead of fitting one. The recording must have the same channels,
+        units and rate; of a table, the model's columns are used and others left out. Components
+        that reach beyond the range of the model's fit are named in a warning and in
+        result.json, except for linear models, which hold everywhere. Settings that only a fit
+        has a use for (`kernel_size`, `quality`, `device`, `random_state`) are refused.
     refit : bool
-        Whether the model's map goes on from where it is to fit this recording, every
-        component keeping its index (see `IVAE.refit`).
+        Whether to fit the model's map again, from where it is, to this recording. Every
+        component keeps its index (see `IVAE.refit`).
     columns : str or sequence of str, optional
         Of a table, the columns to separate; by default all that are neither times nor named
         in `aux`, or those of the model.
     interpolate : int, optional
-        Of a table, fill gaps of up to this many rows by straight lines first. What is still
-        missing then needs a family that allows for it: factor, or amortised.
+        Of a table, fill gaps of up to this many rows by straight lines first. Values that are
+        still missing need a family that allows for them: factor or amortised.
     kernel_size : int, optional
         Taps of the mixing, for families that have memory (see `IVAE`).
     quality : {"fast", "normal", "best"}
@@ -124,7 +123,7 @@ def separate(
     InputError
         If the source cannot be read or separated.
     SettingsError
-        If a setting is unknown or cannot be for this recording.
+        If a setting is unknown, or not possible for this recording.
 
     Examples
     --------
@@ -275,7 +274,7 @@ def _listed(names: Any) -> Any:
 def _mixing(
     recording: Recording, mixing: str, trained: SourcePrior | None
 ) -> str | tuple[str, ...]:
-    """What to choose among, or the one family that is asked for."""
+    """The family that is asked for, or those that ``auto`` chooses among."""
     if mixing != "auto":
         return mixing
     return AUTO.get(recording.kind, "auto") if trained is None else "convolutive"
@@ -329,7 +328,7 @@ def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:
 
 @contextmanager
 def _noting() -> Iterator[list[str]]:
-    """Collect sourcesep's warnings as lines, and pass all warnings on at the end."""
+    """Collect the texts of sourcesep's warnings; pass all warnings on at the end, each once."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SourcesepWarning)

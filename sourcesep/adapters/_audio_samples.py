@@ -19,7 +19,7 @@ __all__ = ["AudioFormat", "AudioSamples"]
 Array = NDArray[np.float64]
 
 MAX_SAMPLES_PER_BYTE = 2**15
-"""More than any codec packs into a byte: a FLAC block of silence is 65535 x 8 in 26."""
+"""More samples than any codec packs into a byte: FLAC has 65535 x 8 of silence in 26 bytes."""
 
 MP3_SLACK = 2304
 """Frames by which an MP3 may end before its header says: two of the codec's own frames."""

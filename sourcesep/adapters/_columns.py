@@ -25,27 +25,28 @@ __all__ = [
 ]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "nat", "null", "none", "<na>", "?", "-", "."})
-"""How tables write that a value is missing, in lower case."""
+"""What cells hold where a value is missing, in lower case."""
 
 CLOCKS = frozenset({"time", "date", "datetime", "timestamp"})
 SECONDS = frozenset({"time", "t", "seconds", "second", "secs", "sec", "s"})
 TIMES = CLOCKS | SECONDS | {"dates", "times", "timestamps", "index", "day", "year", "unnamed: 0"}
-"""Names of time columns in lower case; `SECONDS` may hold seconds, `CLOCKS` any text."""
+"""Names of time columns, in lower case. Those in `SECONDS` may hold seconds, those in `CLOCKS` any
+text."""
 
 DECIMAL_COMMA = re.compile(r"\s*[+-]?[\d.\s]*,\d+\s*")
-"""A number as many languages write it, and no table that is separated by commas can."""
+"""A number with a decimal comma, as many languages write it."""
 
 FORMATTED = re.compile(r"\s*[+-]?[$€£]?(\d{1,3}(,\d{3})+(\.\d+)?|[\d.]+\s*%|(?<=[$€£])[\d.]+)\s*")
-"""A number with separators of thousands, a sign of percent or of a currency."""
+"""A number with thousands separators, a percent sign or a currency sign."""
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 UNIT = re.compile(r"(?P<base>.*?)[ _]*(?:[\[(](?P<a>.*)[\])]|_(?P<b>s|sec|seconds|ms|us|ns))?")
 
 ROUNDING = 0.05
-"""Share by which a step may differ from the others: times are rounded when written."""
+"""Share by which a step of time may differ from the median: written times are rounded."""
 
 EVEN = 0.99
-"""Share of the steps that must be equal for the rows to have a rate."""
+"""Share of the steps that must be equal for the table to have a sampling rate."""
 
 
 @dataclass(frozen=True, eq=False)

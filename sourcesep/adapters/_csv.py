@@ -1,4 +1,4 @@
-"""Read CSV chunk by chunk: columns of numbers take 8 bytes a value, however they are written."""
+"""Read CSV chunk by chunk, so that numbers take 8 bytes each however long their text is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_ROWS = "no rows: a table needs a row for each sample"
 
 @dataclass
 class _Growing:
-    """A column that grows: of numbers as long as it can be, else of text."""
+    """A column that grows chunk by chunk: numbers, until a cell is text."""
 
     keeps_cells: bool
     parts: list[Any] = field(default_factory=list)
@@ -59,7 +59,7 @@ def read_csv(path: Path) -> list[tuple[str, Column]]:
     Raises
     ------
     InputError
-        If it is no such file, or has no row.
+        If it is not such a file, or has no row.
 
     Warns
     -----
@@ -77,7 +77,7 @@ def read_csv(path: Path) -> list[tuple[str, Column]]:
 def _columns(
     path: Path, delimiter: str, texts: Sequence[int]
 ) -> tuple[list[str], list[_Growing], int]:
-    """Names, columns and number of rows; columns whose numbers are in `texts` are text."""
+    """Read names, columns and number of rows; columns whose index is in `texts` are text."""
     underscores = [False]
     with _opened(path) as file:
         rows = _rows(file, delimiter, underscores)
@@ -108,7 +108,7 @@ def _columns(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    """The file as text; what is no UTF-8 is said with its place."""
+    """Open the file as text; if it is not UTF-8, say at which byte."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield file
@@ -123,7 +123,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 
 def _lines(file: TextIO, underscores: list[bool]) -> Iterator[str]:
-    """The lines, checked: a number with an underscore has to be looked at more closely."""
+    """Yield the lines; note in `underscores` if one has an underscore, which float() takes."""
     for line in file:
         if "\0" in line:
             raise InputError("holds binary data, not text; save the table as CSV in UTF-8")
@@ -132,7 +132,7 @@ def _lines(file: TextIO, underscores: list[bool]) -> Iterator[str]:
 
 
 def _rows(file: TextIO, delimiter: str, underscores: list[bool]) -> Iterator[list[str]]:
-    """All rows but blank lines, each of the width of the first."""
+    """Yield all rows except blank lines; each must be as wide as the first."""
     reader = csv.reader(_lines(file, underscores), delimiter=delimiter, strict=True)
     width = 0
     try:
@@ -151,7 +151,7 @@ def _rows(file: TextIO, delimiter: str, underscores: list[bool]) -> Iterator[lis
 
 
 def _score(path: Path, delimiter: str) -> tuple[bool, int]:
-    """How well a delimiter does: whether the first rows have one width, and which."""
+    """How well a delimiter fits: whether the first rows are equally wide, and how wide."""
     with _opened(path) as file:
         try:
             rows = csv.reader(file, delimiter=delimiter)

@@ -16,17 +16,17 @@ from sourcesep.exceptions import InputError
 __all__ = ["check_companions", "check_promises"]
 
 DIR_POINTER, DIR, REF_FILE_NUM, REF_FILE_NAME = 101, 102, 117, 118
-"""FIF's tags that list the others, and those that say which file comes next."""
+"""FIF's tags: two for the directory of all tags, two that name a recording's next file."""
 SHORT = "a tag promises more than the file holds: it is truncated"
 
 
 def check_promises(path: Path, suffix: str) -> None:
-    """Refuse a file that says of itself what cannot be, or that would be read without end.
+    """Refuse a file that does not hold what its header says, or that would be read without end.
 
     Raises
     ------
     InputError
-        Naming what is wrong. What else is damaged MNE finds.
+        Naming what is wrong. MNE finds other damage itself.
     """
     check = CHECKS.get(suffix)
     if check is not None:
@@ -40,7 +40,7 @@ def check_promises(path: Path, suffix: str) -> None:
 
 
 def check_companions(path: Path, files: Any) -> None:
-    """Refuse what was read from files that do not lie beside the one that was named."""
+    """Refuse a recording whose samples lie in another folder than the file that was named."""
     allowed = (path.parent, path.resolve().parent)  # links may be followed or not
     elsewhere = [
         file

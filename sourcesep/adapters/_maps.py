@@ -17,7 +17,7 @@ __all__ = ["draw_maps", "scalp_maps"]
 N_COLUMNS = 8
 DPI = 100
 OUTLINE = "#808080"
-"""Seen on white and on black, where single maps have no ground of their own."""
+"""Can be seen on white and on black: single maps have a transparent background."""
 
 
 def draw_maps(separation: Separated, info: Any, path: Path) -> None:
@@ -51,7 +51,7 @@ def draw_maps(separation: Separated, info: Any, path: Path) -> None:
 
 
 def scalp_maps(maps: NDArray[np.float64], info: Any) -> list[bytes]:
-    """Draw one PNG picture a component, with no ground; none where there is no scalp.
+    """Draw one PNG picture for each component, on a transparent background.
 
     Parameters
     ----------
@@ -59,6 +59,11 @@ def scalp_maps(maps: NDArray[np.float64], info: Any) -> list[bytes]:
         Loadings.
     info : mne.Info
         Of the recording's channels, in their order.
+
+    Returns
+    -------
+    list of bytes
+        Empty where the channels have no places on a scalp.
     """
     import mne
     from matplotlib.figure import Figure

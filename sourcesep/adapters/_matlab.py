@@ -18,12 +18,12 @@ __all__ = ["check_matlab"]
 INT8, INT32, UINT32, MATRIX, COMPRESSED = 1, 5, 6, 14, 15
 NUMBERS = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13))
 TEXTS = NUMBERS | {16, 17, 18}
-"""Types of elements that hold numbers, and those of letters."""
+"""Types of elements that hold numbers, and those that may hold text."""
 CELL, STRUCT, OBJECT, CHAR, SPARSE, FUNCTION, OPAQUE = 1, 2, 3, 4, 5, 16, 17
 NUMERIC = range(6, 16)
-"""Classes of arrays."""
+"""Classes of arrays; `NUMERIC` are those of numbers."""
 DEEPEST = 50
-"""Arrays within arrays; EEGLAB's are less than ten deep."""
+"""How deep arrays may lie within arrays; EEGLAB's are less than ten deep."""
 CHUNK = 2**16
 
 
@@ -161,25 +161,20 @@ class _Elements:
             raise ValueError("an array is not as long as it says")
 
     def _content(self, stop: int, depth: int) -> None:
+        """Go past what an array consists of, by its class."""
         flags = self._whole_numbers(stop)
         if len(flags) != 2:
             raise ValueError("an array without flags")
-        kind, n_parts = flags[0] & 0xFF, 1 + (flags[0] >> 11 & 1)
+        kind, is_complex = flags[0] & 0xFF, bool(flags[0] >> 11 & 1)
         if kind == OPAQUE:
             for _ in range(3):
                 self._text(stop)
             self.array(stop, depth)
             return
-        shape = self._whole_numbers(stop)
-        if not 2 <= len(shape) <= 32 or min(shape) < 0:
-            raise ValueError(f"an array of shape {tuple(shape[:32])}")
-        count = math.prod(shape)
-        self._text(stop)
-        if kind in NUMERIC:
-            for _ in range(n_parts):
-                self._element(NUMBERS, stop)
-        elif kind == SPARSE:
-            for _ in range(2 + n_parts):
+        count = self._count(stop)
+        self._text(stop)  # the array's name
+        if kind in NUMERIC or kind == SPARSE:  # sparse ones have two index arrays first
+            for _ in range(1 + is_complex + 2 * (kind == SPARSE)):
                 self._element(NUMBERS, stop)
         elif kind == CHAR:
             size, _ = self._element(TEXTS, stop)
@@ -189,10 +184,17 @@ class _Elements:
             self.array(stop, depth)
         elif kind in (CELL, STRUCT, OBJECT):
             if kind == OBJECT:
-                self._text(stop)
+                self._text(stop)  # its class's name
             self._arrays(count if kind == CELL else count * self._n_fields(stop), stop, depth)
         else:
             raise ValueError(f"an array of class {kind}")
+
+    def _count(self, stop: int) -> int:
+        """Read an array's shape; return how many values it has."""
+        shape = self._whole_numbers(stop)
+        if not 2 <= len(shape) <= 32 or min(shape) < 0:
+            raise ValueError(f"an array of shape {tuple(shape[:32])}")
+        return math.prod(shape)
 
     def _n_fields(self, stop: int) -> int:
         lengths = self._whole_numbers(stop)

@@ -14,7 +14,7 @@ from sourcesep.exceptions import InputError, MissingDependencyError
 __all__ = ["read_parquet"]
 
 MOST_AT_EASE, MOST_PACKED = 2**28, 2**10
-"""Bytes that any Parquet file may unpack to, and for each of its own where that is more."""
+"""Bytes that a Parquet file may unpack to: the first, or the second for each byte it has."""
 
 
 def read_parquet(path: Path) -> Iterator[tuple[str, Column]]:

@@ -23,7 +23,8 @@ from sourcesep.samples import pieces
 __all__ = ["AudioFormat", "read", "write"]
 
 CLIP_LEVEL = 0.97
-"""Runs at a channel's peak count as clipped from here: a clipped track is often turned down."""
+"""Runs at a channel's peak count as clipped if the peak is above this. It is below 1 because a
+clipped track is often turned down afterwards."""
 
 DC_RATIO = 0.1
 """A mean above this share of the standard deviation is worth a warning."""
@@ -43,8 +44,8 @@ def read(path: Path) -> Recording:
     -------
     Recording
         Channels ``ch0``, ``ch1``, ... ; integer samples as ``integer / 2**(bits - 1)``,
-        floats as they are, also above 1. ``origin`` is an `AudioFormat`. ``data`` of
-        a file longer than `longest_in_memory` is read when it is sliced.
+        floats as they are, also above 1. ``origin`` is an `AudioFormat`. If the file is
+        longer than `longest_in_memory`, ``data`` is read when it is sliced.
 
     Raises
     ------

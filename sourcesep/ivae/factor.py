@@ -23,10 +23,10 @@ from sourcesep.ivae.priors import LabelPrior
 __all__ = ["FactorModel"]
 
 LEAST_NOISE = 1e-4
-"""Of a channel of variance 1. The likelihood has no bound where a channel needs no noise at all
-(Heywood cases); at -40 dB that stops, and factors are what they were."""
+"""Least variance of the noise in a channel of variance 1. Without it the likelihood has no bound
+where a channel needs no noise at all (Heywood cases); -40 dB do not change the factors."""
 FIRST_CYCLES = 20
-"""That find the subspace, before the factors within it are told apart."""
+"""Cycles that find the subspace, before the factors within it are told apart."""
 FIRST_TOLERANCE = 1e-4
 
 
@@ -38,8 +38,8 @@ class FactorModel(Model):
     from the entries of x that are there; NaN counts as missing, in the fit and after.
 
     Fitted by maximum likelihood: factor analysis without labels finds the subspace,
-    joint diagonalisation of what each label's covariance is expected to be within it finds
-    the factors (Pham & Cardoso 2001), and expectation and maximisation does the rest.
+    joint diagonalisation of each label's expected covariance within it finds the factors
+    (Pham & Cardoso 2001), and expectation and maximisation does the rest.
 
     Parameters
     ----------
@@ -124,9 +124,10 @@ class FactorModel(Model):
 
     @property
     def matrices(self) -> tuple[Array, Array]:
-        """Unmixing and mixing matrix: what a complete sample of any label says of z, and A.
+        """Unmixing and mixing matrix.
 
-        The posterior itself depends on the label and on what is missing.
+        The unmixing matrix gives the posterior mean of a complete sample whose label is not
+        known; the posterior itself depends on the label and on what is missing.
         """
         overall = self._overall()
         seen = np.ones((int(self._varies.sum()), 1), bool)
@@ -198,7 +199,7 @@ class FactorModel(Model):
         )
 
     def _within_labels(self, found: Factors, seen: Observed) -> tuple[Array, Array, Array]:
-        """Samples of each label, and mean and covariance that z is expected to have there."""
+        """Number of samples with each label, and expected mean and covariance of z given it."""
         prior = _repeated(found.mean, found.variance, len(seen.counts))
         expected = expectation(replace(found, mean=prior[0], variance=prior[1]), seen)
         counts = np.maximum(expected.counts, 1)[:, None]
@@ -228,7 +229,7 @@ class FactorModel(Model):
 
     @property
     def _gaussian(self) -> LinearGaussian:
-        """Of the channels that vary; the others tell nothing."""
+        """The map to the channels that vary; the others say nothing."""
         return LinearGaussian(self.mixing[self._varies], self.noise[self._varies])
 
     def _centred(self, x: Array) -> Array:
@@ -251,7 +252,7 @@ class FactorModel(Model):
         return table_for(self.prior, u)
 
     def posterior(self, x: Array, u: Auxiliary | None = None) -> Posterior:
-        """p(z|x,u), exact; without u of a sample that may be of any label."""
+        """p(z|x,u), exact; without u, that of a sample whose label is not known."""
         found = self._gaussian.infer(self._centred(x), *self._rows(u, x.shape[1]))
         return Posterior(found.mean, found.scale)
 
@@ -297,9 +298,9 @@ class FactorModel(Model):
         return other
 
     def image(self, x: Array, component: int, u: Auxiliary | None = None) -> Array:
-        """One factor as it shows in the channels, by its posterior mean.
+        """One factor as it shows in the channels, by its posterior mean, (n_channels, n_times).
 
-        What no factor explains, noise, is in none of the images.
+        The noise, which no factor explains, is in none of the images.
         """
         z = self.posterior(x, u).mean[component]
         image: Array = np.outer(self.mixing[:, component], z)

@@ -21,16 +21,17 @@ from sourcesep.ivae.model import Array
 __all__ = ["LEAST_NOISE", "Expected", "Factors", "Fitted", "Observed", "expectation", "maximise"]
 
 LEAST_NOISE = 1e-8
-"""Of a channel of variance 1: at -80 dB it changes no source."""
+"""Least variance of the noise in a channel of variance 1; at -80 dB it changes no source."""
 LEAST_VARIANCE = 1e-8
-"""Of a label, as a share of all labels': silence is not infinitely likely."""
+"""Least variance given a label, as a share of that over all, so that silence is not infinitely
+likely."""
 PSEUDO_COUNT = 1.0
-"""Samples' worth of the variance over all labels that every label starts with."""
+"""Every label starts with as many samples' worth of the variance over all labels."""
 TOLERANCE = 1e-6
 """Gain in log-likelihood, nats a sample in one cycle, below which it has converged."""
 MOST_CYCLES = 100
 LONGEST = 50.0
-"""Longest extrapolation, in steps."""
+"""The longest extrapolation, in steps of the plain method."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Factors:
         return np.concatenate([part.ravel() for part in parts])
 
     def _with_vector(self, vector: Array) -> Self:
-        """What `_vector` made the vector of."""
+        """The factors from which `_vector` would make this vector."""
         like = (self.mixing, self.offset, self.noise, self.mean, self.variance)
         shapes = [part.shape for part in like]
         ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])[:-1]
@@ -78,7 +79,7 @@ class Factors:
 
 
 class Gappy(NamedTuple):
-    """Samples with missing entries, and which of them are of one kind: label and pattern."""
+    """Samples with missing entries; those of one kind have one label and miss the same entries."""
 
     x: Array  # (n_channels, n), 0 where missing
     there: Array  # (n_channels, n), 1 or 0
@@ -90,7 +91,7 @@ class Gappy(NamedTuple):
 
 @dataclass(frozen=True)
 class Observed:
-    """Samples in the form that expectations need: complete ones are summed up by label.
+    """Samples in the form that `expectation` needs: complete ones are summed up by label.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class Observed:
     second : ndarray of shape (n_labels, n_channels, n_channels)
         Sums of their products.
     gappy : list of Gappy
-        All others, in chunks.
+        All other samples, in chunks.
     """
 
     counts: Array
@@ -184,7 +185,7 @@ class Expected(NamedTuple):
 
 
 def expectation(factors: Factors, seen: Observed) -> Expected:
-    """What z is expected to be, and the log-likelihood of what is seen, nats."""
+    """Expected sums over z given what is seen, and its log-likelihood in nats."""
     parts = [_gappy(factors, part) for part in seen.gappy]
     if seen.counts.any():
         parts.append(_complete(factors, seen))
@@ -192,7 +193,7 @@ def expectation(factors: Factors, seen: Observed) -> Expected:
 
 
 def _complete(f: Factors, seen: Observed) -> Expected:
-    """Of complete samples, by the sums over each label."""
+    """`expectation` of complete samples, from the sums over each label."""
     n_labels, d = f.mean.shape
     counts = seen.counts[:, None]
     everywhere = np.ones((len(f.noise), n_labels), bool)
@@ -229,7 +230,7 @@ def _complete(f: Factors, seen: Observed) -> Expected:
 
 
 def _gappy(f: Factors, part: Gappy) -> Expected:
-    """Of samples with missing entries, one by one."""
+    """`expectation` of samples with missing entries, one by one."""
     n_labels, d = f.mean.shape
     covariance = f.gaussian.covariance(part.kinds_there.astype(bool), f.variance[part.kinds_label])
     prior = f.mean[part.labels].T
@@ -262,7 +263,7 @@ def _gappy(f: Factors, part: Gappy) -> Expected:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What of `Factors` is fitted, beside the variances of z.
+    """Which parts of `Factors` are fitted, besides the variances of z.
 
     Parameters
     ----------
@@ -283,7 +284,7 @@ class Fitted:
 
 
 def _maximisation(f: Factors, expected: Expected, fitted: Fitted) -> Factors:
-    """The factors that what is expected makes likeliest."""
+    """The likeliest factors, given what is expected of z."""
     counts = np.maximum(expected.counts, 1.0)[:, None]
     mean = expected.first / counts if fitted.mean else f.mean
     square = np.einsum("lii->li", expected.second)
@@ -325,13 +326,13 @@ def maximise(
     start : Factors
         Where to begin.
     seen : Observed
-        What is explained.
+        The samples.
     fitted : Fitted
-        What may move.
+        Which parts are fitted.
     tolerance : float
         Gain in log-likelihood, nats a sample in one cycle, below which it has converged.
     most_cycles : int
-        Each of three expectations.
+        Each of them takes up to three expectations.
 
     Returns
     -------

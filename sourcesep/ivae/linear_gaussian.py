@@ -19,7 +19,7 @@ from sourcesep.ivae.priors import LabelPrior
 __all__ = ["CHUNK", "Inferred", "LinearGaussian", "diagonals"]
 
 CHUNK = 4096
-"""Samples at once: the memory that covariances take is bounded."""
+"""Samples that are worked on at once, which bounds the memory for their covariances."""
 
 
 class Inferred(NamedTuple):
@@ -62,16 +62,16 @@ class LinearGaussian:
         return int(self.mixing.shape[1])
 
     def infer(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Inferred:
-        """p(z|x) and log p(x), exactly, whatever is missing.
+        """p(z|x) and log p(x), exactly, whichever entries are missing.
 
         Parameters
         ----------
         x : ndarray of shape (n_channels, n_times)
-            Mean 0 where z is 0. NaN where missing.
+            Observations, less what they are where z is 0; NaN where missing.
         prior : LabelPrior
-            Of which mean and variance count.
+            Its means and variances are used.
         rows : ndarray of int, shape (n_times,)
-            The row of every sample in it.
+            The prior's row for every sample.
         """
         mean, variance = prior.mean, prior.variance
         parts = [
@@ -117,7 +117,7 @@ class LinearGaussian:
         there : ndarray of bool, shape (n_channels, n)
             Which channels are seen.
         variance : ndarray of shape (n, n_components)
-            Of z before they are.
+            Prior variance of z.
         """
         products = self.mixing[:, :, None] * self.mixing[:, None] / self.noise[:, None, None]
         precision = np.tensordot(there.T.astype(float), products, 1) + diagonals(1 / variance)

@@ -1,7 +1,7 @@
-"""What a linear fit needs of much data: the second moments of every label.
+"""Moments of every label: all that a linear fit needs to know of much data.
 
-They are a map-reduce: each recording is summed up where it lies, and what is joined holds
-no samples any more.
+They are a map-reduce: the moments of each recording are computed where it lies, and joined
+without its samples.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Moments]) -> Self:
-        """Moments of several recordings, in this order; a label belongs to its recording."""
+        """Join moments of several recordings, in order; labels of two recordings stay apart."""
         nothing = Group(np.empty(0, np.int64), np.empty(0), np.empty(0))
         groups = []
         for scale in zip_longest(*(part.groups for part in parts), fillvalue=nothing):
@@ -82,7 +82,7 @@ class Moments(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Numbers held."""
+        """How many numbers it holds."""
         return sum(group.covariances.size for group in self.groups)
 
     @property

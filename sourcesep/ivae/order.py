@@ -12,15 +12,15 @@ from sourcesep.ivae.whitening import numerical_rank
 __all__ = ["any_order", "fine_enough", "is_series", "less_means"]
 
 MOST_LAGS = 8
-"""Rows that lie so far apart at most are compared."""
+"""Rows are compared with the next ones, up to this many rows away."""
 BY_CHANCE = 5.0
-"""Standard errors; what rows without order say of the next ones stays below."""
+"""Standard errors. Rows without an order stay below this."""
 MOST_ROWS = 20_000
-"""Rows that are enough to tell."""
+"""The most rows that are looked at."""
 ROWS_A_LABEL = 8
-"""On average at least, or a label's mean and deviation are mostly chance."""
+"""Rows that labels must have on average, or their means and deviations are mostly chance."""
 MOST_KEYS = 8
-"""Channels by which rows are told from each other."""
+"""The most channels by which rows are sorted."""
 
 
 def is_series(x: Array, u: Auxiliary) -> bool:

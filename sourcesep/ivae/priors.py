@@ -17,11 +17,12 @@ __all__ = ["SHAPES", "LabelPrior", "spread"]
 SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
 VARIANCE_FLOOR = 1e-12
-"""Least variance of a label as a share of the source's: silence is not infinitely likely."""
+"""Least variance given a label, as a share of the source's, so that silence is not infinitely
+likely."""
 SILENCE = 1e-20
-"""Least scale of a source; a sounding one's is about 1."""
+"""Least scale of a source that is silent; others have a scale of about 1."""
 PSEUDO_COUNT = 1.0
-"""Samples' worth of the source's overall scale that every label starts with."""
+"""Every label starts with as many samples' worth of the source's overall scale."""
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
 

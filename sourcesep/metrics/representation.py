@@ -14,17 +14,17 @@ __all__ = ["DCI", "dci", "mig"]
 Array = NDArray[np.float64]
 
 FEWEST = 20
-"""Samples that say something of a factor."""
+"""The fewest samples from which a factor can be predicted."""
 MOST_SAMPLES = 5000
-"""On which forests are grown, and as many on which they are tried: more changes little."""
+"""The most samples that predictors are fitted on, and tested on. More change little."""
 MOST_CLASSES = 50
-"""Whole numbers that take more values are predicted as numbers."""
+"""Whole numbers that take more values than this are predicted as numbers, not as classes."""
 N_TREES = 50
 LEAF = 5
-"""Least samples in a leaf: single ones would fit noise."""
+"""The fewest samples in a leaf of a tree, so that trees do not fit noise."""
 N_FOLDS = 5
 N_BINS = 20
-"""Of a factor or latent for its mutual information, as in Locatello et al. (2019)."""
+"""Bins of a factor or latent for mutual information, as in Locatello et al. (2019)."""
 
 
 class DCI(NamedTuple):

@@ -21,9 +21,9 @@ __all__ = ["traversals"]
 Array = NDArray[np.float64]
 
 MOST_NAMED = 12
-"""Labels that a panel has room to name, and features."""
+"""The most labels, or features, that a panel has room to name."""
 MOST_COMPONENTS = 12
-"""Rows of a figure."""
+"""The most rows of a figure."""
 DARK_AND_BRIGHT = (0.005, 0.995)
 """Quantiles of all pixels drawn in black and white: single ones may lie far out."""
 TILE = 0.62

@@ -22,9 +22,9 @@ __all__ = ["MOST_CHANNELS", "Excerpt", "choose_excerpt", "listening_gain", "mp3"
 Array = NDArray[np.float64]
 
 PLAYED_SECONDS = 600.0
-"""Of all players together; in base64 they take 24 kB a second at most."""
+"""Seconds of sound that all players together may hold: at most 24 kB each in base64."""
 MOST_CHANNELS = 2
-"""Of more channels the first two are played: loudspeakers come in pairs."""
+"""If there are more channels, the first two are played: loudspeakers come in pairs."""
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """Rates that MP3 knows."""
 STEP = 0.1

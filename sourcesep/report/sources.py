@@ -40,13 +40,13 @@ DYNAMICS = 80.0
 LEVELS = (-60.0, 0.0)
 """Decibels that a curve of power spans."""
 FAINT = -100.0
-"""Decibels below the mixture where pictures of a residual would be empty."""
+"""Decibels. A residual below this, against the mixture, gets no pictures."""
 ROUNDING = -120.0
-"""Decibels below the mixture where a residual is nothing but rounding."""
+"""Decibels. A residual below this, against the mixture, is nothing but rounding."""
 N_STRETCHES = 120
-"""Stretches over which power is averaged, at most."""
+"""The most stretches over which power is averaged."""
 LOWEST = 1.0
-"""Hertz at which spectra of EEG begin."""
+"""Hertz at which the spectra of EEG begin."""
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ LARGEST_CONDITION = 5.0
 """Bound on the condition number of random mixing matrices."""
 
 N_MATRICES = 16
-"""Random matrices to choose from."""
+"""How many random matrices are drawn to choose from."""
 
 LOWEST = 20.0
-"""Hz from which microphones hear. Raw image sources (`rooms`) are up to 40 dB louder below 10 Hz
-than above, where they would make most of a mixture of a voice's faint noise."""
+"""The lowest frequency, in Hz, that microphones hear. Raw image sources (`rooms`) are up to 40 dB
+louder below 10 Hz than above, where they would make most of a mixture of a voice's faint noise."""
 
 SMALLEST_ANGLE = 40.0
 """Degrees between two talkers as the microphones see them."""

@@ -46,7 +46,7 @@ SOFTNESS = 0.3
 smoothly with the place."""
 MEAN_SPREAD = 1.0
 SCALES = (0.3, 1.2)
-"""Of the sources within a label, whose mean is N(0, `MEAN_SPREAD`)."""
+"""Range of the sources' standard deviation given a label; their mean is N(0, `MEAN_SPREAD`)."""
 MOST_AT_ONCE = 2**22
 """Pixels drawn at once."""
 
