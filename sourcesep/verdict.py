@@ -40,6 +40,7 @@ from sourcesep.misfit import Misfit, misfit
 from sourcesep.modulation import own_modulation
 from sourcesep.noise_check import SENTENCE, TIE, gain_of_noise
 from sourcesep.wording import (
+    UNSTEADY_FILTERS,
     doubts,
     in_one_sentence,
     misfits,
@@ -231,13 +232,14 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     agree = agreement(fits)
     wrong = misfit(z, sfreq, u if unordered else None)
     bounds = USUAL
+    causes = UNSTEADY_FILTERS if model.memory > 1 and model.n_components == rank else ""
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
         bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS, MISFITS))
     if model.n_components > rank:
         # posterior means of more sources than channels depend on each other by necessity
         bounds = bounds._replace(misfit=Misfit(np.inf, np.inf, np.inf))
-    verdict = _decide(rich, agree, wrong, "halves of the data", bounds)
+    verdict = _decide(rich, agree, wrong, "halves of the data", bounds, causes=causes)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
     if model.doubt:
@@ -295,6 +297,7 @@ def _decide(
     compared: str,
     bounds: Bounds,
     further: Sequence[str] = (),
+    causes: str = "",
 ) -> Verdict:
     """From what was measured, and what other checks have to say, to the verdict."""
     alike = rich <= bounds.richness
@@ -305,7 +308,7 @@ def _decide(
         label, reasons = "not identifiable", [nothing_tells_apart(alike), *misfits(excess)]
     else:
         differ = None if np.isnan(agree).any() else agree < bounds.agreement
-        reasons = [*misfits(excess), *doubts(alike, differ, compared), *further]
+        reasons = [*misfits(excess), *doubts(alike, differ, compared, causes), *further]
         if not reasons:
             label, reasons = "trusted", [passed(compared)]
     sentence = in_one_sentence(reasons)

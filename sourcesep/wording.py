@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sourcesep.misfit import Misfit
 
 __all__ = ["doubts", "in_one_sentence", "misfits", "nothing_tells_apart", "ordinals", "passed"]
-__all__ += ["too_short"]
+__all__ += ["UNSTEADY_FILTERS", "too_short"]
 
 FEW = 4
 """So many components are named, more are only counted."""
@@ -26,6 +26,11 @@ MISFITS = {
     "fitted, or sources that grow and shrink together)",
 }
 """What each kind of misfit means."""
+UNSTEADY_FILTERS = (
+    "there may be more sources than channels, noise, sources that move, or too little sound for "
+    "such long filters"
+)
+"""Why filters differ that are fitted to halves of the data."""
 NO_RIVAL = (
     "fewer than two restarts explain the data well: there is nothing to compare the best one "
     "with, ask for more"
@@ -77,7 +82,9 @@ def too_short(seconds: float, wanted: float) -> str:
     )
 
 
-def doubts(alike: NDArray[np.bool_], differ: NDArray[np.bool_] | None, compared: str) -> list[str]:
+def doubts(
+    alike: NDArray[np.bool_], differ: NDArray[np.bool_] | None, compared: str, causes: str = ""
+) -> list[str]:
     """Say which components other fits or the data do not bear out, the first reason first.
 
     Parameters
@@ -88,6 +95,8 @@ def doubts(alike: NDArray[np.bool_], differ: NDArray[np.bool_] | None, compared:
         Which come out differently from other fits; None if there are no others.
     compared : str
         What the other fits are, in the plural.
+    causes : str
+        What may make them differ, to be added in brackets.
     """
     found = []
     if alike.any():
@@ -96,7 +105,9 @@ def doubts(alike: NDArray[np.bool_], differ: NDArray[np.bool_] | None, compared:
         found.append(NO_RIVAL)
     elif (differ & ~alike).any():  # that those come out differently which are alike goes unsaid
         comes = "comes" if (differ & ~alike).sum() == 1 else "come"
-        found.append(f"{_of_all(differ & ~alike)} {comes} out differently from two {compared}")
+        because = f" ({causes})" if causes else ""
+        which = f"{_of_all(differ & ~alike)} {comes}"
+        found.append(f"{which} out differently from two {compared}{because}")
     return found
 
 

@@ -603,3 +603,11 @@ class TestRooms:
         voices = [simulate.speech(1, 8000, random_state=k) for k in range(2)]
         x = simulate.room(voices, sfreq=8000, rt60=0.3, random_state=1).data
         assert self.judged(x).label != "trusted"
+
+    @pytest.mark.parametrize("seed", [1, 2, 3])
+    def test_more_talkers_than_microphones_are_not(self, seed):
+        voices = [simulate.speech(6, 8000, random_state=100 * seed + k) for k in range(3)]
+        x = simulate.room(voices, sfreq=8000, n_mics=2, rt60=0.2, random_state=seed).data
+        found = self.judged(x)
+        assert found.label == "doubtful"
+        assert "there may be more sources than channels" in found.sentence

@@ -9,8 +9,8 @@ from sourcesep.verdict import USUAL, _decide
 GOOD = Misfit(2.0, 2.0, 2.0)
 
 
-def said(rich, agree, wrong=GOOD, compared="halves of the data", further=()):
-    found = _decide(np.array(rich), np.array(agree), wrong, compared, USUAL, further)
+def said(rich, agree, wrong=GOOD, compared="halves of the data", **more):
+    found = _decide(np.array(rich), np.array(agree), wrong, compared, USUAL, **more)
     return found.label, found.sentence
 
 
@@ -35,6 +35,14 @@ def test_components_are_named_where_they_are_few(agree, words):
     label, sentence = said([9.0] * len(agree), agree)
     assert label == "doubtful"
     assert sentence == f"{words} out differently from two halves of the data"
+
+
+def test_what_makes_fits_differ_is_said_where_they_do():
+    causes = "perhaps noise"
+    assert said([9, 9], [1, 0.9], causes=causes)[1].endswith(
+        "two halves of the data (perhaps noise)"
+    )
+    assert said([9, 9], [1, 1], causes=causes) == said([9, 9], [1, 1])
 
 
 def test_all_that_failed_is_counted_and_the_first_reason_comes_first():
