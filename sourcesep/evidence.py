@@ -28,6 +28,10 @@ __all__ = [
 
 N_LIKEST = 3
 """Others that a component is compared with for richness."""
+REACH = 32
+"""Taps on either side of the filter that maps with memory leave open for every component."""
+RIDGE = 1e-6
+"""Share of a component's power that keeps that filter finite."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
 
@@ -42,10 +46,13 @@ class CrossFit:
         Which half each sample is in.
     outputs : tuple of two ndarray of shape (n_components, n_times)
         Components found by the fit on half 0 and on half 1, in the model's order.
+    reach : int
+        Taps on either side of the filter up to which a component is known; 0 if that is a scale.
     """
 
     half: NDArray[np.int64]
     outputs: tuple[Array, Array]
+    reach: int = 0
 
 
 def cross_fit(
@@ -58,6 +65,7 @@ def cross_fit(
     from scipy.optimize import linear_sum_assignment
 
     z = model.posterior(x, u).mean
+    reach = REACH if model.up_to_filters else 0
     outputs = []
     for which in (0, 1):
         chosen = half == which
@@ -69,21 +77,53 @@ def cross_fit(
             other = fit.posterior(x).mean
         else:  # its prior knows this half's labels only
             other = fit.refit_prior(x, u).posterior(x, u).mean
-        correlation = np.corrcoef(z, other)[: len(z), len(z) :]
-        match = linear_sum_assignment(-np.abs(correlation))[1]
+        if reach:
+            alike = np.array([[_up_to_filters(a, b, reach) for b in other] for a in z])
+        else:
+            alike = np.abs(np.corrcoef(z, other)[: len(z), len(z) :])
+        match = linear_sum_assignment(-alike)[1]
         outputs.append(other[match] / other[match].std(axis=1, keepdims=True))
-    return CrossFit(half, (outputs[0], outputs[1]))
+    return CrossFit(half, (outputs[0], outputs[1]), reach)
 
 
 def agreement(fits: list[CrossFit]) -> Array:
-    """Correlation between the components of fits on random halves, (n_components,)."""
+    """Correlation between the components of fits on random halves, (n_components,).
+
+    Where components are known up to a filter only, one is filtered first so that it is as like
+    the other as it can be.
+    """
     both = []
     for fit in fits:
         a, b = (out - out.mean(axis=1, keepdims=True) for out in fit.outputs)
+        if fit.reach:
+            both.append([_up_to_filters(*rows, fit.reach) for rows in zip(a, b, strict=True)])
+            continue
         scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
         both.append(np.abs((a * b).sum(axis=1)) / scale)
     mean: Array = np.mean(both, axis=0)
     return mean
+
+
+def _up_to_filters(a: Array, b: Array, reach: int) -> float:
+    """Correlation of one with the image of the other that is nearest to it; the lesser of both.
+
+    The image is that by a filter of `reach` taps to either side. What so many taps explain
+    by chance is taken off.
+    """
+    from scipy.linalg import solve_toeplitz
+
+    n_times, n_taps = len(a), 2 * reach + 1
+    n_fft = 1 << (n_times + n_taps).bit_length()
+    spectra = [np.fft.rfft(row - row.mean(), n_fft) for row in (a, b)]
+    power = [np.fft.irfft(np.abs(spectrum) ** 2, n_fft)[:n_taps] for spectrum in spectra]
+    cross = np.fft.irfft(spectra[1] * spectra[0].conj(), n_fft)
+    ahead = np.concatenate([cross[n_fft - reach :], cross[: reach + 1]])
+    shares = []
+    for (auto, whole), taps in zip((power, power[::-1]), (ahead, ahead[::-1]), strict=True):
+        column = auto * np.where(np.arange(n_taps), 1, 1 + RIDGE)
+        explained = taps @ solve_toeplitz(column, taps) / whole[0]
+        shares.append(1 - (1 - explained) * n_times / max(n_times - n_taps, 1))
+    return float(np.sqrt(max(min(shares), 0)))
 
 
 def replica_agreement(replicas: Array) -> Array:

@@ -14,20 +14,24 @@ from sourcesep.ivae.contrast import prediction_filter
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.order import fine_enough, less_means
 
-__all__ = ["Misfit", "misfit"]
+__all__ = ["Misfit", "correlation_within_labels", "misfit"]
 
 SHORTEST = 256
 """Samples; fewer say nothing about misfit."""
-MOST_PAIRS = 28
-"""Pairs of components whose misfit is examined; the strongest components come first."""
+N_STRONGEST = 8
+"""Components that are compared with each other; the strongest come first."""
+N_TAPS, RIDGE = 32, 1e-4
+"""Of the linear prediction that makes components white."""
 CONSTANT = 1e-9
 """Standard deviation within labels, of a component's own, of one that only labels move."""
+SURE = 4.0
+"""Standard errors that a squared correlation loses to chance."""
 LOUD = 4.0
 """Variances; a square that is larger counts as this, or few wild samples would decide."""
 
 
 class Misfit(NamedTuple):
-    """How much one component still says of another, in standard errors.
+    """How much one component still says of another, in standard errors but for the last.
 
     Parameters
     ----------
@@ -37,11 +41,15 @@ class Misfit(NamedTuple):
         Largest correlation with another's square or cube.
     energy : float
         Largest correlation between the squares of two.
+    correlation : float
+        Least correlation within labels that is beyond chance, of the two that go together
+        most: 0 to 1. Only looked for where restarts are compared.
     """
 
     delay: float
     power: float
     energy: float = 0.0
+    correlation: float = 0.0
 
 
 def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0.0) -> Misfit:
@@ -62,7 +70,7 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     Parameters
     ----------
     z : ndarray of shape (n_components, n_times)
-        Components; the strongest first, of which `MOST_PAIRS` pairs are examined.
+        Components; the strongest first, of which `N_STRONGEST` are compared.
     sfreq : float
         Samples a second. Lags go up to 50 ms, or 32 samples if that is more.
     u : Auxiliary, optional
@@ -78,8 +86,7 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     """
     if z.shape[1] < SHORTEST:
         return Misfit(0.0, 0.0)
-    n_strongest = int((1 + np.sqrt(1 + 8 * MOST_PAIRS)) // 2)
-    z = z[:n_strongest]
+    z = z[:N_STRONGEST]
     z = z[np.ptp(z, axis=1) > 0]  # what is constant depends on nothing
     z = z - z.mean(axis=1, keepdims=True)
     z = z / z.std(axis=1, keepdims=True)
@@ -95,6 +102,58 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
         _power_dependence(flat, z),
         _energy_in_time(flat, z, n_lags),
     )
+
+
+def correlation_within_labels(z: Array, u: Auxiliary, unsure: float, *, series: bool) -> float:
+    """How strongly two components go together within labels, if not over all of them.
+
+    Given u, components of the right model are independent. Where there are more sources than
+    channels two components have one of them in common. A fit makes their correlation 0
+    over all samples, not within each label, where one or another of the sources is louder.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        Components; the strongest first, of which `N_STRONGEST` are compared.
+    u : Auxiliary
+        Every sample has a label.
+    unsure : float
+        Share of the components' variance that is known to be error: see `misfit`.
+    series : bool
+        Whether samples have a past, which is then taken out of each first.
+
+    Returns
+    -------
+    float
+        Root mean square over the labels of the correlation, less what chance makes of it
+        and `SURE` standard errors of that, for the worst pair; 0 to 1.
+    """
+    if z.shape[1] < SHORTEST:
+        return 0.0
+    labels = fine_enough(u).labels
+    z = z[:N_STRONGEST]
+    z = z[less_means(z, labels).std(axis=1) > CONSTANT]
+    if series:
+        z = np.array([_innovations(row) for row in z])
+    flat = [_ByLabel(row, labels, unsure)(row) for row in z]
+    powers = [np.bincount(labels, row**2) for row in flat]
+    counts = np.bincount(labels)
+    worst = 0.0
+    for i, j in combinations(range(len(flat)), 2):
+        # the variance over all orders of one component's samples within their labels
+        chance = powers[i] * powers[j] / np.maximum(counts - 1, 1) / np.maximum(counts, 1)
+        square = np.bincount(labels, flat[i] * flat[j]) ** 2 / np.maximum(counts, 1)
+        beyond = (square - chance).sum() - SURE * np.sqrt(2 * (chance**2).sum())
+        worst = max(worst, float(beyond) / len(labels))
+    return float(np.sqrt(worst))
+
+
+def _innovations(y: Array) -> Array:
+    """Less what the signal's own past tells of it."""
+    from scipy.signal import lfilter
+
+    errors: Array = lfilter(prediction_filter(y, N_TAPS, RIDGE), [1.0], y)
+    return errors
 
 
 class _Flattening(ABC):
@@ -125,7 +184,7 @@ class _InTime(_Flattening):
     """Whitening and division by the envelope, as one component calls for."""
 
     def __init__(self, y: Array, width: int, unsure: float) -> None:
-        self.taps = prediction_filter(y, 32, 1e-4)
+        self.taps = prediction_filter(y, N_TAPS, RIDGE)
         self.width = width
         errors = self._whiten(y)
         power = self._nearby(errors**2) + unsure * errors.var()

@@ -211,7 +211,7 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
         left = any(np.greater(verdict.misfit, verdict.bounds.misfit))
         return found.model.representation == "stft" and family.may_exceed_rank and left
     # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
-    delay, power, _ = verdict.misfit
+    delay, power = verdict.misfit.delay, verdict.misfit.power
     kind = "power" if power > delay else "delay"
     return max(delay, power) > MISFITS and kind in family.mends
 

@@ -10,8 +10,9 @@ the truth:
 * **agreement**: do fits on random halves of the data find the same components?
 * **misfit**: do the components, whitened and freed of their envelopes, still say something
   of each other: at some delay (a room, any filter), of each other's squares and cubes
-  (saturation), or of how large the other is (any bend)? Then the model is the wrong one for
-  this mixture, however rich and reproducible it looks.
+  (saturation), of how large the other is (any bend), or of each other within single labels
+  (more sources than components)? Then the model is the wrong one for this mixture, however
+  rich and reproducible it looks.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import any_order, is_series
 from sourcesep.ivae.whitening import numerical_rank
-from sourcesep.misfit import Misfit, misfit
+from sourcesep.misfit import Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
 from sourcesep.noise_check import SENTENCE, TIE, gain_of_noise
 from sourcesep.wording import (
@@ -62,6 +63,9 @@ AGREES = 0.95
 MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
+CORRELATION = 0.05
+"""Largest within labels, of restarts' consensus: on simulations .04 at most where fits were right,
+mostly .07 or more where components had a source in common."""
 LEFT_WITH_MEMORY = 1 / 3
 """Share of the channels' dependence at a delay that a map with memory may leave: sound
 outlives every window."""
@@ -76,7 +80,7 @@ class Bounds(NamedTuple):
 
     richness: float = RICH
     agreement: float = AGREES
-    misfit: Misfit = Misfit(MISFITS, MISFITS, MISFITS)
+    misfit: Misfit = Misfit(MISFITS, MISFITS, MISFITS, np.inf)
 
 
 USUAL = Bounds()
@@ -143,7 +147,7 @@ class Verdict:
         """Rebuild what `as_dict` gave."""
         evidence, wanted = facts["evidence"], facts["bounds"]
         # what an older version did not measure is no misfit, and has no bound
-        measured = {"energy": 0.0} | evidence["misfit"]
+        measured = {"energy": 0.0, "correlation": 0.0} | evidence["misfit"]
         rich, agree, wrong, least, most = (
             np.array(values, np.float64).tolist()  # a null becomes NaN
             for values in (
@@ -235,10 +239,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     causes = UNSTEADY_FILTERS if model.memory > 1 and model.n_components == rank else ""
     if model.memory > 1:
         left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
-        bounds = bounds._replace(misfit=Misfit(max(MISFITS, left), MISFITS, MISFITS))
+        bounds = bounds._replace(misfit=USUAL.misfit._replace(delay=max(MISFITS, left)))
     if model.n_components > rank:
         # posterior means of more sources than channels depend on each other by necessity
-        bounds = bounds._replace(misfit=Misfit(np.inf, np.inf, np.inf))
+        bounds = bounds._replace(misfit=Misfit(*(np.inf,) * len(Misfit._fields)))
     verdict = _decide(rich, agree, wrong, "halves of the data", bounds, causes=causes)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
@@ -274,12 +278,14 @@ def _judge_restarts(
     z = model.posterior(x).mean
     agree = replica_agreement(model.replicas(x[:, held]))
     unsure = 0.0 if np.isnan(agree).any() else float(np.clip(1 - agree, 0, 1).mean())
-    unordered = None if is_series(fill(x), u) else u.take(keep)
-    wrong = misfit(z[:, keep], sfreq, unordered, unsure)
+    series, z_kept, u_kept = is_series(fill(x), u), z[:, keep], u.take(keep)
+    wrong = misfit(z_kept, sfreq, None if series else u_kept, unsure)._replace(
+        correlation=correlation_within_labels(z_kept, u_kept, unsure, series=series)
+    )
     # what restarts disagree on is error, part of each other component: agreement counts it already
-    known = np.sqrt(unsure * z[:, keep].shape[1] / (len(z) - 1))
+    known = np.sqrt(unsure * u_kept.n_times / (len(z) - 1))
     most = max(MISFITS, float(known))
-    bounds = USUAL._replace(misfit=Misfit(MISFITS, most, most))
+    bounds = USUAL._replace(misfit=Misfit(MISFITS, most, most, CORRELATION))
     found = own_modulation(z, u, held), agree, wrong, "restarts", bounds
     verdict = _decide(*found)
     if verdict.label == "not identifiable":

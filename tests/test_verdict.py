@@ -18,7 +18,7 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
 from sourcesep.ivae.order import is_series
 from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
-from sourcesep.misfit import Misfit, misfit
+from sourcesep.misfit import Misfit, correlation_within_labels, misfit
 from sourcesep.recording import Recording
 from sourcesep.verdict import RICH, Verdict, judge
 from sourcesep.wording import ordinals
@@ -309,6 +309,28 @@ class TestTheWrongModel:
         assert misfit(np.vstack([z, told]), 1.0, u) == misfit(z, 1.0, u)
         assert misfit(z, 1.0, from_array(np.arange(2000), 2000)) == Misfit(0.0, 0.0, 0.0)
 
+    @pytest.mark.parametrize("size", [10, 50, 500])
+    @pytest.mark.parametrize("pole", [0.0, 0.9])
+    def test_independent_components_do_not_go_together_within_labels(self, size, pole):
+        """Neither where labels are short, nor where samples hang together."""
+        white = np.random.default_rng(size).standard_normal((4, 8000))
+        z = lfilter([1.0], [1.0, -pole], white) * np.linspace(0.3, 3, 8000)
+        assert correlation_within_labels(z, in_time(8000, size), 0.0, series=True) < 0.03
+
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_what_goes_together_within_labels_is_measured(self, seed):
+        rng = np.random.default_rng(seed)
+        z, sign = rng.standard_normal((2, 8000)), np.tile([1, -1], 20).repeat(200)
+        z[1] += 0.2 * sign * z[0]
+        assert abs(np.corrcoef(z)[0, 1]) < 0.05
+        order, u = rng.permutation(8000), in_time(8000)
+        found = correlation_within_labels(z, u, 0.0, series=True)
+        assert found == pytest.approx(0.19, abs=0.03)
+        again = correlation_within_labels(z[:, order], u.take(order), 0.0, series=False)
+        assert again == pytest.approx(found, abs=0.01)
+        # a component that is no louder than its error says less of the model
+        assert correlation_within_labels(z, u, 1.0, series=True) < 0.6 * found
+
     def test_a_few_wild_samples_say_nothing(self):
         z = np.random.default_rng(0).standard_normal((2, 8000))
         z[:, [100, 3000, 7000]] = 1e3
@@ -342,7 +364,9 @@ class TestTheWrongModel:
         z = np.random.default_rng(0).laplace(size=(3, 5000))
         z[2] = 0.1
         assert misfit(z, 100.0) == misfit(z[:2], 100.0)
-        assert misfit(z[1:], 100.0) == (0.0, 0.0, 0.0)
+        assert misfit(z[1:], 100.0) == Misfit(0.0, 0.0)
+        u = in_time(5000, 100)
+        assert correlation_within_labels(z[1:], u, 0.0, series=True) == 0
 
     def test_scale_and_offset_make_no_difference(self):
         z = np.random.default_rng(0).laplace(size=(3, 5000))
@@ -418,6 +442,19 @@ class TestFitsThatKeptSamplesAside:
         assert unsure.bounds.misfit.delay == sure.bounds.misfit.power == 9
         assert 9 < unsure.bounds.misfit.power < 11
 
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_a_source_that_two_components_have_in_common(self, seed):
+        """Sources one more than components: uncorrelated over all, not within each label."""
+        z = self.modulated(seed=seed)
+        common = np.array([[1, 0, 0.6], [0, 1, -0.6]]) @ z
+        common = np.linalg.solve(np.linalg.cholesky(np.cov(common)), common)
+        padded = np.vstack([common, self.modulated(seed=seed + 10)[:1]])
+        found = self.judged(padded)
+        assert found.misfit.correlation > 2 * found.bounds.misfit.correlation
+        assert found.label == "doubtful"
+        assert "more sources than channels" in found.sentence
+        assert self.judged(z).misfit.correlation < found.bounds.misfit.correlation / 2
+
     def test_memory_shows_as_misfit(self):
         z = self.modulated()
         z[1] += 0.3 * np.roll(z[0], 3)
@@ -486,12 +523,12 @@ class TestEvidence:
         assert found["evidence"] == {
             "richness": [None, 1.0],
             "agreement": [None, 1.0],
-            "misfit": {"delay": 2, "power": 3, "energy": 0},
+            "misfit": {"delay": 2, "power": 3, "energy": 0, "correlation": 0},
         }
         assert found["bounds"] == {
             "richness": 3,
             "agreement": 0.95,
-            "misfit": {"delay": 9, "power": 9, "energy": 9},
+            "misfit": {"delay": 9, "power": 9, "energy": 9, "correlation": None},
         }
 
     def test_same_seed_same_verdict(self):

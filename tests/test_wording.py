@@ -62,6 +62,15 @@ def test_one_reason_is_not_counted():
     assert sentence.startswith("how large one component is still tells how large another is")
 
 
+def test_what_goes_together_within_labels_is_said():
+    usual = USUAL._replace(misfit=USUAL.misfit._replace(correlation=0.05))
+    wrong = GOOD._replace(correlation=0.1)
+    found = _decide(np.array([9, 9]), np.array([1, 1]), wrong, "restarts", usual)
+    assert found.label == "doubtful"
+    assert found.sentence.startswith("the components go together within single labels")
+    assert said([9, 9], [1, 1], wrong)[0] == "trusted"  # where it is not looked for
+
+
 def test_what_other_checks_say_comes_last():
     _, sentence = said([9, 9], [1, 0.8], further=("there is noise",))
     assert sentence == (

@@ -230,6 +230,11 @@ class Model(ABC):
         return 1
 
     @property
+    def up_to_filters(self) -> bool:
+        """Whether sources are unique up to a filter each, not a scale: white ones of filters."""
+        return self.memory > 1 and self.representation == "time"
+
+    @property
     @abstractmethod
     def is_bound(self) -> bool:
         """Whether `log_density` is a lower bound rather than the exact value."""

@@ -102,6 +102,18 @@ def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
                 value <= most if measured and most is not None else None,
             )
         )
+    value, most = (facts["misfit"].get("correlation") for facts in (evidence, bounds))
+    if value is not None and most is not None:  # else it was not looked for
+        found.append(
+            Check(
+                "Misfit by correlation",
+                "Do components still go together within single labels, as where there are more "
+                "sources than channels? The largest correlation beyond chance.",
+                number(value, 3),
+                f"\N{LESS-THAN OR EQUAL TO} {most:g}",
+                value <= most,
+            )
+        )
     return found
 
 

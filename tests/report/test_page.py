@@ -190,6 +190,13 @@ class TestWhatItSays:
         assert (delay.passed, delay.bound) == (True, "≤ 20.2")
         evidence["misfit"]["energy"], bounds["misfit"]["energy"] = 9.5, 9.0
         assert checks(evidence, bounds)[-1].passed is False
+        evidence["misfit"]["correlation"], bounds["misfit"]["correlation"] = 0.123, None
+        assert len(checks(evidence, bounds)) == 5  # it was not looked for
+        bounds["misfit"]["correlation"] = 0.05
+        assert (checks(evidence, bounds)[-1].value, checks(evidence, bounds)[-1].passed) == (
+            "0.123",
+            False,
+        )
 
     def test_what_is_trusted_passes_every_check(self, any_kind):
         found = checks(any_kind.result["evidence"], any_kind.result["bounds"])
