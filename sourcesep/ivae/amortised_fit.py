@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +24,17 @@ from sourcesep.ivae.training import History, Schedule, train
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sourcesep.ivae.coupling import CouplingModel
+
 __all__ = ["fit_best", "fit_networks", "train_networks"]
 
 REGRESSION = 400
 """Steps of the decoder on the start, at most."""
 LEARNING_RATE = 5e-3
 WARM_UP = 0.05
+LOOSER = 0.015
+"""Nats a component by which the bound of networks that are as near to the sources as a flow's
+inverse is looser than that."""
 MORE_NOISE = 0.01
 """Added to what the decoder leaves of a channel of variance 1: more noise than there is lets
 the encoder find its way."""
@@ -47,13 +53,13 @@ def fit_best(
     n_restarts: int,
     n_steps: int,
     device: str,
+    flow: CouplingModel | None = None,
 ) -> tuple[Candidate, dict[str, float]]:
     """Fit the candidates of these names, and keep the likeliest.
 
     A matrix is given up for `MARGIN` nats a sample. A flow's inverse is preferred to networks
-    for `MARGIN` nats a component: that much the bound of networks that are as near to the
-    sources is looser. A flow is tried, and networks start by it, where samples are seen one
-    by one and all are there.
+    for `LOOSER` nats a component. A flow is tried, and networks start by it, where samples are
+    seen one by one and all are there.
 
     Parameters
     ----------
@@ -65,6 +71,8 @@ def fit_best(
         Of the flow.
     n_steps : int
         Minibatches of the networks; half as many for the flow.
+    flow : CouplingModel, optional
+        Fitted to these samples of x, but for those held out: takes the place of another.
     x, u, held, rng, kernel_size, condition_decoder, device
         As for `fit_networks`.
 
@@ -79,11 +87,15 @@ def fit_best(
         scores["linear"] = score(matrix, x, u, held, with_spectra=kernel_size > 1)
     more = set(names) != {"linear"} and kernel_size == 1 and start.linear.n_components > 1
     if more and np.isfinite(x).all():
-        start = start.with_flow(
-            x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
-        )
+        if flow is None:
+            start = start.with_flow(
+                x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
+            )
+        else:
+            start = replace(start, flow=flow, chosen=tuple(range(flow.n_components)))
         if "flow" in names and start.flow is not None and u.covariates is None:
-            found["flow"], scores["flow"] = fit_flow(start, x, u, held)
+            found["flow"] = noisy = fit_flow(start, x, u, held)
+            scores["flow"] = noisy.density
     if "networks" in names or not scores:
         found["networks"] = fit_networks(
             start,
@@ -97,7 +109,7 @@ def fit_best(
             device=device,
         )
         scores["networks"] = score(found["networks"], x, u, held)
-    ahead = {"linear": MARGIN, "flow": -MARGIN * start.linear.n_components}
+    ahead = {"linear": MARGIN, "flow": -LOOSER * start.linear.n_components}
     best = max(scores, key=lambda name: scores[name] + ahead.get(name, 0.0))
     return found[best], scores
 

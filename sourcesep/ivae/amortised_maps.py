@@ -35,7 +35,7 @@ __all__ = [
     "table_of",
 ]
 
-MOST_AVERAGED = 2
+MOST_AVERAGED = 4
 """Restarts of a flow that are freed of noise one by one: each takes as long as the first."""
 
 
@@ -58,6 +58,11 @@ class NoisyMap(ABC):
     start: LatentStart
     n_rounds: ClassVar[int] = 10
     """Of encoding and of fitting the prior to what is encoded, for another prior."""
+
+    @property
+    @abstractmethod
+    def choice(self) -> str:
+        """What it is, in plain words."""
 
     @property
     @abstractmethod
@@ -94,6 +99,7 @@ class MatrixMap(NoisyMap):
     """f is the start's matrix, so that everything is exact (but for a non-Gaussian prior)."""
 
     candidate: ClassVar[str] = "linear"
+    choice: ClassVar[str] = "a linear decoder"
     start: LatentStart
 
     @property
@@ -144,6 +150,12 @@ class FlowMap(NoisyMap):
     start: LatentStart
     variance: float
     n_rounds: ClassVar[int] = 2
+
+    @property
+    def choice(self) -> str:
+        """What it is, in plain words."""
+        noise = 100 * np.sqrt(self.variance)
+        return f"the inverse of a flow, with noise of {noise:.3g} % on every channel"
 
     @property
     def flow(self) -> CouplingModel:
@@ -235,6 +247,14 @@ class NetworkMap(NoisyMap):
     net: Autoencoder
     start: LatentStart
     seed: int
+
+    @property
+    def choice(self) -> str:
+        """What it is, in plain words."""
+        start = "a matrix" if self.start.flow is None else "a flow"
+        kernel_size = self.net.architecture.kernel_size
+        seen = f"{kernel_size} sample{'s' if kernel_size > 1 else ''}"
+        return f"networks of {seen}, started by {start}"
 
     @property
     def sees_neighbours(self) -> bool:
