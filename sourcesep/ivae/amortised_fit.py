@@ -96,7 +96,9 @@ def fit_best(
         if "flow" in names and start.flow is not None and u.covariates is None:
             found["flow"] = noisy = fit_flow(start, x, u, held)
             scores["flow"] = noisy.density
+    ahead = {"linear": MARGIN, "flow": -LOOSER * start.linear.n_components}
     if "networks" in names or not scores:
+        rivals = [scores[name] + ahead[name] for name in scores]
         found["networks"] = fit_networks(
             start,
             x,
@@ -107,9 +109,13 @@ def fit_best(
             condition_decoder=condition_decoder,
             n_steps=n_steps,
             device=device,
+            target=max(rivals, default=-np.inf),
         )
-        scores["networks"] = score(found["networks"], x, u, held)
-    ahead = {"linear": MARGIN, "flow": -LOOSER * start.linear.n_components}
+        history = found["networks"].history
+        given_up = history.n_steps < n_steps
+        scores["networks"] = (
+            float(history.elbo.max()) if given_up else score(found["networks"], x, u, held)
+        )
     best = max(scores, key=lambda name: scores[name] + ahead.get(name, 0.0))
     return found[best], scores
 
@@ -125,6 +131,7 @@ def fit_networks(
     condition_decoder: bool,
     n_steps: int,
     device: str,
+    target: float = -np.inf,
 ) -> Candidate:
     """Train networks from the linear candidate, or from a flow.
 
@@ -145,9 +152,11 @@ def fit_networks(
     condition_decoder : bool
         Whether the decoder sees u.
     n_steps : int
-        Minibatches.
+        Minibatches, unless they are given up before.
     device : str
         Where they are trained.
+    target : float
+        Held-out log density below which they would not be kept, nats a sample.
     """
     is_complete = bool(np.isfinite(x).all())
     z, free, with_mean = start(x), u.take(~held), not u.is_time
@@ -171,7 +180,16 @@ def fit_networks(
         with_missing=not is_complete,
     )
     net, prior, history = train_networks(
-        x, z, inputs, prior, held, rng, architecture=architecture, n_steps=n_steps, device=device
+        x,
+        z,
+        inputs,
+        prior,
+        held,
+        rng,
+        architecture=architecture,
+        n_steps=n_steps,
+        device=device,
+        target=target,
     )
     return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
 
@@ -187,6 +205,7 @@ def train_networks(
     architecture: Architecture,
     n_steps: int,
     device: str,
+    target: float = -np.inf,
 ) -> tuple[Autoencoder, Prior, History]:
     """Train a decoder on first guesses of z, and then all networks on the bound.
 
@@ -210,6 +229,8 @@ def train_networks(
         Minibatches.
     device : str
         Where they are trained.
+    target : float
+        As for `train`.
     """
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     with torch.no_grad():
@@ -222,7 +243,8 @@ def train_networks(
         train(regression, Schedule(min(REGRESSION, n_steps), LEARNING_RATE))
         net.views["noise"].copy_((regression.noise_left() + MORE_NOISE).log()[..., None])
         bound = Bound(net, observed, held, generator, prior.shape, n_steps)
-        history = train(bound, Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP))
+        schedule = Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP)
+        history = train(bound, schedule, target=target)
         net = net.with_parameters(net.parameters.cpu())
         return net, _prior_in(net, prior), history
 
