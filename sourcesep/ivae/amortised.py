@@ -129,14 +129,10 @@ class AmortisedModel(Model):
             )
         if not candidates or any(c not in CANDIDATES for c in candidates):
             raise SettingsError(f"candidates={candidates}: allowed are {', '.join(CANDIDATES)}")
-        self.requested = n_components
-        self.asked_kernel_size = kernel_size
+        self.requested, self.asked_kernel_size = n_components, kernel_size
         self.condition_decoder = condition_decoder
-        self.n_restarts = n_restarts
-        self.n_steps = n_steps
-        self.device = device
-        self.candidates = tuple(candidates)
-        self.starts = tuple(starts)
+        self.n_restarts, self.n_steps, self.device = n_restarts, n_steps, device
+        self.candidates, self.starts = tuple(candidates), tuple(starts)
         self.standardise_channels = standardise_channels
 
     @classmethod
@@ -293,6 +289,10 @@ class AmortisedModel(Model):
         mean, scale = self.map.infer(self._standardised(x), *self._table(u))
         return Posterior(self.frame.show(mean), self.frame.show_scale(scale))
 
+    def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Means of q(z|x,u) as the encoder has it."""
+        return self.frame.show(self.map.encode(self._standardised(x), *self._table(u))[0])
+
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
         """The mean of p(x|z,u), (n_channels, n_times); u counts if the decoder sees it."""
         inside = self.frame.inverse.show(z)
@@ -354,7 +354,7 @@ class AmortisedModel(Model):
         of silence. Images of networks needn't add up to x; the residual has the rest.
         """
         prior, rows = self._table(u)
-        z = self.map.encode(self._standardised(x), prior, rows)[0]
+        z = self.frame.inverse.show(self.latents(x, u))
         image = self._image(z, int(self.frame.order[component]), prior, rows)
         return image * self.width[:, None]
 

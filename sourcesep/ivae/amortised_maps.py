@@ -35,8 +35,10 @@ __all__ = [
     "table_of",
 ]
 
-MOST_AVERAGED = 4
+MOST_AVERAGED = 2
 """Restarts of a flow that are freed of noise one by one: each takes as long as the first."""
+CHUNK = 4096
+"""Samples that are freed at once: what they take stays in the processor's cache."""
 
 
 def table_of(prior: LabelPrior, *, with_mean: bool) -> Array:
@@ -202,9 +204,15 @@ class FlowMap(NoisyMap):
         flow = flow or self.flow
         full = np.where(np.isfinite(x), x, self.start.linear.mixing @ self.start.by_matrix(x))
         moments = self._among_others(prior.mean[rows].T, np.sqrt(prior.variance[rows]).T)
-        found = smooth(flow.decode, x, flow.latents(full), *moments, np.sqrt(self.noise))
+        found, deviation = [], np.sqrt(self.noise)
+        for begin in range(0, x.shape[1], CHUNK):
+            part = slice(begin, begin + CHUNK)
+            told = [moment[:, part] for moment in moments]
+            start = flow.latents(full[:, part])
+            found.append(smooth(flow.decode, x[:, part], start, *told, deviation))
+        mean, scale, *rest = (np.concatenate(one, axis=-1) for one in zip(*found, strict=True))
         chosen = list(self.start.chosen)
-        return found._replace(mean=found.mean[chosen], scale=found.scale[chosen])
+        return Smoothed(mean[chosen], scale[chosen], *rest)
 
     def _among_others(self, mean: Array, scale: Array) -> tuple[Array, Array]:
         """Moments of every component of the flow from those of the sources."""

@@ -19,7 +19,7 @@ from sourcesep.ivae.model import Array
 
 __all__ = ["Smoothed", "smooth"]
 
-N_STEPS = 4
+N_STEPS = 3
 """Of Gauss and Newton: they start at f^-1(x), which is near."""
 N_DRAWS = 16
 """For weights: a power of 2, for which Sobol points are balanced."""
