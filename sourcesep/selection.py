@@ -56,6 +56,9 @@ elsewhere a richer map that fits a little better would separate worse."""
 MARGIN = 0.02
 """Least gain in held-out log-likelihood, nats a sample, for which `auto` leaves the simpler
 family, or a smaller number of components; and 2 standard errors."""
+MOST_FOR_NOISE = 0.04
+"""Nats a sample and component that noise may cost on what a map has made of it: somewhat more
+than `ivae.amortised_candidates.COST`, for other samples."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 
@@ -133,7 +136,7 @@ def select(
     families = families_of(mixing)
     check(fill(x), u, settings.n_components)
 
-    def fitted(name: str) -> Selection:
+    def fitted(name: str, before: Model | None = None) -> Selection:
         family, asked, scores = FAMILIES[name], settings, {}
         if asked.n_components is None and "noise" in family.mends:
             number, scores["n_components"] = choose_n_components(
@@ -143,7 +146,10 @@ def select(
         if FITTED_NOISE in family.mends and mixing != name:
             asked = replace(asked, kernel_size=1)  # in the place of a map without memory
         given = x if family.accepts_missing else impute(x)
-        model = family.configured(asked).fit(given, u, rng)
+        model = family.configured(asked)
+        if before is not None:
+            model.following(before)
+        model.fit(given, u, rng)
         verdict = judge(model, given, u, asked.sfreq, rng)
         if max(verdict.misfit.power, verdict.misfit.energy) > MISFITS:
             steadier = model.steadier(given, u, rng)
@@ -219,7 +225,7 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
 def _better(
     simple: Selection,
     linear: Selection,
-    fitted: Callable[[str], Selection],
+    fitted: Callable[[str, Model], Selection],
     name: str,
     x: Array,
     u: Auxiliary,
@@ -227,7 +233,7 @@ def _better(
 ) -> Selection:
     """Return the fit of family `name` if it is better than the simple one, else that."""
     try:
-        rich = fitted(name)
+        rich = fitted(name, simple.model)
     except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
     if rich.model.matrices is not None and not rich.model.is_linear:
@@ -246,11 +252,12 @@ def _better(
     crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
     left = [max(one.verdict.misfit) for one in (simple, rich)]
     freed = FITTED_NOISE in rich.model.mends
-    # a bound that is above the exact value needs no margin; nor does a curve that passes every
-    # check: filters may pass them all and cost 60 dB
+    # a curve that passes every check needs no margin: filters may pass them all and cost 60 dB
     curved = rich.model.representation == "time" and rich.verdict.label == "trusted"
     margin = 0.0 if curved else MARGIN
-    least = 0.0 if freed else max(margin, 2 * deviation)
+    least = max(margin, 2 * deviation)
+    if freed:  # noise that is there costs likelihood nevertheless
+        least = -MOST_FOR_NOISE * rich.model.n_components
     if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
         flaw = f"gains {found}, {but} its verdict is {rich.verdict.label}"
     elif rich.verdict.label == "not identifiable" and not noisy:
@@ -264,7 +271,8 @@ def _better(
     elif not (crowded or noisy or freed) and left[1] >= left[0]:
         flaw = f"gains {found}, but leaves as much dependence"
     else:
-        how = "better than" if gain > 0 else "leaves noise out, and by chance worse than"
+        worse = "leaves noise out, and " + ("" if freed else "by chance ") + "worse than"
+        how = "better than" if gain > 0 else worse
         reason = f"{rich.reason}: {how} {simple.model.family} by {abs(gain):.3f} nats a sample, "
         return replace(rich, reason=f"{reason}held out", scores=scores)
     return replace(simple, reason=f"{simple.reason}; {name} {flaw}", scores=scores)

@@ -39,7 +39,7 @@ from sourcesep.ivae.order import any_order, is_series
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
-from sourcesep.noise_check import SENTENCE, TIE, gain_of_noise
+from sourcesep.noise_check import HIDDEN, SENTENCE, share_hidden_by_noise
 from sourcesep.wording import (
     UNSTEADY_FILTERS,
     doubts,
@@ -107,8 +107,8 @@ class Verdict:
     bounds : Bounds
         What was wanted of them.
     noise : float, optional
-        Nats a sample and component by which noise in the sensors explains more than the
-        map, where that was asked: see `sourcesep.noise_check`.
+        Share of the worst component's variance that noise in the sensors would hide, where
+        that was asked: see `sourcesep.noise_check`.
     """
 
     label: Label
@@ -121,8 +121,8 @@ class Verdict:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether noise in the sensors explains the data as well as the map does."""
-        return self.noise is not None and self.noise > TIE
+        """Whether noise that the data leave room for hides much of a component."""
+        return self.noise is not None and self.noise > HIDDEN
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, rounded to what the evidence is good for."""
@@ -290,7 +290,7 @@ def _judge_restarts(
     verdict = _decide(*found)
     if verdict.label == "not identifiable":
         return verdict
-    verdict = replace(verdict, noise=gain_of_noise(model, x, u, held))
+    verdict = replace(verdict, noise=share_hidden_by_noise(model, x, u, held))
     if not verdict.is_noisy:
         return verdict
     return replace(_decide(*found, further=[SENTENCE]), noise=verdict.noise)

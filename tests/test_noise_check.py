@@ -1,5 +1,6 @@
 """An invertible map has no noise; the verdict sees where the sensors have."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -9,15 +10,17 @@ from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.gains import heldout_gain
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.coupling import CouplingModel
-from sourcesep.noise_check import SENTENCE, TIE, gain_of_noise
+from sourcesep.ivae.latent_start import in_units
+from sourcesep.metrics import mcc
+from sourcesep.noise_check import HIDDEN, SENTENCE, share_hidden_by_noise
 from sourcesep.selection import Selection, _calls_for
 from sourcesep.simulate.protocols import ivae
 from sourcesep.verdict import Verdict, judge
 
 
-def fitted(seed, noise, n_channels=2, n_restarts=2):
+def fitted(seed, noise, n_channels=2, n_restarts=2, **settings):
     """A short fit of two sources, 20 labels of 300 samples."""
-    data = ivae(2, 20, 300, n_channels=n_channels, noise=noise, random_state=seed)
+    data = ivae(2, 20, 300, n_channels=n_channels, noise=noise, random_state=seed, **settings)
     u = Auxiliary((Scale(data.u, tuple(map(str, range(20)))),), None, True, "segments")
     x = data.observations.T
     model = CouplingModel(2, n_restarts=n_restarts, n_steps=300, n_blocks=6, device="cpu")
@@ -41,14 +44,14 @@ def verdict(noisy):
 class TestNoise:
     def test_that_the_map_has_fitted_is_seen(self, verdict):
         """Everything else would be trusted, or noise would not be asked for."""
-        assert verdict.noise > TIE
+        assert verdict.noise > HIDDEN
         assert verdict.is_noisy
         assert (verdict.label, verdict.sentence) == ("doubtful", SENTENCE)
 
     def test_is_not_seen_where_there_is_none(self):
         found = judged(*fitted(1, 0.0))
         assert found.label == "trusted"
-        assert found.noise < 3 * TIE
+        assert found.noise < HIDDEN
 
     def test_is_said_beside_what_else_is_wrong(self):
         found = judged(*fitted(1, 0.2, n_restarts=1))
@@ -59,11 +62,24 @@ class TestNoise:
 
     def test_gives_the_same_number_again(self, noisy, verdict):
         model, x, u = noisy
-        assert gain_of_noise(model, x, u, model.held_out(u)) == verdict.noise
+        assert share_hidden_by_noise(model, x, u, model.held_out(u)) == verdict.noise
 
     def test_is_not_asked_for_where_the_map_leaves_channels_aside(self):
         model, x, u = fitted(0, 0.0, n_channels=3)
-        assert gain_of_noise(model, x, u, model.held_out(u)) is None
+        assert share_hidden_by_noise(model, x, u, model.held_out(u)) is None
+
+    def test_is_not_asked_for_where_the_map_is_not_bent(self):
+        """A matrix is nowhere steep: any noise may have been in x."""
+        model, x, u = fitted(2, 0.0, n_layers=1)
+        assert share_hidden_by_noise(model, x, u, model.held_out(u)) is None
+
+    def test_does_not_go_by_units(self, noisy):
+        model, x, u = noisy
+        found = share_hidden_by_noise(model, x, u, model.held_out(u))
+        other = copy.copy(model)
+        other.linear = in_units(model, np.zeros(2), np.array([1e-30, 1e5])).linear
+        scaled = x / np.array([[1e-30], [1e5]])
+        assert share_hidden_by_noise(other, scaled, u, model.held_out(u)) == pytest.approx(found)
 
     def test_goes_into_files_and_comes_back(self, verdict):
         facts = verdict.as_dict()
@@ -79,7 +95,7 @@ class TestAuto:
         model, x, _ = noisy
         found = Selection(model, verdict, "", {})
         assert _calls_for(AmortisedModel, found, x)
-        for unseen in (None, TIE - 0.01):
+        for unseen in (None, HIDDEN - 0.01):
             clean = replace(found, verdict=replace(verdict, noise=unseen))
             assert not _calls_for(AmortisedModel, clean, x)
 
@@ -93,3 +109,16 @@ class TestAuto:
         each = (rich.log_density(x, u) - model.log_density(x, u))[held]
         assert gain == pytest.approx(each.mean())
         assert 0 < deviation < abs(gain)
+
+    def test_begins_from_the_map_whose_noise_was_seen(self, noisy):
+        """Which is for x as it is, where networks see it standardised."""
+        model, x, u = noisy
+        truth = ivae(2, 20, 300, noise=0.2, random_state=1).sources.T
+        rich = AmortisedModel(2, kernel_size=1, candidates=("linear", "flow"))
+        rich.following(model).fit(x, u, np.random.default_rng(0))
+        assert rich.candidate == "flow"
+        z = rich.posterior(x, u).mean
+        scores = [mcc(truth.T, found.T) for found in (z, model.posterior(x).mean)]
+        assert scores[0] > scores[1] + 0.01
+        flow = rich.map.start.flow
+        np.testing.assert_array_equal(flow.flow.parameters, model.flow.parameters)

@@ -18,7 +18,9 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.amortised_candidates import fit_matrix
 from sourcesep.ivae.amortised_maps import FlowMap, MatrixMap, NetworkMap, map_from_state
+from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.frame import Frame
+from sourcesep.ivae.latent_start import in_units
 from sourcesep.ivae.missing import check_values
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
 from sourcesep.ivae.prior_tables import (
@@ -95,6 +97,7 @@ class AmortisedModel(Model):
     n_splits: ClassVar[int] = 1
     mends: ClassVar[tuple[str, ...]] = ("fitted noise",)
 
+    flow: CouplingModel | None = None  # fitted to the same data, where one is at hand
     kernel_size: int
     candidate: str
     scores: dict[str, float]
@@ -126,14 +129,10 @@ class AmortisedModel(Model):
             )
         if not candidates or any(c not in CANDIDATES for c in candidates):
             raise SettingsError(f"candidates={candidates}: allowed are {', '.join(CANDIDATES)}")
-        self.requested = n_components
-        self.asked_kernel_size = kernel_size
+        self.requested, self.asked_kernel_size = n_components, kernel_size
         self.condition_decoder = condition_decoder
-        self.n_restarts = n_restarts
-        self.n_steps = n_steps
-        self.device = device
-        self.candidates = tuple(candidates)
-        self.starts = tuple(starts)
+        self.n_restarts, self.n_steps, self.device = n_restarts, n_steps, device
+        self.candidates, self.starts = tuple(candidates), tuple(starts)
         self.standardise_channels = standardise_channels
 
     @classmethod
@@ -167,6 +166,12 @@ class AmortisedModel(Model):
         made = {"candidates": (self.candidate,), "n_restarts": 1}
         return type(self)(**self._settings() | made, device=self.device)
 
+    def following(self, found: Model) -> Self:
+        """Let this unfitted model begin from the flow of a nonlinear fit; return it."""
+        if isinstance(found, CouplingModel) and found.n_components == found.n_channels:
+            self.flow = found
+        return self
+
     @property
     def n_components(self) -> int:
         """Number of sources."""
@@ -185,15 +190,7 @@ class AmortisedModel(Model):
     @property
     def choice(self) -> str:  # type: ignore[override]
         """Which candidate was kept, and from what start, in plain words."""
-        if isinstance(self.map, MatrixMap):
-            return "a linear decoder"
-        if isinstance(self.map, FlowMap):
-            noise = 100 * np.sqrt(self.map.variance)
-            return f"the inverse of a flow, with noise of {noise:.0f} % on every channel"
-        start = "a matrix" if self.map.start.flow is None else "a flow"
-        kernel_size = self.map.net.architecture.kernel_size
-        seen = f"{kernel_size} sample{'s' if kernel_size > 1 else ''}"
-        return f"networks of {seen}, {self.n_steps} minibatches, started by {start}"
+        return self.map.choice
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -253,6 +250,7 @@ class AmortisedModel(Model):
             n_restarts=self.n_restarts,
             n_steps=self.n_steps,
             device=resolve_device(self.device),
+            flow=self.flow and in_units(self.flow, self.centre, self.width),
         )
         if isinstance(kept.map, MatrixMap):
             kept = fit_matrix(x, u, np.ones(u.n_times, bool), rng, self.requested, self.starts)
@@ -290,6 +288,10 @@ class AmortisedModel(Model):
         """q(z|x,u), importance-weighted where possible; without u it raises InputError."""
         mean, scale = self.map.infer(self._standardised(x), *self._table(u))
         return Posterior(self.frame.show(mean), self.frame.show_scale(scale))
+
+    def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
+        """Means of q(z|x,u) as the encoder has it."""
+        return self.frame.show(self.map.encode(self._standardised(x), *self._table(u))[0])
 
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
         """The mean of p(x|z,u), (n_channels, n_times); u counts if the decoder sees it."""
@@ -352,7 +354,7 @@ class AmortisedModel(Model):
         of silence. Images of networks needn't add up to x; the residual has the rest.
         """
         prior, rows = self._table(u)
-        z = self.map.encode(self._standardised(x), prior, rows)[0]
+        z = self.frame.inverse.show(self.latents(x, u))
         image = self._image(z, int(self.frame.order[component]), prior, rows)
         return image * self.width[:, None]
 

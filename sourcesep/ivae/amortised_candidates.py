@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.amortised_maps import FlowMap, MatrixMap, NetworkMap
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.factor_em import LEAST_NOISE, Factors, Fitted, Observed, maximise
-from sourcesep.ivae.latent_start import MARGIN, LatentStart
+from sourcesep.ivae.latent_start import LatentStart
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array
@@ -20,14 +20,16 @@ from sourcesep.ivae.prior_tables import GAUSSIAN, Prior, gaussian_prior, pooled,
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.training import History
 
-__all__ = ["Candidate", "fit_flow", "fit_matrix", "score"]
+__all__ = ["COST", "Candidate", "Noisy", "fit_flow", "fit_matrix", "score"]
 
 NO_HISTORY = History(
     np.zeros(0, np.int64), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(1, np.int64)
 )
 """Of what is fitted in closed form."""
-NOISES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+NOISES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3)
 """Standard deviations that noise on the inverse of a flow may have, a channel's own being 1."""
+COST = 0.03
+"""Nats a sample and component that it may cost; as much as noise that is there costs."""
 SOME = 1000
 """Samples by which one of them is chosen."""
 LEAST_SHARE = 0.05
@@ -85,13 +87,28 @@ def fit_matrix(
     return Candidate(MatrixMap(start), prior, NO_HISTORY)
 
 
-def fit_flow(
-    start: LatentStart, x: Array, u: Auxiliary, held: NDArray[np.bool_]
-) -> tuple[Candidate, float]:
-    """Choose the noise on the inverse of the start's flow; and score it, as `score` does.
+@dataclass(frozen=True)
+class Noisy(Candidate):
+    """The inverse of a flow with noise on it.
 
-    The flow was fitted as though there were no noise, so that it explains x best with
-    almost none: that is its score. Noise is as large as may be for `MARGIN` nats a component.
+    Parameters
+    ----------
+    density : float
+        Of held-out samples without that noise, nats a sample.
+    hidden : ndarray of shape (n_components,)
+        Share of each component's variance that is not known once x is.
+    """
+
+    density: float
+    hidden: Array
+
+
+def fit_flow(start: LatentStart, x: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Noisy:
+    """Choose the noise on the inverse of the start's flow.
+
+    The flow was fitted as though there were no noise, so that it explains x best with none.
+    Noise is as large as may be for `COST`: where there is some, x is spread out so far
+    that as much again is no great loss, and where there is none, folds of f^-1 are.
 
     Parameters
     ----------
@@ -104,20 +121,32 @@ def fit_flow(
     z = flow.latents(x[:, free])[chosen]
     prior = LabelPrior(every.mean[:, chosen], every.scale[:, chosen], every.shape[chosen])
     plain = np.square(z - prior.mean[rows].T)
-    found, best = [], -np.inf
-    for noise in NOISES:
+
+    def tried(noise: float) -> tuple[Noisy, float]:
         noisy = FlowMap(start, noise**2)
         mean, scale = noisy.encode(x[:, free], prior, rows)
         true = np.square(mean - prior.mean[rows].T) + scale**2
         sums = [[np.bincount(rows, row, u.n_labels) for row in part] for part in (true, plain)]
         share = np.clip(sums[0] / np.maximum(sums[1], 1e-12), LEAST_SHARE, 1.0).T
         smaller = LabelPrior(prior.mean, prior.scale * np.sqrt(share), prior.shape)
-        density = noisy.log_density(x[:, unseen], smaller, u.labels[unseen]).mean()
-        best = max(best, float(density))
-        if density < best - MARGIN * len(z):
-            break
-        found.append(Candidate(noisy, smaller, flow.history_))
-    return found[-1], best
+        hidden = np.square(scale).mean(axis=1) / z.var(axis=1)
+        found = noisy.log_density(x[:, unseen], smaller, u.labels[unseen]).mean()
+        return Noisy(noisy, smaller, flow.history_, np.nan, hidden), float(found)
+
+    low, high = 0, len(NOISES)
+    best, least = tried(NOISES[0])
+    density, part = least, least
+    if flow.n_components == flow.n_channels:  # elsewhere the flow has seen more noise than x has
+        density = float(flow.log_density(x[:, held], u.take(held)).mean())
+        part = float(flow.log_density(x[:, unseen], u.take(unseen)).mean())
+    while high - low > 1:
+        middle = (low + high) // 2
+        candidate, found = tried(NOISES[middle])
+        if found < part - COST * len(z):
+            high = middle
+        else:
+            low, best = middle, candidate
+    return replace(best, density=density)
 
 
 def _some(which: NDArray[np.bool_]) -> NDArray[np.int64]:

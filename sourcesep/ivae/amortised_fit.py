@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +24,17 @@ from sourcesep.ivae.training import History, Schedule, train
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sourcesep.ivae.coupling import CouplingModel
+
 __all__ = ["fit_best", "fit_networks", "train_networks"]
 
 REGRESSION = 400
 """Steps of the decoder on the start, at most."""
 LEARNING_RATE = 5e-3
 WARM_UP = 0.05
+LOOSER = 0.015
+"""Nats a component by which the bound of networks that are as near to the sources as a flow's
+inverse is looser than that."""
 MORE_NOISE = 0.01
 """Added to what the decoder leaves of a channel of variance 1: more noise than there is lets
 the encoder find its way."""
@@ -47,13 +53,13 @@ def fit_best(
     n_restarts: int,
     n_steps: int,
     device: str,
+    flow: CouplingModel | None = None,
 ) -> tuple[Candidate, dict[str, float]]:
     """Fit the candidates of these names, and keep the likeliest.
 
     A matrix is given up for `MARGIN` nats a sample. A flow's inverse is preferred to networks
-    for `MARGIN` nats a component: that much the bound of networks that are as near to the
-    sources is looser. A flow is tried, and networks start by it, where samples are seen one
-    by one and all are there.
+    for `LOOSER` nats a component. A flow is tried, and networks start by it, where samples are
+    seen one by one and all are there.
 
     Parameters
     ----------
@@ -65,6 +71,8 @@ def fit_best(
         Of the flow.
     n_steps : int
         Minibatches of the networks; half as many for the flow.
+    flow : CouplingModel, optional
+        Fitted to these samples of x, but for those held out: takes the place of another.
     x, u, held, rng, kernel_size, condition_decoder, device
         As for `fit_networks`.
 
@@ -79,12 +87,18 @@ def fit_best(
         scores["linear"] = score(matrix, x, u, held, with_spectra=kernel_size > 1)
     more = set(names) != {"linear"} and kernel_size == 1 and start.linear.n_components > 1
     if more and np.isfinite(x).all():
-        start = start.with_flow(
-            x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
-        )
+        if flow is None:
+            start = start.with_flow(
+                x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
+            )
+        else:
+            start = replace(start, flow=flow, chosen=tuple(range(flow.n_components)))
         if "flow" in names and start.flow is not None and u.covariates is None:
-            found["flow"], scores["flow"] = fit_flow(start, x, u, held)
+            found["flow"] = noisy = fit_flow(start, x, u, held)
+            scores["flow"] = noisy.density
+    ahead = {"linear": MARGIN, "flow": -LOOSER * start.linear.n_components}
     if "networks" in names or not scores:
+        rivals = [scores[name] + ahead[name] for name in scores]
         found["networks"] = fit_networks(
             start,
             x,
@@ -95,9 +109,13 @@ def fit_best(
             condition_decoder=condition_decoder,
             n_steps=n_steps,
             device=device,
+            target=max(rivals, default=-np.inf),
         )
-        scores["networks"] = score(found["networks"], x, u, held)
-    ahead = {"linear": MARGIN, "flow": -MARGIN * start.linear.n_components}
+        history = found["networks"].history
+        given_up = history.n_steps < n_steps
+        scores["networks"] = (
+            float(history.elbo.max()) if given_up else score(found["networks"], x, u, held)
+        )
     best = max(scores, key=lambda name: scores[name] + ahead.get(name, 0.0))
     return found[best], scores
 
@@ -113,6 +131,7 @@ def fit_networks(
     condition_decoder: bool,
     n_steps: int,
     device: str,
+    target: float = -np.inf,
 ) -> Candidate:
     """Train networks from the linear candidate, or from a flow.
 
@@ -133,9 +152,11 @@ def fit_networks(
     condition_decoder : bool
         Whether the decoder sees u.
     n_steps : int
-        Minibatches.
+        Minibatches, unless they are given up before.
     device : str
         Where they are trained.
+    target : float
+        Held-out log density below which they would not be kept, nats a sample.
     """
     is_complete = bool(np.isfinite(x).all())
     z, free, with_mean = start(x), u.take(~held), not u.is_time
@@ -159,7 +180,16 @@ def fit_networks(
         with_missing=not is_complete,
     )
     net, prior, history = train_networks(
-        x, z, inputs, prior, held, rng, architecture=architecture, n_steps=n_steps, device=device
+        x,
+        z,
+        inputs,
+        prior,
+        held,
+        rng,
+        architecture=architecture,
+        n_steps=n_steps,
+        device=device,
+        target=target,
     )
     return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
 
@@ -175,6 +205,7 @@ def train_networks(
     architecture: Architecture,
     n_steps: int,
     device: str,
+    target: float = -np.inf,
 ) -> tuple[Autoencoder, Prior, History]:
     """Train a decoder on first guesses of z, and then all networks on the bound.
 
@@ -198,6 +229,8 @@ def train_networks(
         Minibatches.
     device : str
         Where they are trained.
+    target : float
+        As for `train`.
     """
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     with torch.no_grad():
@@ -210,7 +243,8 @@ def train_networks(
         train(regression, Schedule(min(REGRESSION, n_steps), LEARNING_RATE))
         net.views["noise"].copy_((regression.noise_left() + MORE_NOISE).log()[..., None])
         bound = Bound(net, observed, held, generator, prior.shape, n_steps)
-        history = train(bound, Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP))
+        schedule = Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP)
+        history = train(bound, schedule, target=target)
         net = net.with_parameters(net.parameters.cpu())
         return net, _prior_in(net, prior), history
 

@@ -37,6 +37,8 @@ __all__ = [
 
 MOST_AVERAGED = 2
 """Restarts of a flow that are freed of noise one by one: each takes as long as the first."""
+CHUNK = 4096
+"""Samples that are freed at once: what they take stays in the processor's cache."""
 
 
 def table_of(prior: LabelPrior, *, with_mean: bool) -> Array:
@@ -58,6 +60,11 @@ class NoisyMap(ABC):
     start: LatentStart
     n_rounds: ClassVar[int] = 10
     """Of encoding and of fitting the prior to what is encoded, for another prior."""
+
+    @property
+    @abstractmethod
+    def choice(self) -> str:
+        """What it is, in plain words."""
 
     @property
     @abstractmethod
@@ -94,6 +101,7 @@ class MatrixMap(NoisyMap):
     """f is the start's matrix, so that everything is exact (but for a non-Gaussian prior)."""
 
     candidate: ClassVar[str] = "linear"
+    choice: ClassVar[str] = "a linear decoder"
     start: LatentStart
 
     @property
@@ -146,6 +154,12 @@ class FlowMap(NoisyMap):
     n_rounds: ClassVar[int] = 2
 
     @property
+    def choice(self) -> str:
+        """What it is, in plain words."""
+        noise = 100 * np.sqrt(self.variance)
+        return f"the inverse of a flow, with noise of {noise:.3g} % on every channel"
+
+    @property
     def flow(self) -> CouplingModel:
         """The flow."""
         return cast("CouplingModel", self.start.flow)
@@ -190,9 +204,15 @@ class FlowMap(NoisyMap):
         flow = flow or self.flow
         full = np.where(np.isfinite(x), x, self.start.linear.mixing @ self.start.by_matrix(x))
         moments = self._among_others(prior.mean[rows].T, np.sqrt(prior.variance[rows]).T)
-        found = smooth(flow.decode, x, flow.latents(full), *moments, np.sqrt(self.noise))
+        found, deviation = [], np.sqrt(self.noise)
+        for begin in range(0, x.shape[1], CHUNK):
+            part = slice(begin, begin + CHUNK)
+            told = [moment[:, part] for moment in moments]
+            start = flow.latents(full[:, part])
+            found.append(smooth(flow.decode, x[:, part], start, *told, deviation))
+        mean, scale, *rest = (np.concatenate(one, axis=-1) for one in zip(*found, strict=True))
         chosen = list(self.start.chosen)
-        return found._replace(mean=found.mean[chosen], scale=found.scale[chosen])
+        return Smoothed(mean[chosen], scale[chosen], *rest)
 
     def _among_others(self, mean: Array, scale: Array) -> tuple[Array, Array]:
         """Moments of every component of the flow from those of the sources."""
@@ -235,6 +255,14 @@ class NetworkMap(NoisyMap):
     net: Autoencoder
     start: LatentStart
     seed: int
+
+    @property
+    def choice(self) -> str:
+        """What it is, in plain words."""
+        start = "a matrix" if self.start.flow is None else "a flow"
+        kernel_size = self.net.architecture.kernel_size
+        seen = f"{kernel_size} sample{'s' if kernel_size > 1 else ''}"
+        return f"networks of {seen}, started by {start}"
 
     @property
     def sees_neighbours(self) -> bool:

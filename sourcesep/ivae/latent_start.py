@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["MARGIN", "LatentStart"]
+__all__ = ["MARGIN", "LatentStart", "in_units"]
 
 MARGIN = 0.02
 """Least gain in held-out log-likelihood, nats a sample, for which a matrix is given up."""
@@ -50,6 +51,13 @@ class LatentStart:
     moments: tuple[Array, Array]
     flow: CouplingModel | None = None
     chosen: tuple[int, ...] = ()
+
+    @classmethod
+    def of_flow(cls, flow: CouplingModel) -> Self:
+        """A start by a flow that has as many components as channels, and its own matrix."""
+        linear, d = flow.linear, flow.n_components
+        matrix = LinearGaussian(linear.mixing, np.full(flow.n_channels, LEAST_DEVIATION**2))
+        return cls(matrix, (np.zeros(d), np.ones(d)), flow, tuple(range(d)))
 
     def by_matrix(self, x: Array) -> Array:
         """z by the matrix, (n_components, n_times); missing entries of x say nothing."""
@@ -134,6 +142,18 @@ class LatentStart:
             return start
         flow = CouplingModel.from_state(State(state.part("flow"), facts["flow"]))
         return replace(start, flow=flow, chosen=tuple(facts["chosen"]))
+
+
+def in_units(flow: CouplingModel, centre: Array, width: Array) -> CouplingModel:
+    """The same flow for (x - centre) / width, each (n_channels,)."""
+    linear = copy.copy(flow.linear)
+    linear.mean = (linear.mean - centre) / width
+    linear.unmixing, linear.complement = linear.unmixing * width, linear.complement * width
+    linear.mixing = linear.mixing / width[:, None]
+    linear.remainder = linear.remainder / width[:, None]
+    other = copy.copy(flow)
+    other.linear = linear
+    return other
 
 
 def _told(prior: LabelPrior, counts: NDArray[np.int64]) -> Array:

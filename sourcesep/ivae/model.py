@@ -209,6 +209,10 @@ class Model(ABC):
         cls.configured(cast("Settings", watched))
         return watched.read
 
+    def following(self, found: Model) -> Self:
+        """Let this unfitted model begin from what another family has found; return it."""
+        return self
+
     @property
     @abstractmethod
     def n_components(self) -> int:

@@ -19,7 +19,7 @@ from sourcesep.ivae.model import Array
 
 __all__ = ["Smoothed", "smooth"]
 
-N_STEPS = 4
+N_STEPS = 3
 """Of Gauss and Newton: they start at f^-1(x), which is near."""
 N_DRAWS = 16
 """For weights: a power of 2, for which Sobol points are balanced."""
@@ -85,7 +85,8 @@ def smooth(
     drawn = [peak + (spread @ one).T for one in normal]
     power = np.stack([0.5 * np.square(errors(e)).sum(axis=0) for e in drawn])
     log_weight = -power - np.stack([0.5 * np.square(e).sum(axis=0) for e in drawn])
-    log_weight += 0.5 * np.square(normal).sum(axis=1)[:, None] / WIDER**2
+    length = np.square(normal).sum(axis=1)
+    log_weight += 0.5 * length[:, None] / WIDER**2
     total = logsumexp(log_weight, axis=0)
     weight = np.exp(log_weight - total)
     centre = sum(w * e for w, e in zip(weight, drawn, strict=True))
@@ -94,8 +95,10 @@ def smooth(
     # the fewer draws have a say, the less they know of the width
     decided = np.square(weight).sum(axis=0)
     variance += decided * (np.square(spread).sum(axis=2).T - variance)
-    volume = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1) - d * math.log(WIDER)
-    density = total - math.log(n_draws) - volume - constant
+    # weights of a Gaussian would be these, and its density is known
+    log_gaussian = logsumexp(0.5 * length * (WIDER**-2 - 1))
+    volume = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+    density = total - log_gaussian - volume - constant
     explained = -(weight * power).sum(axis=0) - constant
     return Smoothed(mean + scale * centre, scale * np.sqrt(variance), explained, density)
 

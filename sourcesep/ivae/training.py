@@ -272,6 +272,7 @@ def train(
     *,
     progress: bool = False,
     checkpoint: Checkpoint | None = None,
+    target: float = -math.inf,
 ) -> History:
     """Minimise every restart of `objective`, and leave each in its best held-out state.
 
@@ -289,6 +290,9 @@ def train(
     checkpoint : Checkpoint, optional
         Written at every check. If one can be read the training goes on from there, to the
         same end; the objective must then be `Resumable`.
+    target : float
+        Held-out ELBO below which nothing is gained: training ends where twice the progress
+        between the last two checks, all the way, would not lead there.
 
     Returns
     -------
@@ -361,6 +365,17 @@ def train(
             check(n_done)
             if checkpoint is not None and n_done < n_steps:
                 keep(checkpoint)
+            if _is_out_of_reach(target, terms, schedule.n_checks):
+                break
     restarts.restore(everyone)
     reconstruction, kl = (np.stack(term) for term in zip(*terms, strict=True))
     return History(np.array(steps), reconstruction, kl, restarts.recoveries.numpy())
+
+
+def _is_out_of_reach(
+    target: float, terms: list[tuple[NDArray[np.float64], NDArray[np.float64]]], n_checks: int
+) -> bool:
+    """Whether even the best restart, at twice its last progress, would end below the target."""
+    scores = [float((reconstruction - kl).max()) for reconstruction, kl in terms]
+    n_left, progress = n_checks + 1 - len(scores), max(0.0, scores[-1] - scores[-2])
+    return len(scores) > 2 and target - scores[-1] > 2 * n_left * progress

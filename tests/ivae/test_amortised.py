@@ -9,6 +9,7 @@ from sourcesep import IVAE, auxiliary, load, metrics, save, separate
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.amortised import STEPS, AmortisedModel
+from sourcesep.ivae.amortised_fit import fit_networks
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
@@ -475,3 +476,24 @@ class TestFlow:
         assert metrics.mcc(z.T, found.T) > 0.9
         left = x - model.decode(found)
         assert (left.var(axis=1) < 0.5 * x.var(axis=1)).all()
+
+
+class TestGivingUp:
+    """Networks that cannot reach what a matrix has reached are not trained to the end."""
+
+    @pytest.mark.parametrize("kernel_size", [1, 5])
+    def test_where_a_matrix_mixed_the_sources(self, kernel_size, monkeypatch):
+        tried = []
+
+        def spied(*args, **settings):
+            tried.append(fit_networks(*args, **settings))
+            return tried[-1]
+
+        monkeypatch.setattr("sourcesep.ivae.amortised_fit.fit_networks", spied)
+        x = rng(3).standard_normal((2, 2)) @ modulated(rng(3), 2)
+        settings = {"kernel_size": kernel_size, "candidates": ("linear", "networks")}
+        model = quick(n_steps=400, **settings).fit(x, by_label(is_time=True), rng())
+        assert model.candidate == "linear"
+        assert 0 < tried[0].history.n_steps < 400
+        assert model.scores["networks"] == tried[0].history.elbo.max()
+        assert model.scores["networks"] < model.scores["linear"]

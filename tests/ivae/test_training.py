@@ -47,6 +47,18 @@ def test_reaches_the_minimum_and_records_the_way():
     np.testing.assert_array_equal(history.recoveries, 0)
 
 
+def test_is_given_up_where_the_target_is_out_of_reach():
+    """Of an ELBO that cannot be above 0; and not a bit changes where it is within reach."""
+    schedule = Schedule(300, learning_rate=0.1)
+    bowls = [Bowl() for _ in range(3)]
+    targets = (-math.inf, -0.1, 1.0)
+    free, met, lost = (train(b, schedule, target=t) for b, t in zip(bowls, targets, strict=True))
+    assert (free.n_steps, met.n_steps) == (300, 300)
+    assert torch.equal(bowls[0].parameters, bowls[1].parameters)
+    assert lost.n_steps < 300
+    assert -loss(bowls[2]).min() == lost.elbo.max()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("what", ["loss", "gradient", "parameters"])
 def test_a_number_that_is_not_finite_hurts_no_restart(what, value):
