@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar, cast
 
 from threadpoolctl import threadpool_limits
 
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 
-__all__ = ["connected", "in_order"]
+__all__ = ["as_done", "connected", "in_order"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -19,6 +26,15 @@ PATIENCE = 5
 """Seconds in which a Dask scheduler must answer."""
 LONGEST_GREETING = 2**20
 """Bytes; a scheduler's first words are a few hundred."""
+METHODS = ("forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
+"""How processes are started, the first that works. On Linux they are forked from one that has
+imported everything once and done nothing else; libraries of other systems may not survive that."""
+PRELOADED = ["sourcesep.separation", "sourcesep.estimator", "sourcesep.adapters.audio", "picard"]
+"""What nearly every recording needs."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What libraries read when they are loaded."""
+TIDYING = 10
+"""Seconds in which a process that is told to end must have done so."""
 DIED = "a process that read recordings died, perhaps for want of memory; try with fewer jobs"
 
 
@@ -75,6 +91,118 @@ def _in_processes(
             yield from parallel(delayed(_on_one_thread)(function, item) for item in items)
         except TerminatedWorkerError as error:
             raise InputError(DIED) from error
+
+
+def as_done(
+    function: Callable[[Item], Found], items: Sequence[Item], *, n_jobs: int
+) -> Iterator[tuple[int, Found | None]]:
+    """Apply a function to items in other processes, and give each result when it is there.
+
+    If a process dies, another takes its place, and only the item that it had is lost. Where
+    the results are not wanted any more, processes are told to end, and tidy up as after
+    Ctrl-C. If this process is killed, they finish what they have in hand.
+
+    Parameters
+    ----------
+    function : callable
+        Of one item; importable by name. It must not raise.
+    items : sequence
+        What it is applied to, the first ones first.
+    n_jobs : int
+        Processes, each on one thread.
+
+    Yields
+    ------
+    number, result
+        Of an item; the result is None if the process has died.
+
+    Raises
+    ------
+    SettingsError
+        If the system starts no process.
+    """
+    waiting = enumerate(items)
+    processes: dict[Connection, BaseProcess] = {}
+    at_work: dict[Connection, int] = {}
+
+    def give_work(connection: Connection | None = None) -> None:
+        for number, item in waiting:
+            if connection is None:
+                connection, process = _started(function, n_jobs)
+                processes[connection] = process
+            at_work[connection] = number
+            with suppress(OSError):  # one that is dead by now is found out below
+                connection.send(item)
+            return
+        if connection is not None:
+            connection.close()
+
+    try:
+        for _ in range(n_jobs):
+            give_work()
+        while at_work:
+            for connection in cast("list[Connection]", wait(list(at_work))):
+                number, found = at_work.pop(connection), None
+                try:
+                    found = connection.recv()
+                except (EOFError, OSError):
+                    connection.close()
+                    give_work()
+                else:
+                    give_work(connection)
+                yield number, found
+    finally:
+        for connection in at_work:
+            processes[connection].terminate()
+        for process in processes.values():
+            process.join(TIDYING)
+            process.kill()
+
+
+def _started(function: Callable[[Any], Any], n_jobs: int) -> tuple[Connection, BaseProcess]:
+    """Start a process that works; return it, and the connection by which it is given work."""
+    reason = None
+    for method in METHODS:
+        context: Any = multiprocessing.get_context(method)
+        context.set_forkserver_preload(PRELOADED)
+        try:
+            ours, theirs = context.Pipe()
+            with theirs, _one_thread_each():
+                process = context.Process(target=_work, args=(function, theirs), daemon=True)
+                process.start()
+            return ours, process
+        except (OSError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+    raise SettingsError(f"n_jobs={n_jobs}: no process can be started ({reason}); ask for fewer")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Give processes that are started an environment in which libraries make no threads."""
+    before = {name: os.environ.pop(name, None) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(function: Callable[[Any], Any], connection: Connection) -> None:
+    """Work in a process of its own until there is no more to do, or nobody who wants it."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # tidying up is not disturbed
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of which the first process says what it means
+    signal.signal(signal.SIGTERM, end)
+    with suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            connection.send(function(connection.recv()))
 
 
 def _on_one_thread(function: Callable[[Item], Found], item: Item) -> Found:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,7 @@ class TestSideBySide:
             """A setting at whose arrival in a worker the process is gone."""
 
             def __reduce__(self):
-                return _die_where_it_is_read, (os.getpid(),)
+                return exec, ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)",)
 
         jobs[2] = replace(jobs[2], settings=SETTINGS | {"columns": Deadly()})
         outcomes = {o.path.name: o for o in separate_files(jobs, n_jobs=2)}
@@ -99,14 +100,11 @@ class TestSideBySide:
         assert [o.error for name, o in outcomes.items() if name != "in2.wav"] == [None] * 3
 
 
-def _die_where_it_is_read(parent):
-    if os.getpid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_relative_paths_in_settings_mean_the_same_in_a_worker_that_stands_elsewhere(
     jobs, tmp_path, monkeypatch
 ):
+    tmp_path = tmp_path / "a+column:b"  # where a path looks like a SPEC
+    shutil.copytree(jobs[0].path.parent, tmp_path)
     np.save(tmp_path / "labels.npy", np.arange(4000) // 400)
     monkeypatch.chdir(tmp_path)
     by_file = SETTINGS | {"aux": "file:labels.npy"}

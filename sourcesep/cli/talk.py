@@ -12,14 +12,25 @@ import click
 
 from sourcesep.exceptions import SourcesepWarning
 
-__all__ = ["FAILED", "about", "fail", "noted", "printable", "spoken", "talk"]
+__all__ = ["FAILED", "about", "fail", "named", "noted", "printable", "spoken", "talk"]
 
 FAILED = 1
 """Exit code where an input failed."""
 ARGUMENTS = {"sources": "INPUT"}
 """Settings of functions that are no options here."""
+WHAT = {"DIR": "folder", "FILE": "file"}
+QUOTE = "'"
+"""Of Python; a shell needs none around a word."""
 NO_OPTIONS = ("kind", "output", "seconds")
 """What messages say of something else too: of a recording, a result folder, and segments."""
+
+
+def named(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a name that is empty, as one from a variable that is not set."""
+    if value == "":
+        here = " (this one is .)" if option.metavar == "DIR" else ""
+        raise click.BadParameter(f"is empty; name a {WHAT[str(option.metavar)]}{here}")
+    return value
 
 
 def talk(line: str) -> None:
@@ -49,8 +60,8 @@ def noted(where: object, *, quiet: bool) -> Iterator[None]:
 def spoken(text: object) -> str:
     """The text with every setting as the command that runs calls it.
 
-    ``n_components=3`` is ``--n-components=3``, ``refit=True`` is ``--refit``, and
-    ``labels=None`` is ``without --labels``.
+    ``n_components=3`` is ``--n-components=3``, ``by='maps'`` is ``--by=maps``, ``refit=True``
+    is ``--refit``, and ``labels=None`` is ``without --labels``.
     """
     context = click.get_current_context(silent=True)
     parameters = [] if context is None else context.command.params
@@ -64,9 +75,10 @@ def spoken(text: object) -> str:
         name, value = match.groups()
         if (word := words.get(name)) is None:
             return match[0]
-        return {"True": word, "None": f"without {word}"}.get(value, f"{word}={value or ''}")
+        given = f"{word}={(value or '').strip(QUOTE)}"
+        return {"True": word, "None": f"without {word}"}.get(value, given)
 
-    return re.sub(r"(?<![\w./=-])([a-z_]+)=(True\b|None\b)?", said, str(text))
+    return re.sub(r"(?<![\w./=-])([a-z_]+)=(True\b|None\b|'[\w-]+')?", said, str(text))
 
 
 def about(path: object, text: object) -> str:

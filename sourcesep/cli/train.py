@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from sourcesep.cli.separate import separate
-from sourcesep.cli.talk import FAILED, fail, noted, printable, talk
+from sourcesep.cli.talk import FAILED, fail, named, noted, printable, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 __all__ = ["train"]
@@ -24,7 +24,11 @@ PRIOR = ("seconds",)
 @click.command()
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "--save-model", metavar="FILE", required=True, help="Where it is written (.safetensors)."
+    "--save-model",
+    metavar="FILE",
+    required=True,
+    callback=named,
+    help="Where it is written (.safetensors).",
 )
 @click.option(
     "--kind",
