@@ -32,6 +32,10 @@ DIED = (
     "the process that worked on it died, perhaps for want of memory; run it alone, with fewer "
     "jobs, or cut the recording into parts"
 )
+ELSEWHERE = (
+    "a Dask worker cannot do it ({reason}); it needs this machine's version of sourcesep, and the "
+    "same files"
+)
 
 
 @dataclass(frozen=True)
@@ -252,7 +256,9 @@ def separate_files(
     MissingDependencyError
         If Dask is asked for and not installed.
     SettingsError
-        If the scheduler cannot be reached.
+        If the scheduler cannot be reached, or no process be started.
+    InputError
+        If the scheduler is lost; what is done by then is written.
     """
     if dask is not None:
         yield from _on_cluster(_largest_first(jobs), dask)
@@ -296,7 +302,7 @@ def _in_processes(
 
 
 def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
-    with connected(address) as client:
+    with connected(address, "go on from what is done with resume=True") as client:
         from distributed import KilledWorker, as_completed
 
         # what is read and written is the files' own: two jobs that look alike are still two;
@@ -309,10 +315,11 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
             failure = task.exception()
             if failure is None:
                 yield _returned(task.result(), job)
-            elif isinstance(failure, KilledWorker):
-                yield Outcome(job.path, job.folder, error=DIED)
             else:
-                raise failure
+                died = isinstance(failure, KilledWorker)
+                reason = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
+                error = DIED if died else ELSEWHERE.format(reason=reason)
+                yield Outcome(job.path, job.folder, error=error)
 
 
 def _absolute(job: Job) -> Job:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -68,7 +70,7 @@ def in_order(
     SettingsError
         If the scheduler cannot be reached.
     InputError
-        If a process died over an item.
+        If a process died over an item, or the scheduler did.
     """
     if dask is not None:
         yield from _on_cluster(function, items, dask)
@@ -214,7 +216,7 @@ def _on_one_thread(function: Callable[[Item], Found], item: Item) -> Found:
 def _on_cluster(
     function: Callable[[Item], Found], items: Sequence[Item], address: str
 ) -> Iterator[Found]:
-    with connected(address) as client:
+    with connected(address, "run this again") as client:
         from distributed import KilledWorker
 
         tasks = [client.submit(_on_one_thread, function, item, pure=False) for item in items]
@@ -223,10 +225,22 @@ def _on_cluster(
                 yield tasks.pop(0).result()
         except KilledWorker as error:
             raise InputError(DIED) from error
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"dask={address}: its workers have no {error.name}; install sourcesep there"
+            ) from error
 
 
-def connected(address: str) -> Any:
-    """Return a client of the Dask scheduler at this address, to be used in a ``with``.
+@contextmanager
+def connected(address: str, cure: str) -> Iterator[Any]:
+    """Give a client of the Dask scheduler at this address.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://scheduler:8786``.
+    cure : str
+        What to do once a scheduler that was lost is there again.
 
     Raises
     ------
@@ -234,6 +248,8 @@ def connected(address: str) -> Any:
         If Dask is not installed.
     SettingsError
         If the scheduler cannot be reached.
+    InputError
+        If it is lost on the way.
     """
     try:
         from distributed import Client
@@ -244,13 +260,25 @@ def connected(address: str) -> Any:
     # a client that reaches nobody tries until its time is over, and complains when it goes
     try:
         _check_answer(address)
-        return Client(address, set_as_default=False, timeout=PATIENCE)
+        client = Client(address, set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise SettingsError(
             f"dask={address}: no scheduler answers there ({reason}); start one with `dask "
             "scheduler`, and give its address as tcp://HOST:8786"
         ) from error
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what it complains of is said here, in one line
+    try:
+        with client:
+            yield client
+    except CancelledError as error:
+        raise InputError(
+            f"dask={address}: the scheduler is gone; start it again, and {cure}"
+        ) from error
+    finally:
+        log.setLevel(level)
 
 
 def _check_answer(address: str) -> None:
@@ -259,12 +287,13 @@ def _check_answer(address: str) -> None:
     One begins by itself, with the length of what it says as eight bytes.
     """
     from distributed.comm.addressing import parse_address, parse_host_port
-    from distributed.comm.registry import get_backend
+    from distributed.security import Security
 
     scheme, place = parse_address(address)
-    get_backend(scheme)
     if scheme not in ("tcp", "tls"):
-        return
+        raise ValueError(f"by {scheme}:// one cannot be reached")
+    if scheme == "tls" and Security().get_connection_args("client")["ssl_context"] is None:
+        raise ValueError("Dask's configuration, distributed.comm.tls, names no certificates")
     with socket.create_connection(parse_host_port(place), timeout=PATIENCE) as connection:
         if scheme == "tcp":
             first = connection.recv(8, socket.MSG_WAITALL)

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,6 +225,29 @@ class TestCluster:
         ) as made:
             yield made
 
+    @pytest.fixture
+    def scheduler(self, tmp_path):
+        """A scheduler in a process of its own, with one worker; and its address."""
+        pytest.importorskip("distributed", reason="Dask is not installed")
+
+        def start(*words):
+            return subprocess.Popen(
+                [sys.executable, "-m", "dask", *words],
+                cwd=tmp_path,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        with start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as first:
+            said = next(line for line in first.stderr if "Scheduler at" in line)
+            address = said.split()[-1]
+            with start(
+                "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
+            ) as one:
+                yield first, address
+                one.kill()
+            first.kill()
+
     def test_gives_the_same_bytes_with_a_worker_killed_in_mid_run(self, cluster, jobs, tmp_path):
         assert all(o.error is None for o in separate_files(jobs))
         again = [replace(job, folder=tmp_path / "two" / job.folder.name) for job in jobs]
@@ -234,6 +259,49 @@ class TestCluster:
         assert [o.error for o in done] == [None] * 4
         assert {o.path for o in done} == {job.path for job in jobs}
         assert files(tmp_path / "two") == files(tmp_path / "out")
+
+    def test_what_a_worker_cannot_do_is_said_of_that_recording(self, jobs, monkeypatch):
+        distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+        dask = pytest.importorskip("dask", reason="Dask is not installed")
+
+        def lethal(job):
+            if job.path.name == "in1.wav":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ModuleNotFoundError("No module named 'sourcesep'")
+
+        monkeypatch.setattr(batch, "separate_file", lethal)
+        with (
+            dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            ) as cluster,
+        ):
+            [died] = separate_files(jobs[1:2], dask=cluster.scheduler_address)
+            [failed] = separate_files(jobs[2:3], dask=cluster.scheduler_address)
+        assert "the process that worked on it died" in died.error
+        assert failed.error == (
+            "a Dask worker cannot do it (ModuleNotFoundError: No module named 'sourcesep'); it "
+            "needs this machine's version of sourcesep, and the same files"
+        )
+
+    def test_a_scheduler_that_dies_leaves_what_is_done(self, jobs, tmp_path, scheduler):
+        process, address = scheduler
+        outcomes = separate_files(jobs, dask=address)
+        first = next(outcomes)
+        assert first.error is None
+        process.kill()
+        with pytest.raises(exceptions.InputError) as error:
+            list(outcomes)
+        assert str(error.value) == (
+            f"dask={address}: the scheduler is gone; start it again, and go on from what is done "
+            "with resume=True"
+        )
+        done = list(separate_files([replace(job, resume=True) for job in jobs]))
+        assert [o.error for o in done] == [None] * 4
+        assert next(o.resumed for o in done if o.path == first.path)
+        alone = [replace(job, folder=tmp_path / "two" / job.folder.name) for job in jobs]
+        assert all(o.error is None for o in separate_files(alone))
+        assert files(tmp_path / "out") == files(tmp_path / "two")
 
     def test_a_result_that_was_written_before_its_worker_died_counts(
         self, jobs, cluster, tmp_path, monkeypatch

@@ -62,7 +62,8 @@ class TestNoScheduler:
         [
             ("tcp://127.0.0.1:9", "Connection refused"),
             ("nonsense", "missing port number"),
-            ("foo://x:1", "unknown address scheme 'foo'"),
+            ("foo://x:1", "by foo:// one cannot be reached"),
+            ("tls://127.0.0.1:9", "configuration, distributed.comm.tls, names no certificates"),
         ],
     )
     def test_at_this_address(self, address, reason):
