@@ -391,7 +391,7 @@ class TestOutput:
 
         monkeypatch.setattr(audio, "write", interrupt)
         found = run("separate", "a.wav")
-        assert found.exit_code == 1
+        assert found.exit_code == 130
         assert found.stderr.strip() == "Aborted!"
         assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.wav"]
 

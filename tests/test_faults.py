@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -215,6 +216,34 @@ def test_killed_at_random_times(more):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("3 kills within ")
     assert done.stdout.endswith(": 0 problems\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "jobs", "code", "said"),
+    [(signal.SIGINT, 2, 130, "Aborted!\n"), (signal.SIGTERM, 1, 143, "")],
+)
+def test_told_to_end(tmp_path, number, jobs, code, said):
+    """Nothing half-written stays, and no process; what is whole stays."""
+    for name, seconds in (("a", 1), ("b", 20), ("c", 20), ("d", 20)):
+        soundfile.write(tmp_path / f"{name}.wav", mixture(8000 * seconds).T, 8000)
+    words = ["separate", *(f"{name}.wav" for name in "abcd"), "--json", "-j", str(jobs)]
+    command = [sys.executable, "-m", "sourcesep", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as run:
+        name = json.loads(run.stdout.readline())["input"]["name"]
+        os.killpg(run.pid, number)  # as a terminal does
+        assert run.stderr.read() == said
+        assert run.wait() == code
+    until = time.monotonic() + 10
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < until:
+            os.killpg(run.pid, 0)
+            time.sleep(0.1)
+    written = list((tmp_path / "separated").iterdir())
+    assert Path(name).stem in [folder.name for folder in written]
+    assert all(len(names(folder)) == 4 for folder in written)
+    assert len(written) < 4
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,12 @@ import click
 
 from sourcesep.exceptions import SourcesepWarning
 
-__all__ = ["FAILED", "about", "fail", "named", "noted", "printable", "spoken", "talk"]
+__all__ = ["FAILED", "about", "fail", "named", "noted", "printable", "spoken", "talk", "tidily"]
 
 FAILED = 1
 """Exit code where an input failed."""
+SIGNALLED = 128
+"""Added to a signal's number."""
 ARGUMENTS = {"sources": "INPUT"}
 """Settings of functions that are no options here."""
 WHAT = {"DIR": "folder", "FILE": "file"}
@@ -41,6 +45,29 @@ def talk(line: str) -> None:
 def printable(line: str) -> str:
     """The line with control characters, which names of files may hold, spelled out."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+@contextmanager
+def tidily() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: nothing half-written stays, and one line says so.
+
+    The exit codes are those that a shell gives: 130, and 143.
+    """
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # tidying up is not disturbed
+        raise SystemExit(SIGNALLED + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, end) if is_main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        talk("Aborted!")
+        raise SystemExit(SIGNALLED + signal.SIGINT) from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
