@@ -173,6 +173,7 @@ def alone(path: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
         return
     lock, until = beside(path, "lock"), time.monotonic() + PATIENCE

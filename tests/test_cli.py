@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -560,6 +561,17 @@ class TestOtherCommands:
             "error: output=f: cannot be written (File exists); choose another with -o\n"
         )
 
+    def test_demo_says_each_gain_beside_fastica_s(self, monkeypatch):
+        from sourcesep import demo
+
+        rows = [demo.Row("room", 23.46, -1.5, "trusted", 4.2)]
+        monkeypatch.setattr(demo, "run", lambda folder: iter(rows))
+        found = run("demo", "-o", "d")
+        assert found.stdout.splitlines()[2:] == [
+            "room                23.5     -1.5      4.2  trusted"
+        ]
+        assert found.stderr == "listen to d/instantaneous/source00.wav and its neighbours\n"
+
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -715,6 +727,13 @@ class TestProcess:
         command = [sys.executable, "-m", "sourcesep", "--version"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout == process("--version").stdout.replace("-c", "sourcesep")
+
+    def test_the_module_is_the_command(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "argv", ["somewhere/__main__.py", "separate"])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module("sourcesep", run_name="__main__")
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith("Usage: sourcesep separate")
 
     def test_exit_codes(self):
         wav("a.wav", mixture())

@@ -1,5 +1,6 @@
 """What goes wrong on real machines: full disks, killed runs, files that change, no memory."""
 
+import errno
 import inspect
 import json
 import os
@@ -150,6 +151,22 @@ def test_one_process_writes_at_a_time(tmp_path, monkeypatch):
         with replacing(tmp_path / "b"):
             pass
     assert names(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize("without", ["module", "file system"])
+def test_where_nothing_can_be_locked_it_is_written_all_the_same(job, monkeypatch, without):
+    if without == "module":  # as on Windows
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+
+        def flock(*_):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+    assert separate_file(job).error is None
+    assert names(job.folder.parent) == sorted(
+        ["a", *(f"a/{n}" for n in ("residual.wav", "result.json", "source00.wav", "source01.wav"))]
+    )
 
 
 def test_the_next_goes_on_when_the_first_has_ended(tmp_path):

@@ -5,13 +5,14 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
 import pytest
 
 from sourcesep import workers
-from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 from sourcesep.workers import as_done, in_order
 
 
@@ -101,6 +102,15 @@ class TestAsDone:
         ours.close()
         workers._work(done.append, theirs)
         assert done == [1]
+
+
+def test_dask_is_asked_for_where_it_is_not(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError) as error:
+        list(in_order(half, [1, 2], dask="tcp://127.0.0.1:9"))
+    assert str(error.value) == (
+        "dask=tcp://127.0.0.1:9: needs Dask; pip install 'sourcesep[dask]'"
+    )
 
 
 class TestNoScheduler:

@@ -190,6 +190,8 @@ class TestWhatItSays:
         assert (delay.passed, delay.bound) == (True, "≤ 20.2")
         evidence["misfit"]["energy"], bounds["misfit"]["energy"] = 9.5, 9.0
         assert checks(evidence, bounds)[-1].passed is False
+        nothing = checks(evidence | {"agreement": [None, None, None]}, bounds)[1]
+        assert (nothing.value, nothing.passed) == ("not measured", None)
 
     def test_what_is_trusted_passes_every_check(self, any_kind):
         found = checks(any_kind.result["evidence"], any_kind.result["bounds"])
