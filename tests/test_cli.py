@@ -747,6 +747,27 @@ class TestProcess:
         assert len(failed.stderr.splitlines()) == 1
         assert process("separate", "a.wav", "--aux", "tides").returncode == 2
 
+    def test_a_full_disk_behind_the_standard_output_is_said(self):
+        wav("a.wav", mixture())
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "sourcesep", "separate", "a.wav"]
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "error: what is printed cannot be written (No space left on device)\n"
+        )
+        assert Path("separated/a/result.json").is_file()
+
+    def test_a_closed_standard_error_stops_nothing(self, monkeypatch):
+        for name in "ab":
+            wav(f"{name}.wav", mixture())
+        with monkeypatch.context() as closed, pytest.raises(SystemExit, match="1"):
+            closed.setattr(sys, "stderr", None)
+            main(["separate", "a.wav", "b.wav", "none.wav"])
+        assert sorted(p.name for p in Path("separated").iterdir()) == ["a", "b"]
+
     def test_no_warning_of_another_library_is_seen(self):
         wav("m.wav", mixture()[:1])
         found = process("separate", "m.wav", env=os.environ | {"PYTHONWARNINGS": "error"})

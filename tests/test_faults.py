@@ -129,6 +129,21 @@ def test_a_folder_that_may_not_be_written_is_said_before_anything_is_read(job, m
     assert "cannot be written; choose another with -o" in separate_file(job).error
 
 
+def test_a_file_that_may_not_be_read_stops_no_other(job, tmp_path, monkeypatch):
+    access, refused = os.access, tmp_path / "b.csv"
+    refused.write_text("a,b\n1,2\n")
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != refused and access(path, mode)
+    )
+    words = ["separate", str(refused), str(job.path), "-o", str(tmp_path / "out")]
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 1
+    assert found.stderr.splitlines()[0] == (
+        f"error: input={refused}: may not be read; change its permissions, or its owner"
+    )
+    assert names(tmp_path / "out")[0] == "a"
+
+
 def test_a_folder_that_vanishes_while_it_is_written(job, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):  # noqa: PT012, SIM117
         with replacing(tmp_path / "gone" / "a") as new:

@@ -123,7 +123,7 @@ def simulate(sources: tuple[str, ...], output: str, overwrite: bool, **settings:
 
 
 @click.command()
-@click.argument("path", metavar="MODEL|RESULT", type=click.Path())
+@click.argument("path", metavar="MODEL|RESULT")
 def info(path: str) -> None:
     """Say what a model file or a result folder holds, as JSON."""
     from sourcesep.evaluation import describe

@@ -39,7 +39,7 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -250,7 +250,8 @@ def separate(
         if (expected := forecast(task.path, settings["mixing"])) is not None:
             talk(f"{task.path}: {expected}")
     failed = []
-    bar = tqdm(total=len(tasks), disable=None if len(tasks) > 1 and not quiet else True)
+    is_watched = len(tasks) > 1 and not quiet and sys.stderr is not None  # it may be closed
+    bar = tqdm(total=len(tasks), disable=None if is_watched else True)
     try:
         for outcome in separate_files(tasks, n_jobs=n_jobs, dask=dask):
             bar.update()

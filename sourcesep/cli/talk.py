@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import threading
@@ -51,6 +52,8 @@ def printable(line: str) -> str:
 def tidily() -> Iterator[None]:
     """Let SIGTERM do what Ctrl-C does: nothing half-written stays, and one line says so.
 
+    One line, too, where what is printed can go nowhere.
+
     The exit codes are those that a shell gives: 130, and 143.
     """
 
@@ -62,6 +65,11 @@ def tidily() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end) if is_main else None
     try:
         yield
+    except OSError as error:  # of a file it has been said which; this is of no file
+        if error.errno == errno.EPIPE or error.filename is not None:
+            raise
+        fail(f"what is printed cannot be written ({error.strerror})")
+        raise SystemExit(FAILED) from error
     except KeyboardInterrupt:
         talk("Aborted!")
         raise SystemExit(SIGNALLED + signal.SIGINT) from None
