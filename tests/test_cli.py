@@ -763,9 +763,10 @@ class TestProcess:
     def test_a_closed_standard_error_stops_nothing(self, monkeypatch):
         for name in "ab":
             wav(f"{name}.wav", mixture())
-        with monkeypatch.context() as closed, pytest.raises(SystemExit, match="1"):
+        with monkeypatch.context() as closed:
             closed.setattr(sys, "stderr", None)
-            main(["separate", "a.wav", "b.wav", "none.wav"])
+            with pytest.raises(SystemExit, match="1"):
+                main(["separate", "a.wav", "b.wav", "none.wav"])
         assert sorted(p.name for p in Path("separated").iterdir()) == ["a", "b"]
 
     def test_no_warning_of_another_library_is_seen(self):
