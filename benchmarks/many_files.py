@@ -92,7 +92,7 @@ def one_by_one(paths: list[Path], folder: Path) -> tuple[float, dict[int, float]
         outcome = separate_file(Job(path, folder / path.stem, SETTINGS, saving))
         if outcome.error is not None:
             failed.add(path.name)
-        if number % WARM == 0:
+        if number % WARM == 0 or number == min(WARM, len(paths)):
             memory[number] = megabytes()
     return time.process_time() - begin, memory, failed
 
