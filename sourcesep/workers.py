@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
@@ -169,7 +170,7 @@ def _started(function: Callable[[Any], Any], n_jobs: int) -> tuple[Connection, B
         context.set_forkserver_preload(PRELOADED)
         try:
             ours, theirs = context.Pipe()
-            with theirs, _one_thread_each():
+            with theirs, _one_thread_each(), _uninterrupted():
                 process = context.Process(target=_work, args=(function, theirs), daemon=True)
                 process.start()
             return ours, process
@@ -191,6 +192,20 @@ def _one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait, and not reach processes while they start, which would show where."""
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # when it is started, it lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(function: Callable[[Any], Any], connection: Connection) -> None:

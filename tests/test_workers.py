@@ -93,6 +93,19 @@ class TestAsDone:
             "n_jobs=2: no process can be started (File name too long); ask for fewer"
         )
 
+    def test_ctrl_c_waits_until_a_process_has_started(self):
+        steps = []
+
+        def start():
+            with workers._uninterrupted():
+                os.kill(os.getpid(), signal.SIGINT)
+                steps.append("started")
+
+        with pytest.raises(KeyboardInterrupt):
+            start()
+        assert steps == ["started"]
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
     def test_a_process_ends_when_the_first_is_gone(self, monkeypatch):
         """It finishes what it has, finds nobody who wants it, and waits for no more."""
         monkeypatch.setattr(signal, "signal", lambda *_: None)
