@@ -155,8 +155,10 @@ def as_done(
                     give_work(connection)
                 yield number, found
     finally:
-        for connection in at_work:
-            processes[connection].terminate()
+        for connection, process in processes.items():
+            if connection in at_work:
+                process.terminate()
+            connection.close()
         for process in processes.values():
             process.join(TIDYING)
             process.kill()

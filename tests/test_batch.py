@@ -18,6 +18,7 @@ import soundfile
 from sourcesep import batch, exceptions
 from sourcesep.batch import Job, separate_file, separate_files, share
 from sourcesep.separation import separate
+from sourcesep.workers import in_order
 
 OPTIONS = list(inspect.signature(separate).parameters.values())[1:]
 SETTINGS = {option.name: option.default for option in OPTIONS} | {"mixing": "linear"}
@@ -267,7 +268,7 @@ class TestCluster:
         def lethal(job):
             if job.path.name == "in1.wav":
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise ModuleNotFoundError("No module named 'sourcesep'")
+            raise ModuleNotFoundError("No module named 'sourcesep'", name="sourcesep")
 
         monkeypatch.setattr(batch, "separate_file", lethal)
         with (
@@ -278,6 +279,10 @@ class TestCluster:
         ):
             [died] = separate_files(jobs[1:2], dask=cluster.scheduler_address)
             [failed] = separate_files(jobs[2:3], dask=cluster.scheduler_address)
+            with pytest.raises(exceptions.InputError, match="a process that read recordings died"):
+                list(in_order(lethal, jobs[1:2], dask=cluster.scheduler_address))
+            with pytest.raises(exceptions.MissingDependencyError, match="workers have no source"):
+                list(in_order(lethal, jobs[2:3], dask=cluster.scheduler_address))
         assert "the process that worked on it died" in died.error
         assert failed.error == (
             "a Dask worker cannot do it (ModuleNotFoundError: No module named 'sourcesep'); it "
