@@ -13,6 +13,7 @@ same files one by one. With --check the exit code is 1 if a bound of the table i
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ import soundfile
 from sourcesep.batch import Job, separate_file
 
 FIRST_SEED = 3000
+PR_SET_CHILD_SUBREAPER = 36
+"""Of Linux: orphans among this process's descendants become its children."""
 SFREQ, N_TIMES = 8000, 8000
 WARM = 50
 """Files after which memory must not grow any more."""
@@ -73,7 +77,10 @@ def megabytes() -> float:
 
 
 def cpu() -> float:
-    """Seconds of CPU of this process and of all children that have ended."""
+    """Seconds of CPU of this process and of all that came of it, once they have ended."""
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
     return sum(os.times()[:4])
 
 
@@ -85,7 +92,7 @@ def one_by_one(paths: list[Path], folder: Path) -> tuple[float, dict[int, float]
         outcome = separate_file(Job(path, folder / path.stem, SETTINGS, saving))
         if outcome.error is not None:
             failed.add(path.name)
-        if number % WARM == 0:
+        if number % WARM == 0 or number == min(WARM, len(paths)):
             memory[number] = megabytes()
     return time.process_time() - begin, memory, failed
 
@@ -93,16 +100,18 @@ def one_by_one(paths: list[Path], folder: Path) -> tuple[float, dict[int, float]
 def by_command(paths: list[Path], folder: Path, jobs: int) -> tuple[float, float, set[str], int]:
     """Separate by the command: seconds of CPU and by the clock, what has failed, exit code."""
     names = [str(path) for path in paths]
+    # processes that outlive the one that started them are counted here
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before, begin = cpu(), time.monotonic()
     words = ["separate", *names, "-o", str(folder), "-j", str(jobs), "--json"]
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
-    seconds = cpu() - before
+    clock, seconds = time.monotonic() - begin, cpu() - before
     separated = {json.loads(line)["input"]["name"] for line in done.stdout.splitlines()}
     failed = {path.name for path in paths} - separated
     said = [name for name in failed if name not in done.stderr]
     if said:
         print(f"not reported: {', '.join(said)}")
-    return seconds, time.monotonic() - begin, failed, done.returncode
+    return seconds, clock, failed, done.returncode
 
 
 def contents(folder: Path) -> dict[str, bytes]:

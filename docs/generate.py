@@ -34,7 +34,8 @@ def cli_page() -> str:
         NOTE.format(what="commands in `sourcesep/cli`"),
         _paragraphs(commands.help),
         "Results are printed on stdout, all else on stderr. The exit code is 0 when all is done,\n"
-        "1 when an input failed (the others are done all the same), 2 when the command is wrong.",
+        "1 when an input failed (the others are done all the same), 2 when the command is wrong,\n"
+        "130 after Ctrl-C and 143 after SIGTERM: what is whole by then stays, and nothing else.",
         "`sourcesep --version` prints the version; `-h` after any command, what it takes.",
     ]
     for name, command in sorted(commands.commands.items()):

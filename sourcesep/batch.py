@@ -22,7 +22,7 @@ from sourcesep.output import (
     sha256,
 )
 from sourcesep.recording import Kind, kind_of
-from sourcesep.workers import connected
+from sourcesep.workers import as_done, connected
 
 __all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]
 
@@ -31,6 +31,10 @@ Item = TypeVar("Item")
 DIED = (
     "the process that worked on it died, perhaps for want of memory; run it alone, with fewer "
     "jobs, or cut the recording into parts"
+)
+ELSEWHERE = (
+    "a Dask worker cannot do it ({reason}); it needs this machine's version of sourcesep, and the "
+    "same files"
 )
 
 
@@ -252,7 +256,9 @@ def separate_files(
     MissingDependencyError
         If Dask is asked for and not installed.
     SettingsError
-        If the scheduler cannot be reached.
+        If the scheduler cannot be reached, or no process be started.
+    InputError
+        If the scheduler is lost; what is done by then is written.
     """
     if dask is not None:
         yield from _on_cluster(_largest_first(jobs), dask)
@@ -275,47 +281,28 @@ def _largest_first(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _side_by_side(jobs: list[Job], n_jobs: int) -> Iterator[Outcome]:
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    waiting = dict(enumerate(jobs))
-    while waiting:
-        try:
-            for number, outcome in _in_processes(waiting, n_jobs):
-                del waiting[number]
-                yield outcome
-        except TerminatedWorkerError:
-            # one of those in work has killed its process, and with it the pool: each of
-            # them gets a pool of its own, and only the one that dies again has failed;
-            # what others had written by then is not made again
-            waiting = {number: replace(job, resume=True) for number, job in waiting.items()}
-            for number in list(waiting)[:n_jobs]:
-                job = waiting.pop(number)
-                try:
-                    [(_, outcome)] = _in_processes({number: job}, 2)
-                except TerminatedWorkerError:
-                    outcome = Outcome(job.path, job.folder, error=DIED)
-                yield outcome
+    died = []
+    for job, outcome in _in_processes(jobs, n_jobs):
+        if outcome is None:
+            died.append(job)
+        else:
+            yield outcome
+    # perhaps others had taken the memory; and what was written by then is not made again
+    for job, outcome in _in_processes(died, 1, resume=True):
+        yield outcome or Outcome(job.path, job.folder, error=DIED)
 
 
-def _in_processes(jobs: Mapping[int, Job], n_jobs: int) -> Iterator[tuple[int, Outcome]]:
-    from joblib import Parallel, delayed, parallel_config
-
-    # a worker that is used again stands where it was first started
-    there = {number: _absolute(job) for number, job in jobs.items()}
-    with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(
-            n_jobs, return_as="generator_unordered", pre_dispatch=n_jobs, batch_size=1
-        )
-        for number, outcome in parallel(delayed(_numbered)(n, job) for n, job in there.items()):
-            yield number, replace(outcome, path=jobs[number].path, folder=jobs[number].folder)
-
-
-def _numbered(number: int, job: Job) -> tuple[int, Outcome]:
-    return number, separate_file(job)
+def _in_processes(
+    jobs: list[Job], n_jobs: int, resume: bool = False
+) -> Iterator[tuple[Job, Outcome | None]]:
+    sent = [replace(_absolute(job), resume=job.resume or resume) for job in jobs]
+    for number, outcome in as_done(separate_file, sent, n_jobs=n_jobs):
+        job = jobs[number]
+        yield job, outcome and _returned(outcome, job)
 
 
 def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
-    with connected(address) as client:
+    with connected(address, "go on from what is done with resume=True") as client:
         from distributed import KilledWorker, as_completed
 
         # what is read and written is the files' own: two jobs that look alike are still two;
@@ -327,17 +314,16 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
             job = back[task]
             failure = task.exception()
             if failure is None:
-                done = task.result()
-                resumed = done.resumed and job.resume
-                yield replace(done, path=job.path, folder=job.folder, resumed=resumed)
-            elif isinstance(failure, KilledWorker):
-                yield Outcome(job.path, job.folder, error=DIED)
+                yield _returned(task.result(), job)
             else:
-                raise failure
+                died = isinstance(failure, KilledWorker)
+                reason = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
+                error = DIED if died else ELSEWHERE.format(reason=reason)
+                yield Outcome(job.path, job.folder, error=error)
 
 
 def _absolute(job: Job) -> Job:
-    """The job with paths that mean the same wherever the worker was started."""
+    """The job with paths that mean the same wherever a worker was started."""
 
     def full(path: Path) -> Path:
         return Path(os.path.abspath(path))  # noqa: PTH100, links stay
@@ -350,3 +336,9 @@ def _absolute(job: Job) -> Job:
         folder=full(job.folder),
         save_model=None if model is None else full(model),
     )
+
+
+def _returned(outcome: Outcome, job: Job) -> Outcome:
+    """What came of a job, in the words in which it was given."""
+    resumed = outcome.resumed and job.resume
+    return replace(outcome, path=job.path, folder=job.folder, resumed=resumed)

@@ -146,7 +146,7 @@ def simulate_files(
 
     check_output(folder, overwrite)
     if len(sources) == 1:
-        raise InputError("from: one recording makes no mixture; give two or more")
+        raise InputError(f"sources={sources[0]}: one recording makes no mixture; give two or more")
     if sources:
         recordings = [read(path) for path in sources]
     else:

@@ -42,7 +42,7 @@ def component_name(k: int) -> str:
 
 
 def folders_for(inputs: Sequence[str], output: Path) -> dict[Path, Path]:
-    """Return a folder in `output` for each input.
+    """Return a folder in `output` for each input; one that is named twice is one.
 
     It has the input's name without its suffix. Inputs of the same name get the parts of their
     paths that tell them apart; inputs that differ in their suffix only keep the suffix.
@@ -53,7 +53,10 @@ def folders_for(inputs: Sequence[str], output: Path) -> dict[Path, Path]:
         If one input's result would lie in another's.
     """
     alike: dict[str, list[Path]] = defaultdict(list)
-    for path in dict.fromkeys(map(Path, inputs)):
+    unique: dict[Path, Path] = {}
+    for path in map(Path, inputs):
+        unique.setdefault(path.absolute(), path)
+    for path in unique.values():
         alike[_stem(path)].append(path)
     folders = {}
     for stem, paths in alike.items():
@@ -69,7 +72,7 @@ def folders_for(inputs: Sequence[str], output: Path) -> dict[Path, Path]:
                     f"input={path}: its result would lie in {place}, which is the place of "
                     f"input={other}; separate them one by one, each with its own -o"
                 )
-    return {path: folders[path] for path in map(Path, inputs)}
+    return {path: folders[path] for path in unique.values()}
 
 
 def _stem(path: Path) -> str:
@@ -173,6 +176,7 @@ def alone(path: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
         return
     lock, until = beside(path, "lock"), time.monotonic() + PATIENCE

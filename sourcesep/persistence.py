@@ -339,7 +339,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     except ModelFileError:
         raise
     except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"model={path}: is no sourcesep model file; {advice}") from error
+        reason = getattr(error, "strerror", None)
+        what = f"cannot be read ({reason})" if reason else "is no sourcesep model file"
+        raise ModelFileError(f"model={path}: {what}; {advice}") from error
     if version > SCHEMA_VERSION:
         raise ModelFileError(
             f"model={path}: schema_version={version}, this sourcesep {__version__} reads up to "

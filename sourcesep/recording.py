@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -373,6 +374,8 @@ def _check_path(path: Path) -> None:
         raise InputError(f"input={path}: no such file; check the path")
     if not is_file:
         raise InputError(f"input={path}: is a directory or no regular file; name a file in it")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"input={path}: may not be read; change its permissions, or its owner")
 
 
 def _warn_about_channels(recording: Recording) -> None:

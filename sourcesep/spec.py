@@ -1,4 +1,4 @@
-"""The grammar of SPEC: how a user says where the auxiliary variable u comes from.
+r"""The grammar of SPEC: how a user says where the auxiliary variable u comes from.
 
 Terms are joined by ``+``, and a sample's label is then the combination of its terms'
 labels (only combinations that occur get one):
@@ -25,6 +25,9 @@ labels (only combinations that occur get one):
     and -1 leaves a sample out.
 ``recording``, ``folder``
     Which of several recordings a sample is from, or which folder that one lies in.
+
+In a name or a path, a ``+`` that stands before the name of a term is written ``\+``, as in
+``file:a\+folder/u.npy``.
 """
 
 from __future__ import annotations
@@ -52,7 +55,10 @@ class Term:
     arguments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return ":".join([self.name, ",".join(self.arguments)]) if self.arguments else self.name
+        text = ",".join(self.arguments)
+        if self.name != "annotations":  # a regex says so itself
+            text = _PLUS.sub(r"\\\g<0>", text)
+        return f"{self.name}:{text}" if text else self.name
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -191,7 +197,7 @@ def _regex(rest: str) -> tuple[str, ...]:
 
 
 def _names(rest: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in rest.split(","))
+    names = tuple(_unescaped(name.strip()) for name in rest.split(","))
     if not all(names):
         raise ValueError("a column's name is missing")
     if len(set(names)) < len(names):
@@ -207,13 +213,19 @@ def _year(rest: str) -> tuple[str, ...]:
         raise ValueError("the column of dates is missing")
     if not (span.isascii() and span.isdigit() and int(span) > 0):
         raise ValueError(f"years={span} must be a whole number above 0")
+    name = _unescaped(name)
     return (name, str(int(span))) if int(span) > 1 else (name,)
 
 
 def _path(rest: str) -> tuple[str, ...]:
     if not rest:
         raise ValueError("the file's path is missing")
-    return (rest,)
+    return (_unescaped(rest),)
+
+
+def _unescaped(text: str) -> str:
+    """The name or path that is meant where a ``+`` before a term joins nothing."""
+    return _PLUS.sub(lambda plus: plus[0].removeprefix("\\"), text)
 
 
 TERMS: dict[str, Callable[[str], tuple[str, ...]]] = {
@@ -239,4 +251,6 @@ _USAGE = {
     "recording": "write recording",
 }
 
-_JOINT = re.compile(rf"\s*\+\s*(?=(?:{'|'.join(TERMS)})\s*(?::|\+|$))")
+_BEFORE_A_TERM = rf"\+\s*(?=(?:{'|'.join(TERMS)})\s*(?::|\+|$))"
+_JOINT = re.compile(rf"\s*(?<!\\){_BEFORE_A_TERM}")
+_PLUS = re.compile(rf"\\*{_BEFORE_A_TERM}")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar, cast
 
 from threadpoolctl import threadpool_limits
 
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 
-__all__ = ["connected", "in_order"]
+__all__ = ["as_done", "connected", "in_order"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -19,6 +29,15 @@ PATIENCE = 5
 """Seconds in which a Dask scheduler must answer."""
 LONGEST_GREETING = 2**20
 """Bytes; a scheduler's first words are a few hundred."""
+METHODS = ("forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
+"""How processes are started, the first that works. On Linux they are forked from one that has
+imported everything once and done nothing else; libraries of other systems may not survive that."""
+PRELOADED = ["sourcesep.separation", "sourcesep.estimator", "sourcesep.adapters.audio", "picard"]
+"""What nearly every recording needs."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What libraries read when they are loaded."""
+TIDYING = 10
+"""Seconds in which a process that is told to end must have done so."""
 DIED = "a process that read recordings died, perhaps for want of memory; try with fewer jobs"
 
 
@@ -52,7 +71,7 @@ def in_order(
     SettingsError
         If the scheduler cannot be reached.
     InputError
-        If a process died over an item.
+        If a process died over an item, or the scheduler did.
     """
     if dask is not None:
         yield from _on_cluster(function, items, dask)
@@ -77,6 +96,134 @@ def _in_processes(
             raise InputError(DIED) from error
 
 
+def as_done(
+    function: Callable[[Item], Found], items: Sequence[Item], *, n_jobs: int
+) -> Iterator[tuple[int, Found | None]]:
+    """Apply a function to items in other processes, and give each result when it is there.
+
+    If a process dies, another takes its place, and only the item that it had is lost. Where
+    the results are not wanted any more, processes are told to end, and tidy up as after
+    Ctrl-C. If this process is killed, they finish what they have in hand.
+
+    Parameters
+    ----------
+    function : callable
+        Of one item; importable by name. It must not raise.
+    items : sequence
+        What it is applied to, the first ones first.
+    n_jobs : int
+        Processes, each on one thread.
+
+    Yields
+    ------
+    number, result
+        Of an item; the result is None if the process has died.
+
+    Raises
+    ------
+    SettingsError
+        If the system starts no process.
+    """
+    waiting = enumerate(items)
+    processes: dict[Connection, BaseProcess] = {}
+    at_work: dict[Connection, int] = {}
+
+    def give_work(connection: Connection | None = None) -> None:
+        for number, item in waiting:
+            if connection is None:
+                connection, process = _started(function, n_jobs)
+                processes[connection] = process
+            at_work[connection] = number
+            with suppress(OSError):  # one that is dead by now is found out below
+                connection.send(item)
+            return
+        if connection is not None:
+            connection.close()
+
+    try:
+        for _ in range(n_jobs):
+            give_work()
+        while at_work:
+            for connection in cast("list[Connection]", wait(list(at_work))):
+                number, found = at_work.pop(connection), None
+                try:
+                    found = connection.recv()
+                except (EOFError, OSError):
+                    connection.close()
+                    give_work()
+                else:
+                    give_work(connection)
+                yield number, found
+    finally:
+        for connection, process in processes.items():
+            if connection in at_work:
+                process.terminate()
+            connection.close()
+        for process in processes.values():
+            process.join(TIDYING)
+            process.kill()
+
+
+def _started(function: Callable[[Any], Any], n_jobs: int) -> tuple[Connection, BaseProcess]:
+    """Start a process that works; return it, and the connection by which it is given work."""
+    reason = None
+    for method in METHODS:
+        context: Any = multiprocessing.get_context(method)
+        context.set_forkserver_preload(PRELOADED)
+        try:
+            ours, theirs = context.Pipe()
+            with theirs, _one_thread_each(), _uninterrupted():
+                process = context.Process(target=_work, args=(function, theirs), daemon=True)
+                process.start()
+            return ours, process
+        except (OSError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+    raise SettingsError(f"n_jobs={n_jobs}: no process can be started ({reason}); ask for fewer")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Give processes that are started an environment in which libraries make no threads."""
+    before = {name: os.environ.pop(name, None) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait, and not reach processes while they start, which would show where."""
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # when it is started, it lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(function: Callable[[Any], Any], connection: Connection) -> None:
+    """Work in a process of its own until there is no more to do, or nobody who wants it."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # tidying up is not disturbed
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of which the first process says what it means
+    signal.signal(signal.SIGTERM, end)
+    with suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            connection.send(function(connection.recv()))
+
+
 def _on_one_thread(function: Callable[[Item], Found], item: Item) -> Found:
     # sums in another order, as more threads make them, round otherwise
     with threadpool_limits(limits=1, user_api="blas"):
@@ -86,7 +233,7 @@ def _on_one_thread(function: Callable[[Item], Found], item: Item) -> Found:
 def _on_cluster(
     function: Callable[[Item], Found], items: Sequence[Item], address: str
 ) -> Iterator[Found]:
-    with connected(address) as client:
+    with connected(address, "run this again") as client:
         from distributed import KilledWorker
 
         tasks = [client.submit(_on_one_thread, function, item, pure=False) for item in items]
@@ -95,10 +242,22 @@ def _on_cluster(
                 yield tasks.pop(0).result()
         except KilledWorker as error:
             raise InputError(DIED) from error
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"dask={address}: its workers have no {error.name}; install sourcesep there"
+            ) from error
 
 
-def connected(address: str) -> Any:
-    """Return a client of the Dask scheduler at this address, to be used in a ``with``.
+@contextmanager
+def connected(address: str, cure: str) -> Iterator[Any]:
+    """Give a client of the Dask scheduler at this address.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://scheduler:8786``.
+    cure : str
+        What to do once a scheduler that was lost is there again.
 
     Raises
     ------
@@ -106,6 +265,8 @@ def connected(address: str) -> Any:
         If Dask is not installed.
     SettingsError
         If the scheduler cannot be reached.
+    InputError
+        If it is lost on the way.
     """
     try:
         from distributed import Client
@@ -116,13 +277,25 @@ def connected(address: str) -> Any:
     # a client that reaches nobody tries until its time is over, and complains when it goes
     try:
         _check_answer(address)
-        return Client(address, set_as_default=False, timeout=PATIENCE)
+        client = Client(address, set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise SettingsError(
             f"dask={address}: no scheduler answers there ({reason}); start one with `dask "
             "scheduler`, and give its address as tcp://HOST:8786"
         ) from error
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what it complains of is said here, in one line
+    try:
+        with client:
+            yield client
+    except CancelledError as error:
+        raise InputError(
+            f"dask={address}: the scheduler is gone; start it again, and {cure}"
+        ) from error
+    finally:
+        log.setLevel(level)
 
 
 def _check_answer(address: str) -> None:
@@ -131,12 +304,13 @@ def _check_answer(address: str) -> None:
     One begins by itself, with the length of what it says as eight bytes.
     """
     from distributed.comm.addressing import parse_address, parse_host_port
-    from distributed.comm.registry import get_backend
+    from distributed.security import Security
 
     scheme, place = parse_address(address)
-    get_backend(scheme)
     if scheme not in ("tcp", "tls"):
-        return
+        raise ValueError(f"by {scheme}:// one cannot be reached")
+    if scheme == "tls" and Security().get_connection_args("client")["ssl_context"] is None:
+        raise ValueError("Dask's configuration, distributed.comm.tls, names no certificates")
     with socket.create_connection(parse_host_port(place), timeout=PATIENCE) as connection:
         if scheme == "tcp":
             first = connection.recv(8, socket.MSG_WAITALL)

@@ -3,7 +3,10 @@
 import inspect
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import soundfile
 from sourcesep import batch, exceptions
 from sourcesep.batch import Job, separate_file, separate_files, share
 from sourcesep.separation import separate
+from sourcesep.workers import in_order
 
 OPTIONS = list(inspect.signature(separate).parameters.values())[1:]
 SETTINGS = {option.name: option.default for option in OPTIONS} | {"mixing": "linear"}
@@ -90,7 +94,7 @@ class TestSideBySide:
             """A setting at whose arrival in a worker the process is gone."""
 
             def __reduce__(self):
-                return _die_where_it_is_read, (os.getpid(),)
+                return exec, ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)",)
 
         jobs[2] = replace(jobs[2], settings=SETTINGS | {"columns": Deadly()})
         outcomes = {o.path.name: o for o in separate_files(jobs, n_jobs=2)}
@@ -99,14 +103,11 @@ class TestSideBySide:
         assert [o.error for name, o in outcomes.items() if name != "in2.wav"] == [None] * 3
 
 
-def _die_where_it_is_read(parent):
-    if os.getpid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_relative_paths_in_settings_mean_the_same_in_a_worker_that_stands_elsewhere(
     jobs, tmp_path, monkeypatch
 ):
+    tmp_path = tmp_path / "a+column:b"  # where a path looks like a SPEC
+    shutil.copytree(jobs[0].path.parent, tmp_path)
     np.save(tmp_path / "labels.npy", np.arange(4000) // 400)
     monkeypatch.chdir(tmp_path)
     by_file = SETTINGS | {"aux": "file:labels.npy"}
@@ -225,6 +226,29 @@ class TestCluster:
         ) as made:
             yield made
 
+    @pytest.fixture
+    def scheduler(self, tmp_path):
+        """A scheduler in a process of its own, with one worker; and its address."""
+        pytest.importorskip("distributed", reason="Dask is not installed")
+
+        def start(*words):
+            return subprocess.Popen(
+                [sys.executable, "-m", "dask", *words],
+                cwd=tmp_path,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        with start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as first:
+            said = next(line for line in first.stderr if "Scheduler at" in line)
+            address = said.split()[-1]
+            with start(
+                "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
+            ) as one:
+                yield first, address
+                one.kill()
+            first.kill()
+
     def test_gives_the_same_bytes_with_a_worker_killed_in_mid_run(self, cluster, jobs, tmp_path):
         assert all(o.error is None for o in separate_files(jobs))
         again = [replace(job, folder=tmp_path / "two" / job.folder.name) for job in jobs]
@@ -236,6 +260,53 @@ class TestCluster:
         assert [o.error for o in done] == [None] * 4
         assert {o.path for o in done} == {job.path for job in jobs}
         assert files(tmp_path / "two") == files(tmp_path / "out")
+
+    def test_what_a_worker_cannot_do_is_said_of_that_recording(self, jobs, monkeypatch):
+        distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+        dask = pytest.importorskip("dask", reason="Dask is not installed")
+
+        def lethal(job):
+            if job.path.name == "in1.wav":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ModuleNotFoundError("No module named 'sourcesep'", name="sourcesep")
+
+        monkeypatch.setattr(batch, "separate_file", lethal)
+        with (
+            dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            ) as cluster,
+        ):
+            [died] = separate_files(jobs[1:2], dask=cluster.scheduler_address)
+            [failed] = separate_files(jobs[2:3], dask=cluster.scheduler_address)
+            with pytest.raises(exceptions.InputError, match="a process that read recordings died"):
+                list(in_order(lethal, jobs[1:2], dask=cluster.scheduler_address))
+            with pytest.raises(exceptions.MissingDependencyError, match="workers have no source"):
+                list(in_order(lethal, jobs[2:3], dask=cluster.scheduler_address))
+        assert "the process that worked on it died" in died.error
+        assert failed.error == (
+            "a Dask worker cannot do it (ModuleNotFoundError: No module named 'sourcesep'); it "
+            "needs this machine's version of sourcesep, and the same files"
+        )
+
+    def test_a_scheduler_that_dies_leaves_what_is_done(self, jobs, tmp_path, scheduler):
+        process, address = scheduler
+        outcomes = separate_files(jobs, dask=address)
+        first = next(outcomes)
+        assert first.error is None
+        process.kill()
+        with pytest.raises(exceptions.InputError) as error:
+            list(outcomes)
+        assert str(error.value) == (
+            f"dask={address}: the scheduler is gone; start it again, and go on from what is done "
+            "with resume=True"
+        )
+        done = list(separate_files([replace(job, resume=True) for job in jobs]))
+        assert [o.error for o in done] == [None] * 4
+        assert next(o.resumed for o in done if o.path == first.path)
+        alone = [replace(job, folder=tmp_path / "two" / job.folder.name) for job in jobs]
+        assert all(o.error is None for o in separate_files(alone))
+        assert files(tmp_path / "out") == files(tmp_path / "two")
 
     def test_a_result_that_was_written_before_its_worker_died_counts(
         self, jobs, cluster, tmp_path, monkeypatch

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -252,7 +253,7 @@ class TestRefusedSettings:
             (["--mixing", "magic"], "Invalid value for '--mixing': 'magic' is not one of 'auto'"),
             (
                 ["--aux", "tides"],
-                "--aux='tides': unknown term 'tides'; known are segments, adapti",
+                "--aux=tides: unknown term 'tides'; known are segments, adapti",
             ),
             (["--aux", ""], "--aux='': is empty; known are"),
             (["--aux", "segments:0"], "--aux='segments:0': seconds=0 must be a number above 0"),
@@ -261,6 +262,9 @@ class TestRefusedSettings:
             (["--exclude", "9" * 5000], "joined by commas: 0,3 or eog,ecg"),
             (["--seed", "-1"], "Invalid value for '--seed': -1 is not in the range x>=0."),
             (["--bit-depth", "12"], "Invalid value for '--bit-depth': '12' is not one of '16'"),
+            (["-o", ""], "'--output': is empty; name a folder (this one is .)"),
+            (["--save-model", ""], "'--save-model': is empty; name a file"),
+            (["--model", ""], "'--model': is empty; name a file"),
             (["--save-model", "m.pkl"], "--save-model=m.pkl: must end in .safetensors"),
             (["b.wav", "--save-model", "m.safetensors"], "--save-model: takes one INPUT; give"),
             (["--frobnicate"], "No such option"),
@@ -277,7 +281,7 @@ class TestRefusedSettings:
                 "a.wav: --n-components=3: the 2 channels hold 2 linearly independent signa",
             ),
             (["--aux", "column:c"], "a.wav: --aux='column:c': no column 'c'; there are: none"),
-            (["--aux", "annotations"], "a.wav: --aux='annotations': no such annotation lasts any"),
+            (["--aux", "annotations"], "a.wav: --aux=annotations: no such annotation lasts any"),
             (
                 ["--aux", "file:none.csv"],
                 "a.wav: --aux='file:none.csv': no such file; check the p",
@@ -388,7 +392,7 @@ class TestOutput:
 
         monkeypatch.setattr(audio, "write", interrupt)
         found = run("separate", "a.wav")
-        assert found.exit_code == 1
+        assert found.exit_code == 130
         assert found.stderr.strip() == "Aborted!"
         assert sorted(p.name for p in Path.cwd().iterdir()) == ["a.wav"]
 
@@ -536,7 +540,7 @@ class TestOtherCommands:
             (["evaluate", "-r", "no.wav", "-e", "no.wav"], "input=no.wav: no such file"),
             (["evaluate", "-r", "no.wav", "-e", "."], "no source*.wav in this folder"),
             (["simulate", "--from", "no.wav", "--from", "no.wav"], "input=no.wav: no such file"),
-            (["simulate", "--from", "no.wav"], "one recording makes no mixture"),
+            (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
             (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
             (["simulate", "-o", "/proc/none", "--seconds", "1"], "cannot be written"),
             (["simulate", "-o", "."], "exists already"),
@@ -557,6 +561,17 @@ class TestOtherCommands:
             "error: output=f: cannot be written (File exists); choose another with -o\n"
         )
 
+    def test_demo_says_each_gain_beside_fastica_s(self, monkeypatch):
+        from sourcesep import demo
+
+        rows = [demo.Row("room", 23.46, -1.5, "trusted", 4.2)]
+        monkeypatch.setattr(demo, "run", lambda folder: iter(rows))
+        found = run("demo", "-o", "d")
+        assert found.stdout.splitlines()[2:] == [
+            "room                23.5     -1.5      4.2  trusted"
+        ]
+        assert found.stderr == "listen to d/instantaneous/source00.wav and its neighbours\n"
+
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -566,6 +581,9 @@ class TestOtherCommands:
             ["simulate", "-k", "1"],
             ["simulate", "--rt60", "9"],
             ["simulate", "--seed", "-1"],
+            ["simulate", "-o", ""],
+            ["demo", "-o", ""],
+            ["train", "a.wav", "--save-model", ""],
             ["frobnicate"],
         ],
     )
@@ -710,6 +728,13 @@ class TestProcess:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout == process("--version").stdout.replace("-c", "sourcesep")
 
+    def test_the_module_is_the_command(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "argv", ["somewhere/__main__.py", "separate"])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module("sourcesep", run_name="__main__")
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith("Usage: sourcesep separate")
+
     def test_exit_codes(self):
         wav("a.wav", mixture())
         done = process("separate", "a.wav")
@@ -721,6 +746,28 @@ class TestProcess:
         assert failed.stderr.startswith("error: a.wav: output=separated/a: exists already")
         assert len(failed.stderr.splitlines()) == 1
         assert process("separate", "a.wav", "--aux", "tides").returncode == 2
+
+    def test_a_full_disk_behind_the_standard_output_is_said(self):
+        wav("a.wav", mixture())
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "sourcesep", "separate", "a.wav"]
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "error: what is printed cannot be written (No space left on device)\n"
+        )
+        assert Path("separated/a/result.json").is_file()
+
+    def test_a_closed_standard_error_stops_nothing(self, monkeypatch):
+        for name in "ab":
+            wav(f"{name}.wav", mixture())
+        with monkeypatch.context() as closed:
+            closed.setattr(sys, "stderr", None)
+            with pytest.raises(SystemExit, match="1"):
+                main(["separate", "a.wav", "b.wav", "none.wav"])
+        assert sorted(p.name for p in Path("separated").iterdir()) == ["a", "b"]
 
     def test_no_warning_of_another_library_is_seen(self):
         wav("m.wav", mixture()[:1])

@@ -21,7 +21,7 @@ def said(text, command="separate"):
          "as --model=FILE"),
         ("n_components=3: the model has 2", "--n-components=3: the model has 2"),
         ("random_state=-1: must be", "--seed=-1: must be"),
-        ("take mixing='factor', which", "take --mixing='factor', which"),
+        ("take mixing='factor', which", "take --mixing=factor, which"),
         ("labels=None: 2 of 9 labels", "without --labels: 2 of 9 labels"),
         ("kernel_size=2, post_kernel_size=1", "--kernel-size=2, post_kernel_size=1"),
         ("aux='segments:0': seconds=0", "--aux='segments:0': seconds=0"),
@@ -48,14 +48,14 @@ def test_other_words_stay(text):
 
 def test_each_command_has_its_own():
     assert said("sources=['a.wav']: at least two", "train") == "INPUT=['a.wav']: at least two"
-    assert said("match by='maps'", "match") == "match --by='maps'"
+    assert said("match by='maps'", "match") == "match --by=maps"
     assert said("n_jobs=0", "info") == "n_jobs=0"
 
 
 def test_a_file_that_is_called_like_a_setting_keeps_its_name():
     with click.Context(COMMANDS["separate"]):
         assert about("model=1.wav", "model=1.wav: mixing=linear") == "model=1.wav: --mixing=linear"
-        assert about("d/aux=a", "input=d/aux=a: aux='b'") == "input=d/aux=a: --aux='b'"
+        assert about("d/aux=a", "input=d/aux=a: aux='b'") == "input=d/aux=a: --aux=b"
         assert about("aux=a", "model=b: gone") == "aux=a: --model=b: gone"
         assert about("", "model=b: gone") == "--model=b: gone"
 

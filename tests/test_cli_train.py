@@ -48,6 +48,29 @@ def refused(found, code=1):
     return line
 
 
+def test_what_is_doubted_is_said():
+    """Sources whose loudness never changes and that are Gaussian: nothing tells them apart."""
+    for seed, name in enumerate("ab"):
+        x = MATRIX @ np.random.default_rng(seed).standard_normal((2, 4000))
+        soundfile.write(f"{name}.wav", 0.1 * x.T, SFREQ, "PCM_24")
+    found = run("train", "a.wav", "b.wav", "--save-model", "m.safetensors")
+    assert found.exit_code == 0
+    assert found.stdout == "m.safetensors: 2 components of 2 recordings, not identifiable\n"
+    assert found.stderr.startswith("m.safetensors: not identifiable: ")
+    assert len(found.stderr.splitlines()) == 1
+    quiet = run("train", "a.wav", "b.wav", "--save-model", "m.safetensors", "-f", "-q")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+
+
+def test_out_of_memory(monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("sourcesep.joint.train", full)
+    found = run("train", "a.wav", "b.wav", "--save-model", "m.safetensors")
+    assert refused(found) == "error: out of memory; train on fewer or shorter recordings"
+
+
 def test_a_scene_is_trained_on_and_used():
     for seed, name in enumerate("abc"):
         truth = wav(f"{name}.wav", seed)

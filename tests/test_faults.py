@@ -1,10 +1,12 @@
 """What goes wrong on real machines: full disks, killed runs, files that change, no memory."""
 
+import errno
 import inspect
 import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -127,6 +129,21 @@ def test_a_folder_that_may_not_be_written_is_said_before_anything_is_read(job, m
     assert "cannot be written; choose another with -o" in separate_file(job).error
 
 
+def test_a_file_that_may_not_be_read_stops_no_other(job, tmp_path, monkeypatch):
+    access, refused = os.access, tmp_path / "b.csv"
+    refused.write_text("a,b\n1,2\n")
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != refused and access(path, mode)
+    )
+    words = ["separate", str(refused), str(job.path), "-o", str(tmp_path / "out")]
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 1
+    assert found.stderr.splitlines()[0] == (
+        f"error: input={refused}: may not be read; change its permissions, or its owner"
+    )
+    assert names(tmp_path / "out")[0] == "a"
+
+
 def test_a_folder_that_vanishes_while_it_is_written(job, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):  # noqa: PT012, SIM117
         with replacing(tmp_path / "gone" / "a") as new:
@@ -149,6 +166,22 @@ def test_one_process_writes_at_a_time(tmp_path, monkeypatch):
         with replacing(tmp_path / "b"):
             pass
     assert names(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize("without", ["module", "file system"])
+def test_where_nothing_can_be_locked_it_is_written_all_the_same(job, monkeypatch, without):
+    if without == "module":  # as on Windows
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+
+        def flock(*_):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+    assert separate_file(job).error is None
+    assert names(job.folder.parent) == sorted(
+        ["a", *(f"a/{n}" for n in ("residual.wav", "result.json", "source00.wav", "source01.wav"))]
+    )
 
 
 def test_the_next_goes_on_when_the_first_has_ended(tmp_path):
@@ -215,6 +248,42 @@ def test_killed_at_random_times(more):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("3 kills within ")
     assert done.stdout.endswith(": 0 problems\n")
+
+
+def ends(group, seconds=10):
+    """Whether no process of a group is left before long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "jobs", "code", "said"),
+    [(signal.SIGINT, 2, 130, "Aborted!\n"), (signal.SIGTERM, 1, 143, "")],
+)
+def test_told_to_end(tmp_path, number, jobs, code, said):
+    """Nothing half-written stays, and no process; what is whole stays."""
+    for name, seconds in (("a", 1), ("b", 20), ("c", 20), ("d", 20)):
+        soundfile.write(tmp_path / f"{name}.wav", mixture(8000 * seconds).T, 8000)
+    words = ["separate", *(f"{name}.wav" for name in "abcd"), "--json", "-j", str(jobs)]
+    command = [sys.executable, "-m", "sourcesep", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as run:
+        name = json.loads(run.stdout.readline())["input"]["name"]
+        os.killpg(run.pid, number)  # as a terminal does
+        assert run.stderr.read() == said
+        assert run.wait() == code
+    assert ends(run.pid)
+    written = list((tmp_path / "separated").iterdir())
+    assert Path(name).stem in [folder.name for folder in written]
+    assert all(len(names(folder)) == 4 for folder in written)
+    assert len(written) < 4
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ class TestFolders:
     def test_an_input_named_twice_is_one(self):
         assert len(folders_for(["a.wav", "./a.wav", "a.wav"], Path("o"))) == 1
 
+    def test_by_another_way_it_is_the_same(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        names = ["b.wav", "./a.wav", str(tmp_path / "a.wav")]
+        expected = {Path("b.wav"): Path("out/b"), Path("./a.wav"): Path("out/a")}
+        assert folders_for(names, Path("out")) == expected
+
     def test_results_never_lie_in_one_another(self):
         with pytest.raises(SettingsError, match=r"input=a/a\.wav: its result would lie in o/a, "):
             folders_for(["a.wav", "a/a.wav"], Path("o"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 import warnings
@@ -408,8 +409,11 @@ class TestCommandLine:
         result = json.loads((tmp_path / "separated" / "mixture" / "result.json").read_text())
         assert len(result["source_prior"]["labels"]) == 2
         assert result["settings"]["prior"] == "p.safetensors"
-        again = run(main, ["separate", "mixture.wav", "--prior", "p.safetensors", "--resume"])
+        again = run(
+            main, ["separate", "mixture.wav", "--prior", "p.safetensors", "--resume", "-v"]
+        )
         assert "was there already" in again.stdout
+        assert re.search(r"convolutive .*: -?[0-9.]+ nats a cell and source\n", again.stderr)
 
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),

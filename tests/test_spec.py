@@ -42,6 +42,12 @@ def test_what_is_written_is_read_back(spec, joint):
     assert canonical(parse(canonical(terms))) == canonical(terms)
 
 
+@given(st.lists(st.sampled_from(["+", "\\", " ", "a", ":", *TERMS])).map("".join))
+def test_any_path_is_read_back(path):
+    term = Term("file", (f"/{path}/u.npy",))
+    assert parse(canonical((term, Term("adaptive")))) == (term, Term("adaptive"))
+
+
 @given(positive)
 def test_numbers_are_read_back_exactly(value):
     assert float(number(value)) == value
@@ -78,6 +84,16 @@ def test_every_term_of_the_grammar_has_its_meaning():
             "file:a+b,c:d.csv+adaptive",
             (Term("file", ("a+b,c:d.csv",)), Term("adaptive")),
             "file:a+b,c:d.csv+adaptive",
+        ),
+        (
+            r"file:a\+column:x/u.npy+column:b,p\+folder",
+            (Term("file", ("a+column:x/u.npy",)), Term("column", ("b", "p+folder"))),
+            None,
+        ),
+        (
+            r"annotations:x\+folder+segments:1",
+            (Term("annotations", (r"x\+folder",)), Term("segments", ("1",))),
+            None,
         ),
     ],
 )

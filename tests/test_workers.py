@@ -1,15 +1,19 @@
 """One function over many items, wherever it runs."""
 
+import errno
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 
 import pytest
 
 from sourcesep import workers
-from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.workers import in_order
+from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep.workers import as_done, in_order
 
 
 def half(number):
@@ -39,6 +43,89 @@ def test_a_process_that_dies_is_said():
         list(in_order(die, [1, 2, 3], n_jobs=2))
 
 
+class TestAsDone:
+    """Items are Python expressions, as other processes cannot import these tests."""
+
+    @staticmethod
+    def end(number):
+        return f"__import__('os').kill(__import__('os').getpid(), {number})"
+
+    def test_only_what_kills_its_process_is_lost(self):
+        items = ["1", self.end(9), "3", self.end(11), "5", "6"]
+        expected = {0: 1, 1: None, 2: 3, 3: None, 4: 5, 5: 6}
+        assert dict(as_done(eval, items, n_jobs=2)) == expected
+
+    def test_each_process_has_one_thread_and_this_one_keeps_its_own(self, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+        monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+        item = "[__import__('os').environ[name + '_NUM_THREADS'] for name in ('OMP', 'MKL')]"
+        assert list(as_done(eval, [item], n_jobs=3)) == [(0, ["1", "1"])]
+        assert os.environ["OMP_NUM_THREADS"] == "4"
+        assert "MKL_NUM_THREADS" not in os.environ
+
+    def test_those_whose_results_are_not_wanted_tidy_up(self, tmp_path):
+        code = (
+            "import pathlib, time\n"
+            "here = pathlib.Path({!r})\n"
+            "try: here.touch(); time.sleep(60)\n"
+            "finally: here.unlink()\n"
+        ).format(str(tmp_path / "half-written"))
+        results = as_done(eval, [f"exec({code!r})", "2"], n_jobs=2)
+        assert next(results) == (1, 2)
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+        results.close()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_another_way_to_start_them_is_tried(self, monkeypatch):
+        def refuse(self):
+            raise OSError(errno.ENAMETOOLONG, "File name too long")  # as with a long TMPDIR
+
+        first, *others = workers.METHODS
+        process = type(multiprocessing.get_context(first).Process())
+        monkeypatch.setattr(process, "start", refuse)
+        if others:
+            assert list(as_done(eval, ["1"], n_jobs=2)) == [(0, 1)]
+        monkeypatch.setattr(workers, "METHODS", [first])
+        with pytest.raises(SettingsError) as error:
+            list(as_done(eval, ["1"], n_jobs=2))
+        assert str(error.value) == (
+            "n_jobs=2: no process can be started (File name too long); ask for fewer"
+        )
+
+    def test_ctrl_c_waits_until_a_process_has_started(self):
+        steps = []
+
+        def start():
+            with workers._uninterrupted():
+                os.kill(os.getpid(), signal.SIGINT)
+                steps.append("started")
+
+        with pytest.raises(KeyboardInterrupt):
+            start()
+        assert steps == ["started"]
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def test_a_process_ends_when_the_first_is_gone(self, monkeypatch):
+        """It finishes what it has, finds nobody who wants it, and waits for no more."""
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        ours, theirs = multiprocessing.Pipe()
+        done = []
+        ours.send(1)
+        ours.close()
+        workers._work(done.append, theirs)
+        assert done == [1]
+
+
+def test_dask_is_asked_for_where_it_is_not(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError) as error:
+        list(in_order(half, [1, 2], dask="tcp://127.0.0.1:9"))
+    assert str(error.value) == (
+        "dask=tcp://127.0.0.1:9: needs Dask; pip install 'sourcesep[dask]'"
+    )
+
+
 class TestNoScheduler:
     """Said in one line, at once, and nothing is left that complains at the end."""
 
@@ -62,7 +149,8 @@ class TestNoScheduler:
         [
             ("tcp://127.0.0.1:9", "Connection refused"),
             ("nonsense", "missing port number"),
-            ("foo://x:1", "unknown address scheme 'foo'"),
+            ("foo://x:1", "by foo:// one cannot be reached"),
+            ("tls://127.0.0.1:9", "configuration, distributed.comm.tls, names no certificates"),
         ],
     )
     def test_at_this_address(self, address, reason):

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from sourcesep._version import __version__
 from sourcesep.cli.others import demo, evaluate, info, match, simulate
 from sourcesep.cli.separate import separate
+from sourcesep.cli.talk import tidily
 from sourcesep.cli.train import train
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands that tidy up when they are told to end."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with tidily():
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sourcesep")
 def main() -> None:
     """Un-mix recordings into their sources, and say how far to trust the result.

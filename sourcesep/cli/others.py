@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, fail, noted, printable, talk
+from sourcesep.cli.talk import FAILED, fail, named, noted, printable, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 __all__ = ["demo", "evaluate", "info", "match", "simulate"]
@@ -65,6 +65,7 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
     "-o",
     "--output",
     metavar="DIR",
+    callback=named,
     default="simulated",
     show_default=True,
     help="Folder that gets mixture.wav and the true images.",
@@ -122,7 +123,7 @@ def simulate(sources: tuple[str, ...], output: str, overwrite: bool, **settings:
 
 
 @click.command()
-@click.argument("path", metavar="MODEL|RESULT", type=click.Path())
+@click.argument("path", metavar="MODEL|RESULT")
 def info(path: str) -> None:
     """Say what a model file or a result folder holds, as JSON."""
     from sourcesep.evaluation import describe
@@ -168,6 +169,7 @@ def match(models: tuple[str, ...], by: str, min_corr: float | None, as_json: boo
     "-o",
     "--output",
     metavar="DIR",
+    callback=named,
     default="demo_output",
     show_default=True,
     help="Folder that gets the mixtures and their sources.",

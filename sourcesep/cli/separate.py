@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, about, fail, printable, spoken, talk
+from sourcesep.cli.talk import FAILED, about, fail, named, printable, spoken, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     metavar="DIR",
+    callback=named,
     default="separated",
     show_default=True,
     help="Folder that gets a folder for each input.",
@@ -83,6 +84,7 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 @click.option(
     "--prior",
     metavar="FILE",
+    callback=named,
     help="Rooms: what sources sound like (sourcesep train --kind prior).",
 )
 @click.option("--labels", metavar="LIST", help="Which of the prior's labels the sources are: a,b.")
@@ -90,13 +92,19 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 @click.option(
     "--model",
     metavar="FILE",
+    callback=named,
     help="Use this fitted model instead of fitting one. With it go --aux, --columns,"
     " --interpolate and --refit; settings of a fit are refused.",
 )
 @click.option(
     "--refit", is_flag=True, help="Go on from --model to fit this input, components as they are."
 )
-@click.option("--save-model", metavar="FILE", help="Write the fitted model (.safetensors).")
+@click.option(
+    "--save-model",
+    metavar="FILE",
+    callback=named,
+    help="Write the fitted model (.safetensors).",
+)
 @click.option(
     "--bit-depth",
     type=click.Choice(["16", "24", "float"]),
@@ -242,7 +250,8 @@ def separate(
         if (expected := forecast(task.path, settings["mixing"])) is not None:
             talk(f"{task.path}: {expected}")
     failed = []
-    bar = tqdm(total=len(tasks), disable=None if len(tasks) > 1 and not quiet else True)
+    is_watched = len(tasks) > 1 and not quiet and sys.stderr is not None  # it may be closed
+    bar = tqdm(total=len(tasks), disable=None if is_watched else True)
     try:
         for outcome in separate_files(tasks, n_jobs=n_jobs, dask=dask):
             bar.update()

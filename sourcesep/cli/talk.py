@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +15,27 @@ import click
 
 from sourcesep.exceptions import SourcesepWarning
 
-__all__ = ["FAILED", "about", "fail", "noted", "printable", "spoken", "talk"]
+__all__ = ["FAILED", "about", "fail", "named", "noted", "printable", "spoken", "talk", "tidily"]
 
 FAILED = 1
 """Exit code where an input failed."""
+SIGNALLED = 128
+"""Added to a signal's number."""
 ARGUMENTS = {"sources": "INPUT"}
 """Settings of functions that are no options here."""
+WHAT = {"DIR": "folder", "FILE": "file"}
+QUOTE = "'"
+"""Of Python; a shell needs none around a word."""
 NO_OPTIONS = ("kind", "output", "seconds")
 """What messages say of something else too: of a recording, a result folder, and segments."""
+
+
+def named(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a name that is empty, as one from a variable that is not set."""
+    if value == "":
+        here = " (this one is .)" if option.metavar == "DIR" else ""
+        raise click.BadParameter(f"is empty; name a {WHAT[str(option.metavar)]}{here}")
+    return value
 
 
 def talk(line: str) -> None:
@@ -30,6 +46,36 @@ def talk(line: str) -> None:
 def printable(line: str) -> str:
     """The line with control characters, which names of files may hold, spelled out."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+@contextmanager
+def tidily() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: nothing half-written stays, and one line says so.
+
+    One line, too, where what is printed can go nowhere.
+
+    The exit codes are those that a shell gives: 130, and 143.
+    """
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # tidying up is not disturbed
+        raise SystemExit(SIGNALLED + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, end) if is_main else None
+    try:
+        yield
+    except OSError as error:  # of a file it has been said which; this is of no file
+        if error.errno == errno.EPIPE or error.filename is not None:
+            raise
+        fail(f"what is printed cannot be written ({error.strerror})")
+        raise SystemExit(FAILED) from error
+    except KeyboardInterrupt:
+        talk("Aborted!")
+        raise SystemExit(SIGNALLED + signal.SIGINT) from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -49,8 +95,8 @@ def noted(where: object, *, quiet: bool) -> Iterator[None]:
 def spoken(text: object) -> str:
     """The text with every setting as the command that runs calls it.
 
-    ``n_components=3`` is ``--n-components=3``, ``refit=True`` is ``--refit``, and
-    ``labels=None`` is ``without --labels``.
+    ``n_components=3`` is ``--n-components=3``, ``by='maps'`` is ``--by=maps``, ``refit=True``
+    is ``--refit``, and ``labels=None`` is ``without --labels``.
     """
     context = click.get_current_context(silent=True)
     parameters = [] if context is None else context.command.params
@@ -64,9 +110,10 @@ def spoken(text: object) -> str:
         name, value = match.groups()
         if (word := words.get(name)) is None:
             return match[0]
-        return {"True": word, "None": f"without {word}"}.get(value, f"{word}={value or ''}")
+        given = f"{word}={(value or '').strip(QUOTE)}"
+        return {"True": word, "None": f"without {word}"}.get(value, given)
 
-    return re.sub(r"(?<![\w./=-])([a-z_]+)=(True\b|None\b)?", said, str(text))
+    return re.sub(r"(?<![\w./=-])([a-z_]+)=(True\b|None\b|'[\w-]+')?", said, str(text))
 
 
 def about(path: object, text: object) -> str:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from sourcesep.cli.separate import separate
-from sourcesep.cli.talk import FAILED, fail, noted, printable, talk
+from sourcesep.cli.talk import FAILED, fail, named, noted, printable, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 __all__ = ["train"]
@@ -22,9 +22,13 @@ PRIOR = ("seconds",)
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
-    "--save-model", metavar="FILE", required=True, help="Where it is written (.safetensors)."
+    "--save-model",
+    metavar="FILE",
+    required=True,
+    callback=named,
+    help="Where it is written (.safetensors).",
 )
 @click.option(
     "--kind",
@@ -144,7 +148,8 @@ def _prior(
 
     if len(inputs) > 1:
         raise SettingsError(f"{len(inputs)} INPUTs: a prior is trained on one folder; give that")
-    prior = train_prior(inputs[0], save_model=save_model, progress=not quiet, **settings)
+    is_watched = not quiet and sys.stderr is not None
+    prior = train_prior(inputs[0], save_model=save_model, progress=is_watched, **settings)
     elbo = prior.card["elbo"]
     return [
         f"{save_model}: {', '.join(prior.labels)}; held-out ELBO {elbo['with_u']:.3f} nats a cell "

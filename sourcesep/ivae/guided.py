@@ -9,6 +9,7 @@ sparse cepstrum.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, combinations_with_replacement
@@ -162,9 +163,10 @@ def numbers_of(labels: Sequence[str], known: Sequence[str], k: int | None = None
     """
     unknown = [label for label in labels if label not in known]
     if unknown:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
         raise SettingsError(
-            f"labels={','.join(labels)}: the prior does not know {', '.join(unknown)}; it knows "
-            f"{', '.join(known)}"
+            f"labels={','.join(labels)}: the prior does not know {', '.join(unknown)}; "
+            f"{f'did you mean {close[0]}? It' if close else 'it'} knows {', '.join(known)}"
         )
     if k is not None and len(labels) != k:
         raise SettingsError(

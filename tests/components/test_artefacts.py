@@ -1,11 +1,20 @@
 """Eyes, heart and muscle among the components of simulated heads."""
 
+import sys
+import warnings
+
 import mne
 import numpy as np
 import pytest
 
 from sourcesep import ComponentAnalysis, metrics, separate, simulate
-from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.components.mne_ica import as_mne_ica
+from sourcesep.exceptions import (
+    InputError,
+    MissingDependencyError,
+    SettingsError,
+    SourcesepWarning,
+)
 
 SEEDS = (20, 21, 22)
 
@@ -179,6 +188,26 @@ def test_what_cannot_be(one):
         ca.find_bads_eog(raw, threshold=3.0)
 
 
+def test_iclabel_is_asked_for_where_it_is_not(one, monkeypatch):
+    raw, ca, _ = one
+    monkeypatch.setitem(sys.modules, "mne_icalabel", None)
+    with pytest.raises(MissingDependencyError, match="needs mne-icalabel: pip install"):
+        ca.label_components(raw)
+
+
+def test_components_that_mne_cannot_hold():
+    """Its mixing and unmixing have one row space; those whitened channel by channel have not."""
+    rng = np.random.default_rng(0)
+    info = mne.create_info(4, 100.0, "eeg")
+    mixing = rng.standard_normal((4, 2))
+    exact = np.linalg.pinv(mixing)
+    ica = as_mne_ica(exact, mixing, np.zeros(4), np.ones(4), info, 100)
+    np.testing.assert_allclose(ica.unmixing_matrix_ @ ica.pca_components_[:2], exact)
+    beside = exact + 1e-3 * rng.standard_normal((2, 4))
+    with pytest.raises(SettingsError, match="leave out those that are all but flat"):
+        as_mne_ica(beside, mixing, np.zeros(4), np.ones(4), info, 100)
+
+
 @pytest.mark.slow  # it loads a network
 def test_iclabel_labels_all_components_and_its_demands_are_said(one):
     pytest.importorskip("mne_icalabel")
@@ -187,6 +216,11 @@ def test_iclabel_labels_all_components_and_its_demands_are_said(one):
     ca = ComponentAnalysis(10).fit(raw)
     with pytest.warns(SourcesepWarning, match="the average reference, a low-pass at 100 Hz"):
         labels = ca.label_components(raw)
+    with warnings.catch_warnings():  # by the header, as the network was trained
+        warnings.simplefilter("error", SourcesepWarning)
+        with raw.info._unlock():
+            raw.info["lowpass"] = 100.0
+        ca.label_components(raw.set_eeg_reference("average", verbose="error"))
     assert len(labels) == 10
     assert labels[which["blink"]][0] == "eye blink"
     assert sorted(k for found in ca.labels_.values() for k in found) == list(range(10))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sourcesep import auxiliary, metrics, simulate
+from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae import brain_covariances
 from sourcesep.ivae.brain import BrainModel, under_noise
 from sourcesep.ivae.brain_covariances import Group, see
@@ -103,6 +104,35 @@ def test_halves_are_drawn_within_segments_where_these_are_few():
     head = simulate.eeg(6, 30.0, SFREQ, n_channels=6, random_state=2)
     model = fitted(BrainModel(sfreq=SFREQ), head.data)
     assert model.reliability(np.random.default_rng(0), 2) is None
+
+
+def test_samples_that_u_leaves_out_count_for_nothing():
+    x = simulate.eeg(4, 20.0, SFREQ, n_channels=4, n_artefacts=0, random_state=0).data
+    u = auxiliary.build(SPEC, from_array(x, SFREQ))
+    kept = np.arange(x.shape[1]) % 500 < 400
+    scales = tuple(Scale(np.where(kept, s.labels, -1), s.names) for s in u.scales)
+    partly = Auxiliary(scales, None, is_time=True, spec=SPEC)
+    rng = np.random.default_rng(0)
+    one = BrainModel(sfreq=SFREQ).fit(np.where(kept, x, 1.0), partly, rng)
+    other = BrainModel(sfreq=SFREQ).fit(x[:, kept], partly.take(kept), rng)
+    np.testing.assert_allclose(one.unmixing, other.unmixing, rtol=1e-9)
+
+
+def test_halves_of_which_one_does_not_hear_a_source_say_nothing():
+    """What sounds in one long segment only is in one of two halves; half a source is none."""
+    rng = np.random.default_rng(0)
+    sources = rng.laplace(size=(3, 40_000)) * np.exp(rng.normal(size=(3, 320))).repeat(125, axis=1)
+    sources[2, 2000:] = 0
+    model = fitted(BrainModel(sfreq=SFREQ), rng.standard_normal((3, 3)) @ sources)
+    assert model.reliability(np.random.default_rng(0), 10) is None
+
+
+def test_one_component_is_the_largest_principal_one():
+    x = simulate.eeg(4, 20.0, SFREQ, n_channels=4, n_artefacts=0, random_state=0).data
+    model = fitted(BrainModel(1, sfreq=SFREQ), x)
+    largest = np.linalg.eigh(np.cov(x))[1][:, -1]
+    z = model.posterior(x).mean[0]
+    assert abs(np.corrcoef(z, largest @ x)[0, 1]) == pytest.approx(1)
 
 
 def test_labels_that_say_nothing_move_nothing_far():

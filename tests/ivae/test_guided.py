@@ -135,6 +135,7 @@ def test_labels_that_are_given_are_the_only_ones_tried():
     ("labels", "k", "message"),
     [
         (("low", "nobody"), None, "the prior does not know nobody; it knows low, high"),
+        (("lwo", "high"), None, "does not know lwo; did you mean low[?] It knows low, high"),
         (("low",), 2, "1 labels for 2 sources"),
         (("low", "high", "low"), 2, "3 labels for 2 sources"),
     ],

@@ -187,6 +187,27 @@ class TestMap:
         assert likeness.min() > 0.95  # in order and sign
         assert other.std(axis=1) == pytest.approx(1, abs=0.02)
 
+    def test_samples_that_u_leaves_out_count_for_nothing(self, fitted):
+        model, x, u = fitted
+        if model.representation != "time" or model.memory > 1:
+            pytest.skip("a signal with gaps is another signal")
+        labels = u.labels.copy()
+        labels[LENGTH:-LENGTH][::5] = -1
+        partly = Auxiliary(
+            (Scale(labels, u.scales[0].names),), None, is_time=True, spec="segments"
+        )
+        wild, kept = np.where(labels < 0, 1e3 * x, x), labels >= 0
+        q, whole = model.posterior(x, partly), model.posterior(x, u)
+        np.testing.assert_allclose(q.mean[:, kept], whole.mean[:, kept], rtol=1e-9, atol=1e-12)
+        assert np.isfinite(q.mean).all()
+        found = [
+            [m.refit_prior(x, u)] + ([m.warm(x, u, np.random.default_rng(0))] if m.goes_on else [])
+            for m, x, u in ((model, wild, partly), (model, x[:, kept], partly.take(kept)))
+        ]
+        for one, other in zip(*found, strict=True):
+            for a, b in zip(one.prior_moments(), other.prior_moments(), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
     def test_what_a_fit_can_be_judged_by(self, fitted):
         model, x, u = fitted
         held = model.held_out(u)

@@ -105,3 +105,33 @@ def test_the_amortised_family_uses_it():
     model.fit(x, u, np.random.default_rng(0))
     assert isinstance(model.prior, NetworkPrior)
     assert metrics.mcc(z.T, model.posterior(x, u).mean.T) > 0.95
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Encoder, decoder and p(z|u) trained together, where u is continuous."""
+    rng = np.random.default_rng(0)
+    n_times = 2000
+    seen = rng.uniform(-1, 1, (n_times, 2))
+    loudness = np.exp(1.2 * np.tanh(seen @ np.array([[1.5, 0, -1.5], [0, 1.5, 1.5]])))
+    x = rng.standard_normal((5, 3)) @ (loudness * rng.standard_normal((n_times, 3))).T
+    x += 0.1 * rng.standard_normal(x.shape)
+    u = auxiliary.from_array(seen, n_times)
+    model = AmortisedModel(3, kernel_size=1, candidates=("networks",), n_restarts=1, n_steps=100)
+    return model.fit(x, u, rng), x, u
+
+
+def test_trained_with_the_other_networks_it_says_more_than_of_another_u(trained):
+    model, x, u = trained
+    assert isinstance(model.prior, NetworkPrior)
+    assert model.choice.startswith("networks of 1 sample, 100 minibatches, started by")
+    order = np.random.default_rng(1).permutation(u.n_times)
+    shuffled = auxiliary.from_array(u.covariates[order], u.n_times)
+    gain = model.log_density(x, u) - model.log_density(x, shuffled)
+    assert gain.mean() > 0.3
+
+
+def test_trained_networks_are_rebuilt_from_their_state(trained):
+    model, x, u = trained
+    again = AmortisedModel.from_state(model.state())
+    np.testing.assert_array_equal(again.posterior(x, u).mean, model.posterior(x, u).mean)

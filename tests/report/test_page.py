@@ -184,6 +184,8 @@ class TestWhatItSays:
         assert (agree.value, agree.passed, agree.count) == ("0.949", False, "2 of 3 pass")
         assert (delay.value, delay.passed) == ("9.1", False)
         assert (power.value, power.passed) == ("not measured", None)
+        nothing = checks(evidence | {"agreement": [None, None, None]}, bounds)[1]
+        assert (nothing.value, nothing.passed) == ("not measured", None)
         memory = bounds | {"agreement": 0.9, "misfit": {"delay": 20.25, "power": 9.0}}
         _, agree, delay, _ = checks(evidence, memory)
         assert (agree.passed, agree.bound) == (True, "≥ 0.9")
