@@ -123,6 +123,52 @@ def test_apply_removes_a_component_and_what_others_share_with_it(raw, ca, kind):
     assert np.linalg.matrix_rank(image.swapaxes(0, -2).reshape(16, -1), tol=1e-15) == 1
 
 
+def cleaning(seed, kind):
+    """A head, its analysis and the component that is a kind of artefact; errors of removal, dB."""
+    head = simulate.eeg(14, 60.0, n_channels=16, random_state=seed)
+    raw, which = raw_of(head.data, names=head.names), head.source_names.index(kind)
+    ca = ComponentAnalysis().fit(raw)
+    match = metrics.match_sources(head.sources.T, ca.get_sources(raw).get_data().T)
+    component = [int(match.components[match.sources.tolist().index(which)])]
+    clean = head.data - np.outer(head.mixing[:, which], head.sources[which])
+
+    def error(**how):
+        left = ca.apply(raw.copy(), exclude=component, **how).get_data() - clean
+        left -= left.mean(axis=1, keepdims=True)
+        return 10 * np.log10(np.square(left).sum() / np.square(clean).sum())
+
+    return error
+
+
+@pytest.mark.filterwarnings(FEW)
+@pytest.mark.parametrize("seed", range(3))
+def test_blinks_go_and_their_background_stays(seed):
+    error = cleaning(seed, "blink")
+    assert error(keep_background=True) < error() - 2
+
+
+@pytest.mark.filterwarnings(FEW)
+def test_what_is_always_there_is_no_background():
+    error = cleaning(0, "line")
+    with pytest.warns(SourcesepWarning, match=r"components \[\d+\] are much the same"):
+        kept = error(keep_background=True)
+    assert error() < kept - 2
+
+
+def test_the_background_of_epochs_and_of_an_average(raw, ca):
+    inst = containers(raw)
+    before = ca.get_sources(inst["epochs"]).get_data()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SourcesepWarning)  # whichever component it is
+        ca.apply(inst["epochs"], exclude=[0], keep_background=True)
+    kept = ca.get_sources(inst["epochs"]).get_data()[:, 0] / before[:, 0]
+    assert 0 <= kept.min() < 0.3
+    assert kept.max() == pytest.approx(1)
+    with pytest.raises(SettingsError, match="keep_background=True: an average"):
+        ca.apply(inst["evoked"], exclude=[0], keep_background=True)
+    assert ca.apply(inst["evoked"], exclude=[], keep_background=True) is inst["evoked"]
+
+
 def test_exclude_is_the_default_of_apply(raw, ca):
     marked = ca.copy()
     marked.exclude = [0, 2]

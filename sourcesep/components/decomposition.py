@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sourcesep.components.background import artefact_share
 from sourcesep.components.channels import kind_of, samples
 from sourcesep.components.containers import put_back, wrap
 from sourcesep.components.mne_ica import as_mne_ica
@@ -17,6 +18,8 @@ from sourcesep.ivae.model import Array, Model
 
 __all__ = ["Decomposition"]
 
+MOSTLY = 0.25
+"""Share of a component's power that stays as its background, from which on that is said."""
 PIECE = 200_000
 """Samples that are unmixed at a time, for the memory's sake."""
 
@@ -90,7 +93,12 @@ class Decomposition:
         return wrap(inst, sources, self.exclude)
 
     def apply(
-        self, inst: Any, exclude: Sequence[int] | None = None, *, undistort: bool = False
+        self,
+        inst: Any,
+        exclude: Sequence[int] | None = None,
+        *,
+        undistort: bool = False,
+        keep_background: bool = False,
     ) -> Any:
         """Remove components from a recording, in place.
 
@@ -110,6 +118,11 @@ class Decomposition:
             not saturate would have recorded, less each channel's mean. By default it is
             what the same amplifier would have recorded without these components. It
             makes no difference where mixing is linear.
+        keep_background : bool
+            Whether to take of each component only what exceeds its background, the power that
+            it has at quiet times (a quarter of the time; power is followed over .5 s). For what
+            comes and goes, as blinks do: brain and noise that the component also holds then stay.
+            What is always there, as mains hum and heartbeats, would stay as well.
 
         Returns
         -------
@@ -121,7 +134,12 @@ class Decomposition:
         InputError
             If `inst` lacks a channel, or cannot be used.
         SettingsError
-            If there is no such component.
+            If there is no such component, or the background of an average is asked for.
+
+        Warns
+        -----
+        SourcesepWarning
+            If most of a component is background.
         """
         import mne
 
@@ -131,28 +149,58 @@ class Decomposition:
             with mne.use_log_level("error"):
                 inst.load_data()
         x = self._scaled(inst)
+        share = np.ones((len(chosen), 1))
+        if keep_background and chosen:
+            share = self._artefact_share(inst, x, chosen)
 
         among = self._correlation[np.ix_(chosen, chosen)]
         shared = np.linalg.solve(among, self._correlation[chosen]).T
 
-        def without(piece: Array) -> Array:
+        def without(piece: Array, share: Array) -> Array:
             z = model.posterior(piece).mean
             whole = model.decode(z)
-            z -= shared @ z[chosen]
-            z[chosen] = 0
+            z -= shared @ (share * z[chosen])
+            if not keep_background:
+                z[chosen] = 0
             return piece + model.decode(z) - whole
 
-        def undistorted(piece: Array) -> Array:
+        def undistorted(piece: Array, share: Array) -> Array:
             clean = model.mixture(piece).copy()
-            for k in chosen:
-                clean -= model.image(piece, k)
+            for k, own in zip(chosen, share, strict=True):
+                clean -= own * model.image(piece, k)
             return clean
 
         bends = undistort and model.matrices is None
         if x.size and (chosen or bends):
-            out = _by_pieces(undistorted if bends else without, x)
+            share = np.broadcast_to(share, (len(chosen), x.shape[1]))
+            out = _by_pieces(undistorted if bends else without, x, share)
             put_back(inst, self.ch_names, out * self._scale[:, None])
         return inst
+
+    def _artefact_share(self, inst: Any, x: Array, chosen: Sequence[int]) -> Array:
+        """What of the chosen components, at each sample, is not their background."""
+        kind = kind_of(inst)
+        if kind == "evoked":
+            raise SettingsError(
+                "keep_background=True: an average has no quiet times to go by; clean the epochs "
+                "that it is of"
+            )
+        if not x.size:
+            return np.ones((len(chosen), 1))
+        model = self._fitted()
+        z = _by_pieces(lambda piece: model.posterior(piece).mean[chosen], x)
+        stretch = x.shape[1] if kind == "raw" else len(inst.times)
+        share = artefact_share(z, inst.info["sfreq"], stretch)
+        left = np.square((1 - share) * z).sum(axis=1) / np.square(z).sum(axis=1)
+        always = [k for k, rest in zip(chosen, left, strict=True) if rest > MOSTLY]
+        if always:
+            warnings.warn(
+                f"components {always} are much the same all the time, so most of them is taken "
+                "for background and stays: remove them without keep_background",
+                SourcesepWarning,
+                stacklevel=3,
+            )
+        return share
 
     def to_mne_ica(self) -> Any:
         """Return the same components as a fitted `mne.preprocessing.ICA`.
@@ -233,9 +281,12 @@ class Decomposition:
             )
 
 
-def _by_pieces(function: Callable[[Array], Array], x: Array) -> Array:
-    """Apply a map without memory to some samples at a time."""
-    pieces = [function(x[:, k : k + PIECE]) for k in range(0, max(1, x.shape[1]), PIECE)]
+def _by_pieces(function: Callable[..., Array], x: Array, *others: Array) -> Array:
+    """Apply a map without memory to some samples at a time, of x and all others."""
+    pieces = [
+        function(*(values[:, k : k + PIECE] for values in (x, *others)))
+        for k in range(0, max(1, x.shape[1]), PIECE)
+    ]
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 
