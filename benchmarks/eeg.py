@@ -121,7 +121,7 @@ def compare(
         mcc, artefacts, error = np.mean(rows, axis=0)
         by_seed = " ".join(f"{row[0]:.4f}" for row in rows)
         print(
-            f"{method:16}{mcc:8.4f}{artefacts:11.3f}{error:10.2f}{np.mean(seconds):8.2f}  "
+            f"{method:16}{mcc:8.4f}{artefacts:11.3f}{error:10.2f}{np.mean(seconds):8.3f}  "
             f"{by_seed}",
             flush=True,
         )
@@ -172,6 +172,8 @@ def background(n_seeds: int) -> None:
                     errors.append(10 * np.log10(np.square(left).sum() / np.square(clean).sum()))
                 rows[kind].append((errors[0], errors[1]))
         for kind, found in rows.items():
+            if not found:  # of more sources than components some are matched by none
+                continue
             whole, kept = np.mean(found, axis=0)
             by_seed = " ".join(f"{b - a:+.1f}" for a, b in found)
             print(f"{n_sources:8} {kind:10}{whole:8.1f}{kept:20.1f}  {by_seed}", flush=True)

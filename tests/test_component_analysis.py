@@ -605,3 +605,57 @@ def test_no_warning_goes_unseen(raw):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ComponentAnalysis(8).fit(raw)
+
+
+@pytest.mark.parametrize("exclude", ["eog", ["IVAE000"], 3, [1.5], [True, False], None])
+def test_exclude_that_is_no_list_of_numbers(raw, ca, exclude):
+    before = raw.get_data()
+    if exclude is None:
+        assert ca.apply(raw) is raw  # its own list, which is empty
+    else:
+        with pytest.raises(SettingsError, match=r"exclude=.*: must be a list of components"):
+            ca.apply(raw, exclude=exclude)
+    assert np.array_equal(raw.get_data(), before)
+
+
+def test_epochs_that_are_not_loaded(raw, ca):
+    events = mne.make_fixed_length_events(raw, duration=1.0)
+    raw._data[:, 2600:2620] += 1.0  # in one of them
+    epochs = mne.Epochs(
+        raw, events, tmin=0, tmax=0.9, baseline=None, reject={"eeg": 0.5}, verbose="error"
+    )
+    fitted = ComponentAnalysis(8).fit(epochs)
+    assert not epochs.preload
+    sources = ca.get_sources(epochs)
+    assert len(sources) == len(events) - 1
+    assert fitted.n_samples_ == sources.get_data().shape[0] * sources.get_data().shape[2]
+    assert len(ca.apply(epochs, exclude=[0])) == len(events) - 1
+
+
+def test_maps_need_positions(raw, ca):
+    for lost in (raw.ch_names, ["Cz", "Oz"]):
+        nowhere = ca.copy()
+        nowhere.info.set_montage("standard_1020", on_missing="ignore", verbose="error")
+        for name in set(lost) & set(raw.ch_names):
+            nowhere.info["chs"][raw.ch_names.index(name)]["loc"][:3] = np.nan
+        with pytest.raises(InputError, match=r"positions of .* are not known.*set_montage"):
+            nowhere.plot_components(show=False)
+
+
+def test_one_channel_seeds_and_limits_that_cannot_be(raw):
+    with pytest.raises(InputError, match="Fp1 is the only good channel picked"):
+        ComponentAnalysis().fit(raw, picks=["Fp1", "Fp1"])
+    for seed in (-1, 0.5, "a"):
+        with pytest.raises(SettingsError, match=r"random_state=.*0 or more"):
+            ComponentAnalysis(random_state=seed)
+    with pytest.raises(SettingsError, match="start='a': must be a sample"):
+        ComponentAnalysis(8).fit(raw, start="a")
+
+
+def test_other_order_of_channels_and_names_of_all_kinds(raw, ca):
+    backwards = raw.copy().reorder_channels(raw.ch_names[::-1])
+    cleaned = ca.apply(backwards, exclude=[0]).get_data(picks=raw.ch_names)
+    assert np.array_equal(cleaned, ca.apply(raw.copy(), exclude=[0]).get_data())
+    odd = {name: f"{k}/\u00e4 \u00b5'\"\n," for k, name in enumerate(raw.ch_names)}
+    renamed = ComponentAnalysis(8).fit(raw.copy().rename_channels(odd))
+    assert np.array_equal(renamed.get_components(), ca.get_components())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
 
-__all__ = ["DATA_TYPES", "kind_of", "pick", "samples", "scale_by_type"]
+__all__ = ["DATA_TYPES", "kind_of", "pick", "samples", "scale_by_type", "with_drops"]
 
 DATA_TYPES = ("mag", "grad", "eeg", "seeg", "ecog", "dbs")
 """Channel types that are analysed if none are named."""
@@ -37,6 +37,16 @@ def kind_of(inst: Any) -> str:
         f"inst of type {type(inst).__name__}: must be MNE's Raw, Epochs or Evoked; make one of an "
         "array with mne.io.RawArray"
     )
+
+
+def with_drops(inst: Any) -> Any:
+    """Return `inst`, or of Epochs that are not loaded a loaded copy: how many are good is open."""
+    if kind_of(inst) != "epochs" or inst.preload:
+        return inst
+    import mne
+
+    with mne.use_log_level("error"):
+        return inst.copy().load_data()
 
 
 def pick(info: Any, picks: Any = None) -> list[str]:

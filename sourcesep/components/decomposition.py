@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from sourcesep.components.background import artefact_share
-from sourcesep.components.channels import kind_of, samples
+from sourcesep.components.channels import kind_of, samples, with_drops
 from sourcesep.components.containers import put_back, wrap
 from sourcesep.components.mne_ica import as_mne_ica
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
@@ -89,6 +89,7 @@ class Decomposition:
             If `inst` lacks a channel, or cannot be used.
         """
         model = self._fitted()
+        inst = with_drops(inst)
         sources = _by_pieces(lambda x: model.posterior(x).mean, self._scaled(inst))
         return wrap(inst, sources, self.exclude)
 
@@ -244,6 +245,14 @@ class Decomposition:
 
     def _components(self, which: Sequence[int]) -> list[int]:
         """Check numbers of components."""
+        is_list = isinstance(which, list | tuple | np.ndarray | range | set)
+        if not is_list or not all(
+            isinstance(k, int | np.integer) and not isinstance(k, bool) for k in which
+        ):
+            raise SettingsError(
+                f"exclude={which!r}: must be a list of components' numbers, as in [0, 2]; those "
+                "found to be eyes are labels_['eog']"
+            )
         absent = [k for k in which if not 0 <= k < self.n_components_]
         if absent:
             raise SettingsError(

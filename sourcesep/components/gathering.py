@@ -121,6 +121,9 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
 
 def _limits(n_times: int, cut: Cut, sfreq: float) -> tuple[int, int]:
     """The numbers of the first sample and of the one after the last; floats are seconds."""
+    for name, value in (("start", cut.start), ("stop", cut.stop)):
+        if value is not None and not isinstance(value, int | float | np.integer):
+            raise SettingsError(f"{name}={value!r}: must be a sample, or seconds as a float")
     first, last = (
         default if value is None else round(value * sfreq) if isinstance(value, float) else value
         for value, default in ((cut.start, 0), (cut.stop, n_times))
