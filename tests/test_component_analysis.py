@@ -442,6 +442,18 @@ def test_nan_names_the_channel(raw, ca, value):
             verb(raw)
 
 
+@pytest.mark.filterwarnings(FEW)
+def test_nan_that_is_annotated_as_bad_is_left_out(raw):
+    clean = raw.copy()
+    raw._data[3, 1000:1100] = np.nan
+    for one in (raw, clean):
+        one.set_annotations(mne.Annotations([3.9], [0.6], ["BAD_lost"]))
+    found = ComponentAnalysis(8).fit(raw)
+    assert np.array_equal(found.get_components(), ComponentAnalysis(8).fit(clean).get_components())
+    with pytest.raises(InputError, match=r"channel F4: .*annotate where they are as BAD"):
+        ComponentAnalysis(8).fit(raw, reject_by_annotation=False)
+
+
 def test_no_channel_of_eeg(raw):
     raw.set_channel_types(
         dict(zip(raw.ch_names, ["ecg", "stim"] + ["misc"] * 14, strict=True)), verbose="error"
