@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from sourcesep.components.background import artefact_share
+from sourcesep.components.background import artefact_part
 from sourcesep.components.channels import kind_of, samples, with_drops
 from sourcesep.components.containers import put_back, wrap
+from sourcesep.components.fitting import LOWEST_HIGH_PASS
 from sourcesep.components.mne_ica import as_mne_ica
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array, Model
@@ -150,58 +151,61 @@ class Decomposition:
             with mne.use_log_level("error"):
                 inst.load_data()
         x = self._scaled(inst)
-        share = np.ones((len(chosen), 1))
-        if keep_background and chosen:
-            share = self._artefact_share(inst, x, chosen)
-
+        bends = undistort and model.matrices is None
+        if keep_background and bends:
+            raise SettingsError(
+                "keep_background=True, undistort=True: where mixing is a curve only one can be had"
+            )
+        if not x.size or not (chosen or bends):
+            return inst
         among = self._correlation[np.ix_(chosen, chosen)]
         shared = np.linalg.solve(among, self._correlation[chosen]).T
 
-        def without(piece: Array, share: Array) -> Array:
+        def without(piece: Array, part: Array | None = None) -> Array:
             z = model.posterior(piece).mean
             whole = model.decode(z)
-            z -= shared @ (share * z[chosen])
-            if not keep_background:
+            z -= shared @ (z[chosen] if part is None else part)
+            if part is None:
                 z[chosen] = 0
             return piece + model.decode(z) - whole
 
-        def undistorted(piece: Array, share: Array) -> Array:
+        def undistorted(piece: Array) -> Array:
             clean = model.mixture(piece).copy()
-            for k, own in zip(chosen, share, strict=True):
-                clean -= own * model.image(piece, k)
+            for k in chosen:
+                clean -= model.image(piece, k)
             return clean
 
-        bends = undistort and model.matrices is None
-        if x.size and (chosen or bends):
-            share = np.broadcast_to(share, (len(chosen), x.shape[1]))
-            out = _by_pieces(undistorted if bends else without, x, share)
-            put_back(inst, self.ch_names, out * self._scale[:, None])
+        if keep_background:
+            out = _by_pieces(without, x, self._artefact_part(inst, x, chosen))
+        else:
+            out = _by_pieces(undistorted if bends else without, x)
+        put_back(inst, self.ch_names, out * self._scale[:, None])
         return inst
 
-    def _artefact_share(self, inst: Any, x: Array, chosen: Sequence[int]) -> Array:
-        """What of the chosen components, at each sample, is not their background."""
+    def _artefact_part(self, inst: Any, x: Array, chosen: Sequence[int]) -> Array:
+        """What of the chosen components is more than their background, (n_chosen, n_times)."""
         kind = kind_of(inst)
         if kind == "evoked":
             raise SettingsError(
                 "keep_background=True: an average has no quiet times to go by; clean the epochs "
                 "that it is of"
             )
-        if not x.size:
-            return np.ones((len(chosen), 1))
         model = self._fitted()
         z = _by_pieces(lambda piece: model.posterior(piece).mean[chosen], x)
         stretch = x.shape[1] if kind == "raw" else len(inst.times)
-        share = artefact_share(z, inst.info["sfreq"], stretch)
-        left = np.square((1 - share) * z).sum(axis=1) / np.square(z).sum(axis=1)
-        always = [k for k, rest in zip(chosen, left, strict=True) if rest > MOSTLY]
-        if always:
+        drifts = inst.info["highpass"] < LOWEST_HIGH_PASS
+        part, fast = artefact_part(z, inst.info["sfreq"], stretch, drifts=drifts)
+        left = np.square(fast - part).sum(axis=1)
+        mostly = left > MOSTLY * np.square(fast).sum(axis=1)
+        if mostly.any():
+            always = [k for k, its in zip(chosen, mostly, strict=True) if its]
             warnings.warn(
                 f"components {always} are much the same all the time, so most of them is taken "
                 "for background and stays: remove them without keep_background",
                 SourcesepWarning,
                 stacklevel=3,
             )
-        return share
+        return part
 
     def to_mne_ica(self) -> Any:
         """Return the same components as a fitted `mne.preprocessing.ICA`.

@@ -15,6 +15,7 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = [
+    "LOWEST_HIGH_PASS",
     "check_number",
     "check_samples",
     "check_seed",
