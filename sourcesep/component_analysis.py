@@ -12,10 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Scale
-from sourcesep.components.channels import kind_of, scale_by_type
+from sourcesep.components.channels import scale_by_type, with_drops
 from sourcesep.components.fitting import (
     check_number,
     check_samples,
+    check_seed,
     choose_number,
     common_channels,
     said_rank,
@@ -141,6 +142,7 @@ class ComponentAnalysis(Plots):
         if bands and mixing != "linear":
             raise SettingsError(f"bands=True, mixing={mixing!r}: bands are for linear mixing only")
         check_number(n_components)
+        check_seed(random_state)
         auxiliary.parse(aux)
         super().__init__(mixing)
         self.n_components = n_components
@@ -210,8 +212,7 @@ class ComponentAnalysis(Plots):
         insts = list(inst) if isinstance(inst, list | tuple) else [inst]
         if not insts:
             raise SettingsError("inst=[]: give at least one recording")
-        for one in insts:
-            kind_of(one)
+        insts = [with_drops(one) for one in insts]
         names = common_channels(insts, picks)
         warn_about_filters(insts, is_linear=self.mixing == "linear")
         with threadpool_limits(limits=1, user_api="blas"):

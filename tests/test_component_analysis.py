@@ -10,6 +10,7 @@ import pytest
 
 from sourcesep import ComponentAnalysis, load, metrics, read_components, simulate
 from sourcesep.components import gathering
+from sourcesep.components.background import artefact_part
 from sourcesep.components.gathering import Cut, auxiliary_of, part_of
 from sourcesep.exceptions import (
     InputError,
@@ -121,6 +122,61 @@ def test_apply_removes_a_component_and_what_others_share_with_it(raw, ca, kind):
     assert np.allclose(kept, np.delete(before[0], 1, axis) - share, atol=1e-6)
     image = before[1] - inst.get_data()
     assert np.linalg.matrix_rank(image.swapaxes(0, -2).reshape(16, -1), tol=1e-15) == 1
+
+
+def cleaning(seed, kind):
+    """A head, its analysis and the component that is a kind of artefact; errors of removal, dB."""
+    head = simulate.eeg(14, 60.0, n_channels=16, random_state=seed)
+    raw, which = raw_of(head.data, names=head.names), head.source_names.index(kind)
+    ca = ComponentAnalysis().fit(raw)
+    match = metrics.match_sources(head.sources.T, ca.get_sources(raw).get_data().T)
+    component = [int(match.components[match.sources.tolist().index(which)])]
+    clean = head.data - np.outer(head.mixing[:, which], head.sources[which])
+
+    def error(drift=0.0, **how):
+        high_pass = 1.0 if np.all(drift == 0) else 0.0
+        before = raw_of(raw.get_data() + drift, names=head.names, high_pass=high_pass)
+        left = ca.apply(before, exclude=component, **how).get_data() - clean - drift
+        left -= left.mean(axis=1, keepdims=True)
+        return 10 * np.log10(np.square(left).sum() / np.square(clean).sum())
+
+    return error
+
+
+@pytest.mark.filterwarnings(FEW)
+@pytest.mark.parametrize("seed", range(3))
+def test_blinks_go_and_their_background_stays(seed):
+    error = cleaning(seed, "blink")
+    kept = error(keep_background=True)
+    assert kept < error() - 2
+    # recordings as they are have offsets and drifts, which are no artefact's
+    rng = np.random.default_rng(seed)
+    slow = np.sin(2 * np.pi * 0.02 * np.arange(15_000) / SFREQ)
+    drift = 1e-3 * rng.standard_normal((16, 1)) + 2e-4 * rng.standard_normal((16, 1)) * slow
+    assert error(drift, keep_background=True) < -15
+
+
+@pytest.mark.filterwarnings(FEW)
+def test_what_is_always_there_is_no_background():
+    error = cleaning(0, "line")
+    with pytest.warns(SourcesepWarning, match=r"components \[\d+\] are much the same"):
+        kept = error(keep_background=True)
+    assert error() < kept - 2
+
+
+def test_the_background_of_epochs_and_of_an_average(raw, ca):
+    inst = containers(raw)
+    before = ca.get_sources(inst["epochs"]).get_data()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SourcesepWarning)  # whichever component it is
+        ca.apply(inst["epochs"], exclude=[0], keep_background=True)
+    after = ca.get_sources(inst["epochs"]).get_data()
+    part, _ = artefact_part(before[:, 0].reshape(1, -1), SFREQ, before.shape[2])
+    assert np.allclose(before[:, 0] - after[:, 0], part.reshape(len(before), -1), atol=1e-9)
+    assert np.square(after[:, 0]).sum() < 0.9 * np.square(before[:, 0]).sum()
+    with pytest.raises(SettingsError, match="keep_background=True: an average"):
+        ca.apply(inst["evoked"], exclude=[0], keep_background=True)
+    assert ca.apply(inst["evoked"], exclude=[], keep_background=True) is inst["evoked"]
 
 
 def test_exclude_is_the_default_of_apply(raw, ca):
@@ -396,6 +452,18 @@ def test_nan_names_the_channel(raw, ca, value):
             verb(raw)
 
 
+@pytest.mark.filterwarnings(FEW)
+def test_nan_that_is_annotated_as_bad_is_left_out(raw):
+    clean = raw.copy()
+    raw._data[3, 1000:1100] = np.nan
+    for one in (raw, clean):
+        one.set_annotations(mne.Annotations([3.9], [0.6], ["BAD_lost"]))
+    found = ComponentAnalysis(8).fit(raw)
+    assert np.array_equal(found.get_components(), ComponentAnalysis(8).fit(clean).get_components())
+    with pytest.raises(InputError, match=r"channel F4: .*annotate where they are as BAD"):
+        ComponentAnalysis(8).fit(raw, reject_by_annotation=False)
+
+
 def test_no_channel_of_eeg(raw):
     raw.set_channel_types(
         dict(zip(raw.ch_names, ["ecg", "stim"] + ["misc"] * 14, strict=True)), verbose="error"
@@ -559,3 +627,57 @@ def test_no_warning_goes_unseen(raw):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ComponentAnalysis(8).fit(raw)
+
+
+@pytest.mark.parametrize("exclude", ["eog", ["IVAE000"], 3, [1.5], [True, False], None])
+def test_exclude_that_is_no_list_of_numbers(raw, ca, exclude):
+    before = raw.get_data()
+    if exclude is None:
+        assert ca.apply(raw) is raw  # its own list, which is empty
+    else:
+        with pytest.raises(SettingsError, match=r"exclude=.*: must be a list of components"):
+            ca.apply(raw, exclude=exclude)
+    assert np.array_equal(raw.get_data(), before)
+
+
+def test_epochs_that_are_not_loaded(raw, ca):
+    events = mne.make_fixed_length_events(raw, duration=1.0)
+    raw._data[:, 2600:2620] += 1.0  # in one of them
+    epochs = mne.Epochs(
+        raw, events, tmin=0, tmax=0.9, baseline=None, reject={"eeg": 0.5}, verbose="error"
+    )
+    fitted = ComponentAnalysis(8).fit(epochs)
+    assert not epochs.preload
+    sources = ca.get_sources(epochs)
+    assert len(sources) == len(events) - 1
+    assert fitted.n_samples_ == sources.get_data().shape[0] * sources.get_data().shape[2]
+    assert len(ca.apply(epochs, exclude=[0])) == len(events) - 1
+
+
+def test_maps_need_positions(raw, ca):
+    for lost in (raw.ch_names, ["Cz", "Oz"]):
+        nowhere = ca.copy()
+        nowhere.info.set_montage("standard_1020", on_missing="ignore", verbose="error")
+        for name in set(lost) & set(raw.ch_names):
+            nowhere.info["chs"][raw.ch_names.index(name)]["loc"][:3] = np.nan
+        with pytest.raises(InputError, match=r"positions of .* are not known.*set_montage"):
+            nowhere.plot_components(show=False)
+
+
+def test_one_channel_seeds_and_limits_that_cannot_be(raw):
+    with pytest.raises(InputError, match="Fp1 is the only good channel picked"):
+        ComponentAnalysis().fit(raw, picks=["Fp1", "Fp1"])
+    for seed in (-1, 0.5, "a"):
+        with pytest.raises(SettingsError, match=r"random_state=.*0 or more"):
+            ComponentAnalysis(random_state=seed)
+    with pytest.raises(SettingsError, match="start='a': must be a sample"):
+        ComponentAnalysis(8).fit(raw, start="a")
+
+
+def test_other_order_of_channels_and_names_of_all_kinds(raw, ca):
+    backwards = raw.copy().reorder_channels(raw.ch_names[::-1])
+    cleaned = ca.apply(backwards, exclude=[0]).get_data(picks=raw.ch_names)
+    assert np.array_equal(cleaned, ca.apply(raw.copy(), exclude=[0]).get_data())
+    odd = {name: f"{k}/\u00e4 \u00b5'\"\n," for k, name in enumerate(raw.ch_names)}
+    renamed = ComponentAnalysis(8).fit(raw.copy().rename_channels(odd))
+    assert np.array_equal(renamed.get_components(), ca.get_components())

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
 
-__all__ = ["DATA_TYPES", "kind_of", "pick", "samples", "scale_by_type"]
+__all__ = [
+    "DATA_TYPES",
+    "any_samples",
+    "kind_of",
+    "pick",
+    "refuse_broken",
+    "samples",
+    "scale_by_type",
+    "with_drops",
+]
 
 DATA_TYPES = ("mag", "grad", "eeg", "seeg", "ecog", "dbs")
 """Channel types that are analysed if none are named."""
@@ -37,6 +46,16 @@ def kind_of(inst: Any) -> str:
         f"inst of type {type(inst).__name__}: must be MNE's Raw, Epochs or Evoked; make one of an "
         "array with mne.io.RawArray"
     )
+
+
+def with_drops(inst: Any) -> Any:
+    """Return `inst`, or of Epochs that are not loaded a loaded copy: how many are good is open."""
+    if kind_of(inst) != "epochs" or inst.preload:
+        return inst
+    import mne
+
+    with mne.use_log_level("error"):
+        return inst.copy().load_data()
 
 
 def pick(info: Any, picks: Any = None) -> list[str]:
@@ -107,6 +126,24 @@ def samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | None = 
     InputError
         If a channel is missing, or a sample of one is not finite.
     """
+    data = any_samples(inst, names, start, stop)
+    refuse_broken(names, ~np.isfinite(data.sum(axis=1)))  # finite if all it is of is
+    return data
+
+
+def refuse_broken(names: Sequence[str], is_broken: NDArray[np.bool_]) -> None:
+    """Name the channels that hold what is not finite, if there are any (InputError)."""
+    broken = [name for name, its in zip(names, is_broken, strict=True) if its]
+    if broken:
+        raise InputError(
+            f"NaN or infinite samples in channel {', '.join(broken[:5])}"
+            f"{' ...' if len(broken) > 5 else ''}: mark it bad, or interpolate it; or annotate "
+            "where they are as BAD for the fit"
+        )
+
+
+def any_samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | None = None) -> Array:
+    """Do as `samples`, whether they are finite or not."""
     missing = [name for name in names if name not in inst.ch_names]
     if missing:
         raise InputError(
@@ -121,17 +158,8 @@ def samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | None = 
     else:
         epochs = inst.get_data(order, verbose="error")
         data = epochs.swapaxes(0, 1).reshape(len(order), -1)
-    # a sum is finite if all it is of is
-    broken = [
-        n for n, total in zip(names, data.sum(axis=-1), strict=True) if not np.isfinite(total)
-    ]
-    if broken:
-        raise InputError(
-            f"NaN or infinite samples in channel {', '.join(broken[:5])}"
-            f"{' ...' if len(broken) > 5 else ''}: mark it bad, or interpolate it"
-        )
-    checked: Array = np.asarray(data, np.float64)
-    return checked
+    own: Array = np.asarray(data, np.float64)
+    return own
 
 
 def scale_by_type(x: Array, types: Sequence[str]) -> Array:

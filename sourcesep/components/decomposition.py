@@ -9,14 +9,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from sourcesep.components.channels import kind_of, samples
+from sourcesep.components.background import artefact_part
+from sourcesep.components.channels import kind_of, samples, with_drops
 from sourcesep.components.containers import put_back, wrap
+from sourcesep.components.fitting import LOWEST_HIGH_PASS
 from sourcesep.components.mne_ica import as_mne_ica
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array, Model
 
 __all__ = ["Decomposition"]
 
+MOSTLY = 0.25
+"""Share of a component's power that stays as its background, from which on that is said."""
 PIECE = 200_000
 """Samples that are unmixed at a time, for the memory's sake."""
 
@@ -86,11 +90,17 @@ class Decomposition:
             If `inst` lacks a channel, or cannot be used.
         """
         model = self._fitted()
+        inst = with_drops(inst)
         sources = _by_pieces(lambda x: model.posterior(x).mean, self._scaled(inst))
         return wrap(inst, sources, self.exclude)
 
     def apply(
-        self, inst: Any, exclude: Sequence[int] | None = None, *, undistort: bool = False
+        self,
+        inst: Any,
+        exclude: Sequence[int] | None = None,
+        *,
+        undistort: bool = False,
+        keep_background: bool = False,
     ) -> Any:
         """Remove components from a recording, in place.
 
@@ -110,6 +120,11 @@ class Decomposition:
             not saturate would have recorded, less each channel's mean. By default it is
             what the same amplifier would have recorded without these components. It
             makes no difference where mixing is linear.
+        keep_background : bool
+            Whether to take of each component only what exceeds its background, the power that
+            it has at quiet times (a quarter of the time; power is followed over .5 s). For what
+            comes and goes, as blinks do: brain and noise that the component also holds then stay.
+            What is always there, as mains hum and heartbeats, would stay as well.
 
         Returns
         -------
@@ -121,7 +136,12 @@ class Decomposition:
         InputError
             If `inst` lacks a channel, or cannot be used.
         SettingsError
-            If there is no such component.
+            If there is no such component, or the background of an average is asked for.
+
+        Warns
+        -----
+        SourcesepWarning
+            If most of a component is background.
         """
         import mne
 
@@ -131,15 +151,22 @@ class Decomposition:
             with mne.use_log_level("error"):
                 inst.load_data()
         x = self._scaled(inst)
-
+        bends = undistort and model.matrices is None
+        if keep_background and bends:
+            raise SettingsError(
+                "keep_background=True, undistort=True: where mixing is a curve only one can be had"
+            )
+        if not x.size or not (chosen or bends):
+            return inst
         among = self._correlation[np.ix_(chosen, chosen)]
         shared = np.linalg.solve(among, self._correlation[chosen]).T
 
-        def without(piece: Array) -> Array:
+        def without(piece: Array, part: Array | None = None) -> Array:
             z = model.posterior(piece).mean
             whole = model.decode(z)
-            z -= shared @ z[chosen]
-            z[chosen] = 0
+            z -= shared @ (z[chosen] if part is None else part)
+            if part is None:
+                z[chosen] = 0
             return piece + model.decode(z) - whole
 
         def undistorted(piece: Array) -> Array:
@@ -148,11 +175,37 @@ class Decomposition:
                 clean -= model.image(piece, k)
             return clean
 
-        bends = undistort and model.matrices is None
-        if x.size and (chosen or bends):
+        if keep_background:
+            out = _by_pieces(without, x, self._artefact_part(inst, x, chosen))
+        else:
             out = _by_pieces(undistorted if bends else without, x)
-            put_back(inst, self.ch_names, out * self._scale[:, None])
+        put_back(inst, self.ch_names, out * self._scale[:, None])
         return inst
+
+    def _artefact_part(self, inst: Any, x: Array, chosen: Sequence[int]) -> Array:
+        """What of the chosen components is more than their background, (n_chosen, n_times)."""
+        kind = kind_of(inst)
+        if kind == "evoked":
+            raise SettingsError(
+                "keep_background=True: an average has no quiet times to go by; clean the epochs "
+                "that it is of"
+            )
+        model = self._fitted()
+        z = _by_pieces(lambda piece: model.posterior(piece).mean[chosen], x)
+        stretch = x.shape[1] if kind == "raw" else len(inst.times)
+        drifts = inst.info["highpass"] < LOWEST_HIGH_PASS
+        part, fast = artefact_part(z, inst.info["sfreq"], stretch, drifts=drifts)
+        left = np.square(fast - part).sum(axis=1)
+        mostly = left > MOSTLY * np.square(fast).sum(axis=1)
+        if mostly.any():
+            always = [k for k, its in zip(chosen, mostly, strict=True) if its]
+            warnings.warn(
+                f"components {always} are much the same all the time, so most of them is taken "
+                "for background and stays: remove them without keep_background",
+                SourcesepWarning,
+                stacklevel=3,
+            )
+        return part
 
     def to_mne_ica(self) -> Any:
         """Return the same components as a fitted `mne.preprocessing.ICA`.
@@ -196,6 +249,14 @@ class Decomposition:
 
     def _components(self, which: Sequence[int]) -> list[int]:
         """Check numbers of components."""
+        is_list = isinstance(which, list | tuple | np.ndarray | range | set)
+        if not is_list or not all(
+            isinstance(k, int | np.integer) and not isinstance(k, bool) for k in which
+        ):
+            raise SettingsError(
+                f"exclude={which!r}: must be a list of components' numbers, as in [0, 2]; those "
+                "found to be eyes are labels_['eog']"
+            )
         absent = [k for k in which if not 0 <= k < self.n_components_]
         if absent:
             raise SettingsError(
@@ -233,9 +294,12 @@ class Decomposition:
             )
 
 
-def _by_pieces(function: Callable[[Array], Array], x: Array) -> Array:
-    """Apply a map without memory to some samples at a time."""
-    pieces = [function(x[:, k : k + PIECE]) for k in range(0, max(1, x.shape[1]), PIECE)]
+def _by_pieces(function: Callable[..., Array], x: Array, *others: Array) -> Array:
+    """Apply a map without memory to some samples at a time, of x and all others."""
+    pieces = [
+        function(*(values[:, k : k + PIECE] for values in (x, *others)))
+        for k in range(0, max(1, x.shape[1]), PIECE)
+    ]
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
 

@@ -15,8 +15,10 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = [
+    "LOWEST_HIGH_PASS",
     "check_number",
     "check_samples",
+    "check_seed",
     "choose_number",
     "common_channels",
     "said_rank",
@@ -38,6 +40,11 @@ def common_channels(insts: Sequence[Any], picks: Any) -> list[str]:
     dropped = sorted({name for names in chosen for name in names} - set(common))
     if not common:
         raise InputError("the recordings have no good channel in common; give them the same names")
+    if len(common) == 1:
+        raise InputError(
+            f"{common[0]} is the only good channel picked, so there is nothing to separate: pick "
+            "more, or clear the bads"
+        )
     if dropped:
         warnings.warn(
             f"channels {', '.join(dropped)} are missing or bad in one of the recordings: left out "
@@ -107,6 +114,13 @@ def check_number(asked: Any) -> None:
             f"n_components={asked!r}: must be 2 or more, a share of variance between 0 and 1, or "
             "None for the rank"
         )
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what no generator can be made of (SettingsError)."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if seed is not None and not (whole and seed >= 0):
+        raise SettingsError(f"random_state={seed!r}: must be a whole number, 0 or more")
 
 
 def check_samples(n_times: int, n_channels: int, asked: Any, cut: Cut) -> None:

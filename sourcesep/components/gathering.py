@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import LEFT_OUT, Auxiliary, Scale, Term, build_many, canonical, parse
-from sourcesep.components.channels import kind_of, samples
+from sourcesep.components.channels import any_samples, kind_of, refuse_broken
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.factors import event_span
 from sourcesep.ivae.model import Array
@@ -90,21 +90,24 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
         begins, size = _stretches(first, last, step, len(names), rate)
         stretch = -(-size // step)
         if len(begins) == step == 1:
-            data = samples(inst, names, first, last)
+            data = any_samples(inst, names, first, last)
         else:  # written into one array: a long file is never held twice
             data = np.empty((len(names), len(begins) * stretch))
             for k, begin in enumerate(begins):
-                piece = samples(inst, names, begin, begin + size)
+                piece = any_samples(inst, names, begin, begin + size)
                 data[:, k * stretch : (k + 1) * stretch] = piece[:, ::step]
         events = _annotations(inst, begins, size / inst.info["sfreq"], stretch / rate)
     else:
-        data = samples(inst, names)
+        data = any_samples(inst, names)
         if cut.start is not None or cut.stop is not None:
             raise SettingsError("start, stop: cut a Raw only; crop the epochs instead")
         epochs = data.reshape(len(data), len(inst), -1)[:, :, ::step]
         stretch = epochs.shape[2]
         data = epochs.reshape(len(data), -1)
         events, columns = _conditions(inst, stretch, rate)
+    lost = None if np.isfinite(data.sum()) else ~np.isfinite(data)
+    if lost is not None:
+        data[lost] = 0.0
     recording = Recording(
         data, rate, tuple(names), ("",) * len(names), "eeg", events=events, columns=columns
     )
@@ -113,6 +116,8 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
         for event in recording.events:
             if event.description.lower().startswith("bad"):
                 used[slice(*event_span(event, recording))] = False
+    if lost is not None:
+        refuse_broken(names, np.any(lost[:, used], axis=1))
     if cut.reject or cut.flat:
         size = stretch if kind == "epochs" else max(1, round(cut.tstep * rate))
         used = _within_limits(data, used, inst.get_channel_types(list(names)), size, cut)
@@ -121,6 +126,9 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
 
 def _limits(n_times: int, cut: Cut, sfreq: float) -> tuple[int, int]:
     """The numbers of the first sample and of the one after the last; floats are seconds."""
+    for name, value in (("start", cut.start), ("stop", cut.stop)):
+        if value is not None and not isinstance(value, int | float | np.integer):
+            raise SettingsError(f"{name}={value!r}: must be a sample, or seconds as a float")
     first, last = (
         default if value is None else round(value * sfreq) if isinstance(value, float) else value
         for value, default in ((cut.start, 0), (cut.stop, n_times))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from sourcesep.components.artefacts import ArtefactFinder
+from sourcesep.exceptions import InputError
 from sourcesep.ivae.model import Array
 from sourcesep.output import component_name
 
@@ -101,6 +104,7 @@ class Plots(ArtefactFinder):
     def _drawn(self, name: str, *arguments: Any, **options: Any) -> Any:
         ica = self.to_mne_ica()
         if name in OF_MAPS:
+            self._check_positions()
             ica.mixing_matrix_ = ica.mixing_matrix_ @ self._correlation
         ica._ica_names = [
             f"{component_name(k)} r={value:.2f}" for k, value in enumerate(self.reliability_)
@@ -108,3 +112,17 @@ class Plots(ArtefactFinder):
         figures = getattr(ica, name)(*arguments, **options)
         self.exclude = [int(k) for k in ica.exclude]
         return figures
+
+    def _check_positions(self) -> None:
+        """Refuse to draw maps on a head where it is not known where channels are."""
+        lost = [
+            channel["ch_name"]
+            for channel in self.info["chs"]
+            if not (np.isfinite(channel["loc"][:3]).all() and channel["loc"][:3].any())
+        ]
+        if lost:
+            raise InputError(
+                f"positions of {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''} are not "
+                "known, so maps cannot be drawn: set a montage, ca.info.set_montage(...), or see "
+                "the numbers by get_components()"
+            )

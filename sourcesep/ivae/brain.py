@@ -237,7 +237,7 @@ def _with_rhythms(segments: Sequence[Array], rhythms: Array, tol: float) -> Arra
     rhythms = rhythms * (rhythms[:, 0].size / np.einsum("kii->", rhythms)) + BAND_FLOOR * identity
     weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
     weights.append(np.full(len(rhythms), BAND_WEIGHT / len(rhythms)))
-    start = coarse_to_fine(segments, tol=10 * tol).matrix  # which need not be exact
+    start = coarse_to_fine(segments, tol=3 * tol).matrix  # which need not be exact
     found = joint_diagonalise(
         np.concatenate([*segments, rhythms]), np.concatenate(weights), start=start, tol=tol
     )

@@ -138,12 +138,15 @@ class Triangles(NamedTuple):
         Where these stand.
     where : ndarray of int, shape (d, d)
         Which of them is each entry of a matrix.
+    times : ndarray of shape (d * (d + 1) / 2, 1)
+        How often each stands in a matrix: those of the diagonal once, others twice.
     """
 
     entries: NDArray[Any]
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     where: NDArray[np.intp]
+    times: NDArray[Any]
 
     @classmethod
     def of(cls, matrices: NDArray[Any]) -> Self:
@@ -153,21 +156,23 @@ class Triangles(NamedTuple):
         where = np.empty((d, d), np.intp)
         where[rows, columns] = where[columns, rows] = np.arange(len(rows))
         flat = matrices.reshape(len(matrices), d * d)
-        return cls(np.take(flat, rows * d + columns, axis=1), rows, columns, where)
+        entries = np.take(flat, rows * d + columns, axis=1)
+        times = np.where(rows == columns, 1, 2).astype(entries.dtype)[:, None]
+        return cls(entries, rows, columns, where, times)
 
     def powers(self, v: NDArray[Any]) -> NDArray[Any]:
         """Diagonals of v C v' of every matrix C, (n_matrices, d)."""
         by_channel = np.ascontiguousarray(v.T)
-        products = by_channel[self.rows]
-        products *= by_channel[self.columns]
-        products[self.rows != self.columns] *= 2
+        products = by_channel.take(self.rows, axis=0)
+        products *= by_channel.take(self.columns, axis=0)
+        products *= self.times
         powers: NDArray[Any] = self.entries @ products
         return powers
 
     def weighted(self, v: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         """Row i: that of the sum of all v C v', each by its weight for i, (n_matrices, d)."""
-        sums = (self.entries.T @ weights)[self.where]
-        weighted: NDArray[Any] = np.einsum("ia,abi->ib", v, sums) @ v.T
+        sums = (self.entries.T @ weights).take(self.where, axis=0)
+        weighted: NDArray[Any] = np.einsum("ai,abi->bi", v.T, sums).T @ v.T
         return weighted
 
 
