@@ -28,6 +28,12 @@ CHOICES = {
     "gain": "Gain over linear mixing",
 }
 """What was chosen among, where it is not the candidates within a family."""
+DEPENDENCES = {
+    "delay": "each other at some delay, as echoes leave it",
+    "power": "each other\N{RIGHT SINGLE QUOTATION MARK}s amplitudes, as saturation leaves it",
+    "energy": "how large the others are, as any bend leaves it",
+}
+"""What each kind of misfit is about."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,15 @@ class Check:
 
 def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
     """Put the evidence of a result, and what is wanted of it, into words."""
-    least, rich = bounds["richness"], evidence["richness"]
-    lowest, agree = bounds["agreement"], evidence["agreement"]
-    found = [
+    rich, agree = evidence["richness"], evidence["agreement"]
+    return [
         _of_all(
             "Richness",
             "Does something in the data tell each component from every other? The weakest "
             "evidence, in standard errors.",
             rich,
             [_is_rich(value, bounds) for value in rich],
-            f"> {least:g}",
+            f"> {bounds['richness']:g}",
             decimals=1,
         ),
         _of_all(
@@ -76,33 +81,29 @@ def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
             "components? The lowest correlation.",
             agree,
             [_agrees(value, bounds) for value in agree],
-            f"\N{GREATER-THAN OR EQUAL TO} {lowest:g}",
+            f"\N{GREATER-THAN OR EQUAL TO} {bounds['agreement']:g}",
             decimals=3,
         ),
-    ]
-    for name, what in (
-        ("delay", "each other at some delay, as echoes leave it"),
-        (
-            "power",
-            "each other\N{RIGHT SINGLE QUOTATION MARK}s amplitudes, as saturation leaves it",
+        # a model file of an older version may lack one of them
+        *(
+            _misfit(name, evidence["misfit"][name], bounds["misfit"][name])
+            for name in DEPENDENCES
+            if name in evidence["misfit"]
         ),
-        ("energy", "how large the others are, as any bend leaves it"),
-    ):
-        if name not in evidence["misfit"]:  # of a result that an older version has written
-            continue
-        value, most = evidence["misfit"][name], bounds["misfit"][name]
-        measured = bool(value)  # exactly 0 is what stands there if there was nothing to compare
-        found.append(
-            Check(
-                f"Misfit by {name}",
-                f"Do the components still depend on {what}? The largest dependence, in standard "
-                "errors.",
-                number(value, 1) if measured else "not measured",
-                "no bound" if most is None else f"\N{LESS-THAN OR EQUAL TO} {most:.3g}",
-                value <= most if measured and most is not None else None,
-            )
-        )
-    return found
+    ]
+
+
+def _misfit(name: str, value: float, most: float | None) -> Check:
+    """The check of one kind of misfit; exactly 0 is what stands there if nothing was compared."""
+    measured = bool(value)
+    return Check(
+        f"Misfit by {name}",
+        f"Do the components still depend on {DEPENDENCES[name]}? The largest dependence, in "
+        "standard errors.",
+        number(value, 1) if measured else "not measured",
+        "no bound" if most is None else f"\N{LESS-THAN OR EQUAL TO} {most:.3g}",
+        value <= most if measured and most is not None else None,
+    )
 
 
 def _of_all(
