@@ -84,12 +84,7 @@ def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
             f"\N{GREATER-THAN OR EQUAL TO} {bounds['agreement']:g}",
             decimals=3,
         ),
-        # a model file of an older version may lack one of them
-        *(
-            _misfit(name, evidence["misfit"][name], bounds["misfit"][name])
-            for name in DEPENDENCES
-            if name in evidence["misfit"]
-        ),
+        *(_misfit(n, evidence["misfit"][n], bounds["misfit"][n]) for n in DEPENDENCES),
     ]
 
 
