@@ -191,6 +191,8 @@ class TestWhatItSays:
         assert (agree.passed, agree.bound) == (True, "≥ 0.9")
         assert (delay.passed, delay.bound) == (True, "≤ 20.2")
         assert energy.passed is False
+        nothing = checks(evidence | {"agreement": [None, None, None]}, bounds)[1]
+        assert (nothing.value, nothing.passed) == ("not measured", None)
 
     def test_what_is_trusted_passes_every_check(self, any_kind):
         found = checks(any_kind.result["evidence"], any_kind.result["bounds"])
