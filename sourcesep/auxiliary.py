@@ -187,7 +187,7 @@ def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
     Raises
     ------
     InputError
-        If the shape, type or values cannot be.
+        If u does not have such a shape, type or values.
     """
     values = np.asarray(u)
     if values.ndim not in (1, 2) or values.shape[0] != n_times or values.size == 0:
@@ -213,7 +213,7 @@ def from_arrays(us: Sequence[ArrayLike], lengths: Sequence[int]) -> Auxiliary:
     Raises
     ------
     InputError
-        If there is not one for each, or the shapes, types or values cannot be.
+        If there is not one for each recording, or one does not have such a shape, type or values.
     """
     if len(us) != len(lengths):
         raise InputError(

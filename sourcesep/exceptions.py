@@ -25,7 +25,7 @@ class InputError(SourcesepError, ValueError):
 
 
 class SettingsError(SourcesepError, ValueError):
-    """A setting that cannot be, alone or for this input."""
+    """A setting that is not possible, by itself or for this input."""
 
 
 class OutputError(SourcesepError, OSError):
@@ -41,4 +41,4 @@ class MissingDependencyError(SourcesepError, ImportError):
 
 
 class SourcesepWarning(UserWarning):
-    """Something in the input that was handled, and that the user should know."""
+    """Something in the input that was handled, and that the user should know about."""

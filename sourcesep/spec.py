@@ -88,8 +88,7 @@ def parse(spec: str) -> tuple[Term, ...]:
     Raises
     ------
     SettingsError
-        If the SPEC is empty, or a term is unknown, given twice, or has arguments that
-        cannot be.
+        If the SPEC is empty, or a term is unknown, given twice, or has wrong arguments.
     """
     if not spec.strip():
         raise SettingsError(f"aux={spec!r}: is empty; known are {', '.join(TERMS)}")

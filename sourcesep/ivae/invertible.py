@@ -1,4 +1,4 @@
-"""What all models with an invertible map and a prior per label have in common."""
+"""What all models with an invertible map and a prior for each label have in common."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class InvertibleModel(Model):
 
     @abstractmethod
     def encode(self, x: Array) -> tuple[Array, Array]:
-        """f^-1(x), and the log-density of x less that of f^-1(x), shape (n_times,)."""
+        """Return f^-1(x), and log p(x|u) - log p(f^-1(x)|u) of each sample, shape (n_times,)."""
 
     @property
     def is_bound(self) -> bool:

@@ -62,31 +62,31 @@ class ELBO:
 
 @dataclass(frozen=True)
 class State:
-    """All that a model is: named tensors, and JSON-ready facts that give them meaning."""
+    """A model as data: named tensors, and JSON-ready facts that give them meaning."""
 
     tensors: dict[str, NDArray[Any]]
     facts: dict[str, Any] = field(default_factory=dict)
 
     def part(self, name: str) -> dict[str, NDArray[Any]]:
-        """Tensors whose names begin with ``name.``, without that."""
+        """Return the tensors whose names begin with ``name.``, with that prefix removed."""
         whole = f"{name}."
         return {k.removeprefix(whole): v for k, v in self.tensors.items() if k.startswith(whole)}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be asked of a fit; every family takes from it what concerns it.
+    """What may be asked of a fit, for all families; each reads what concerns it.
 
     Parameters
     ----------
     n_components : int, optional
         Number of sources.
     starts : tuple of str
-        Linear starts that are tried.
+        Signs of independence from which linear fits start.
     shapes : tuple of float
-        Exponents that p(z|u) may take.
+        Exponents among which each source's p(z|u) is chosen (2 is Gaussian).
     standardise : bool
-        Whether channels of different units count alike.
+        Whether channels count alike whatever their units.
     kernel_size : int, optional
         Taps of the mixing, or samples that an encoder sees; the family's own by default.
     post_kernel_size : int
@@ -101,16 +101,16 @@ class Settings:
     device : str
         Where gradients are computed.
     sfreq : float
-        Samples a second, for what is a duration.
+        Samples a second, for settings that are durations.
     source_prior : trained_variances.Trained, optional
-        What sources sound like, where that has been learned.
+        What sources sound like, learned from other recordings.
     source_labels : tuple of str, optional
-        What each source is to this prior.
+        This prior's label of each source.
 
     Raises
     ------
     SettingsError
-        If one of them cannot be for any data.
+        If a setting is not possible for any data.
     """
 
     n_components: int | None = None
@@ -165,11 +165,11 @@ class Model(ABC):
     family: ClassVar[str]
     """The name it goes by in ``mixing=``."""
     representation: ClassVar[Literal["time", "stft"]]
-    """Where its likelihood lives; likelihoods compare within one representation only."""
+    """Where its likelihood lives. Only likelihoods in one representation can be compared."""
     is_linear: ClassVar[bool]
     is_invertible: ClassVar[bool]
     is_calibrated: ClassVar[bool] = True
-    """Whether it has been measured how often the verdict is right on fits of this family."""
+    """Whether it was measured how often the verdict is right for this family."""
     needs_u: ClassVar[bool] = False
     """Whether `posterior` raises InputError without u."""
     condition_decoder: bool = False
@@ -177,17 +177,18 @@ class Model(ABC):
     accepts_missing: ClassVar[bool] = False
     """Whether entries of x may be NaN, in the fit and after."""
     only_variances: ClassVar[bool] = False
-    """Whether nothing tells components apart but variances that change with u: p(z|u) is Gaussian,
-    and samples with one label are exchangeable."""
+    """Whether variances that change with u are all that tells components apart: p(z|u) is
+    Gaussian, and samples with the same label are exchangeable."""
     n_splits: ClassVar[int] = 2
-    """Random halvings of the data on which a verdict can afford to refit it."""
+    """On how many random halvings of the data a verdict refits it: fewer if fits are slow."""
     mends: ClassVar[tuple[str, ...]] = ()
-    """Kinds of misfit (fields of `sourcesep.misfit.Misfit`) that a simpler map would leave behind
-    where this one is right; "noise" in components fewer than channels, "fitted noise" in a map."""
+    """What this family mends in the fit of a simpler one: kinds of misfit (fields of
+    `sourcesep.misfit.Misfit`), "noise" that fewer components than channels leave, or "fitted
+    noise", which a map has taken for sources."""
     holds_everywhere: ClassVar[bool] = False
-    """Whether the map is as good beyond the range of its fit as within, as linear ones are."""
+    """Whether the map is as good beyond the range of its fit as within it, as linear maps are."""
     goes_on: ClassVar[bool] = False
-    """Whether `warm` fits another recording from here, and does not refuse."""
+    """Whether `warm` works; if not, it raises."""
     may_exceed_rank: ClassVar[bool] = False
     """Whether there may be more sources than the rank of x."""
 
@@ -195,7 +196,7 @@ class Model(ABC):
     """What the candidates within the family were compared by, the higher the better:
     held-out log-likelihood in nats a sample, or a measure of the family's own."""
     choice: str
-    """Which of them was kept, in plain words."""
+    """Which candidate was kept, in plain words."""
 
     @classmethod
     @abstractmethod
@@ -204,7 +205,7 @@ class Model(ABC):
 
     @classmethod
     def heeded(cls) -> set[str]:
-        """Names of the settings that `configured` reads: no other makes a difference."""
+        """Names of the settings that `configured` reads; the others make no difference."""
         watched = _Watched()
         cls.configured(cast("Settings", watched))
         return watched.read
@@ -230,7 +231,7 @@ class Model(ABC):
 
     @property
     def memory(self) -> int:
-        """Samples that the map reaches over: 1 where each sample is mapped by itself."""
+        """How many samples the map reaches over; 1 if each sample is mapped by itself."""
         return 1
 
     @property
@@ -268,9 +269,9 @@ class Model(ABC):
         return self.elbo(x, u).per_sample
 
     def held_out(self, u: Auxiliary) -> NDArray[np.bool_] | None:
-        """Return which samples of its data the fit given u never saw; None if it saw all.
+        """Return a mask of the samples that the fit never saw; None if it saw all.
 
-        A fit that has kept some aside can be judged on them, without another fit.
+        A fit that has held some out can be judged on them, without another fit.
         """
         return None
 
@@ -279,29 +280,29 @@ class Model(ABC):
         return self.posterior(x).mean[None]
 
     def steadier(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self | None:
-        """Return another fit to x that holds where the family is not right for it, if any."""
+        """Return a fit to x that holds even if this family is wrong for x, or None."""
         return None
 
     def rival(self, simple: Model, x: Array) -> Model:
-        """A simpler model, stated so that its `log_density` compares with this one's.
+        """Return a simpler model in a form whose `log_density` can be compared with this one's.
 
-        x is what both are fitted to.
+        Both are fitted to x.
         """
         return simple
 
     @property
     def caveat(self) -> str | None:
-        """What makes this fit not identifiable whatever the data say, in plain words."""
+        """Why this fit is "not identifiable" whatever the checks find, in plain words; or None."""
         return None
 
     @property
     def doubt(self) -> str | None:
-        """What leaves this fit doubtful whatever the data say, in plain words."""
+        """Why this fit is "doubtful" at best whatever the checks find, in plain words; or None."""
         return None
 
     @property
     def findings(self) -> dict[str, Any]:
-        """What else the fit has found out, JSON-ready."""
+        """What else the fit has found, JSON-ready, for result.json."""
         return {}
 
     @property
@@ -323,15 +324,14 @@ class Model(ABC):
         """Return a model with this map, and the prior that fits x given u best."""
 
     def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
-        """Return a model fitted to another recording from this one, components as they are.
+        """Return a model fitted to another recording, starting from this one's map.
 
-        Component k of the new one is component k of this one. Families whose map cannot go
-        on from where it stands refuse.
+        Component k of the new model is component k of this one.
 
         Raises
         ------
         SettingsError
-            If the family cannot.
+            If the family cannot start from a map.
         """
         raise SettingsError(
             f"refit=True: mixing={self.family} does not go on from a saved map; fit this "
@@ -339,20 +339,21 @@ class Model(ABC):
         )
 
     def pooled(self, moments: Moments) -> Self:
-        """Return a model whose map is fitted to moments of much more data than it has seen.
+        """Return a model whose map is fitted to the moments of much more data; same prior.
 
-        Itself where the map needs samples. Its prior is that of the samples seen.
+        If the map can only be fitted to samples, return this model.
         """
         return self
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
-        """Sources as the map gives them, however far beyond the range of its fit."""
+        """Sources as the map gives them, not limited to the range of its fit."""
         return self.posterior(x, u).mean
 
     def mixture(self, x: Array) -> Array:
         """What the images of all sources add up to, (n_channels, n_times).
 
-        x itself, but for maps that distort a mixture: those undo the distortion.
+        This is x itself, unless the map has a distortion behind the mixture: then it is
+        what the mixture was before.
         """
         return x
 
@@ -369,7 +370,7 @@ class Model(ABC):
         """Return an unfitted model with the choices that this one's fit has made."""
 
     def rough(self) -> Self:
-        """Return what `blank` does; it may be fitted in less time, only to be compared."""
+        """Return what `blank` does, perhaps with less effort: for fits that are only compared."""
         return self.blank()
 
     @abstractmethod
@@ -389,11 +390,11 @@ UNASKED: dict[str, tuple[Any, ...]] = {
     "n_restarts": (None,),
     "source_prior": (None,),
 }
-"""Settings that make a model another one, and their values where nobody has asked for that."""
+"""Settings that change the model, with their values if nobody has asked for them."""
 
 
 def unheeded(settings: Settings, families: Iterable[type[Model]]) -> dict[str, Any]:
-    """What was asked for and makes no difference to any of these families."""
+    """Return the settings that were asked for and make no difference to these families."""
     heeded = set[str]().union(*(family.heeded() for family in families))
     asked = {name: getattr(settings, name) for name in UNASKED}
     return {k: v for k, v in asked.items() if v not in UNASKED[k] and k not in heeded}

@@ -89,7 +89,7 @@ def dci(
         If a matrix is not two-dimensional or finite, if their numbers of samples differ or
         are below 20, or if a factor is constant.
     SettingsError
-        If `method` or `random_state` cannot be.
+        If `method` or `random_state` is not one of the allowed values.
 
     References
     ----------

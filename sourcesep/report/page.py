@@ -28,6 +28,12 @@ CHOICES = {
     "gain": "Gain over linear mixing",
 }
 """What was chosen among, where it is not the candidates within a family."""
+DEPENDENCES = {
+    "delay": "each other at some delay, as echoes leave it",
+    "power": "each other\N{RIGHT SINGLE QUOTATION MARK}s amplitudes, as saturation leaves it",
+    "energy": "how large the others are, as any bend leaves it",
+}
+"""What each kind of misfit is about."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,15 @@ class Check:
 
 def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
     """Put the evidence of a result, and what is wanted of it, into words."""
-    least, rich = bounds["richness"], evidence["richness"]
-    lowest, agree = bounds["agreement"], evidence["agreement"]
-    found = [
+    rich, agree = evidence["richness"], evidence["agreement"]
+    return [
         _of_all(
             "Richness",
             "Does something in the data tell each component from every other? The weakest "
             "evidence, in standard errors.",
             rich,
             [_is_rich(value, bounds) for value in rich],
-            f"> {least:g}",
+            f"> {bounds['richness']:g}",
             decimals=1,
         ),
         _of_all(
@@ -76,45 +81,41 @@ def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
             "components? The lowest correlation.",
             agree,
             [_agrees(value, bounds) for value in agree],
-            f"\N{GREATER-THAN OR EQUAL TO} {lowest:g}",
+            f"\N{GREATER-THAN OR EQUAL TO} {bounds['agreement']:g}",
             decimals=3,
         ),
+        *(_misfit(n, evidence["misfit"][n], bounds["misfit"][n]) for n in DEPENDENCES),
+        *_correlation(evidence["misfit"]["correlation"], bounds["misfit"]["correlation"]),
     ]
-    for name, what in (
-        ("delay", "each other at some delay, as echoes leave it"),
-        (
-            "power",
-            "each other\N{RIGHT SINGLE QUOTATION MARK}s amplitudes, as saturation leaves it",
-        ),
-        ("energy", "how large the others are, as any bend leaves it"),
-    ):
-        if name not in evidence["misfit"]:  # of a result that an older version has written
-            continue
-        value, most = evidence["misfit"][name], bounds["misfit"][name]
-        measured = bool(value)  # exactly 0 is what stands there if there was nothing to compare
-        found.append(
-            Check(
-                f"Misfit by {name}",
-                f"Do the components still depend on {what}? The largest dependence, in standard "
-                "errors.",
-                number(value, 1) if measured else "not measured",
-                "no bound" if most is None else f"\N{LESS-THAN OR EQUAL TO} {most:.3g}",
-                value <= most if measured and most is not None else None,
-            )
+
+
+def _misfit(name: str, value: float, most: float | None) -> Check:
+    """The check of one kind of misfit; exactly 0 is what stands there if nothing was compared."""
+    measured = bool(value)
+    return Check(
+        f"Misfit by {name}",
+        f"Do the components still depend on {DEPENDENCES[name]}? The largest dependence, in "
+        "standard errors.",
+        number(value, 1) if measured else "not measured",
+        "no bound" if most is None else f"\N{LESS-THAN OR EQUAL TO} {most:.3g}",
+        value <= most if measured and most is not None else None,
+    )
+
+
+def _correlation(value: float, most: float | None) -> list[Check]:
+    """The check of what goes together within labels, where that was looked for."""
+    if most is None:
+        return []
+    return [
+        Check(
+            "Misfit by correlation",
+            "Do components still go together within single labels, as where there are more "
+            "sources than channels? The largest correlation beyond chance.",
+            number(value, 3),
+            f"\N{LESS-THAN OR EQUAL TO} {most:g}",
+            value <= most,
         )
-    value, most = (facts["misfit"].get("correlation") for facts in (evidence, bounds))
-    if value is not None and most is not None:  # else it was not looked for
-        found.append(
-            Check(
-                "Misfit by correlation",
-                "Do components still go together within single labels, as where there are more "
-                "sources than channels? The largest correlation beyond chance.",
-                number(value, 3),
-                f"\N{LESS-THAN OR EQUAL TO} {most:g}",
-                value <= most,
-            )
-        )
-    return found
+    ]
 
 
 def _of_all(

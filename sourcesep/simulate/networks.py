@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 __all__ = ["activate", "conditioned_matrix", "random_network"]
 
+N_TRIALS = 2000
+"""How many matrices are drawn, to know which condition numbers are low."""
+
 
 def random_network(
     n_sources: int,
@@ -42,7 +45,7 @@ def random_network(
 
 
 def activate(x: NDArray[np.float64], activation: str, slope: float) -> NDArray[np.float64]:
-    """Bend every layer: "xtanh" is tanh(x) + slope x; "leaky-relu"; else as it is."""
+    """Bend x: by tanh(x) + slope x ("xtanh"), by a leaky ReLU ("leaky-relu"), or not at all."""
     if activation == "xtanh":
         return np.tanh(x) + slope * x
     if activation == "leaky-relu":
@@ -50,11 +53,9 @@ def activate(x: NDArray[np.float64], activation: str, slope: float) -> NDArray[n
     return x
 
 
-def conditioned_matrix(
-    shape: tuple[int, int], rng: np.random.Generator, n_trials: int = 2000
-) -> NDArray[np.float64]:
-    """Draw a matrix whose condition number is in the lowest quarter of `n_trials`."""
-    drawn = rng.uniform(-1, 1, (n_trials, *shape))
+def conditioned_matrix(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a matrix whose condition number is in the lowest quarter of `N_TRIALS`."""
+    drawn = rng.uniform(-1, 1, (N_TRIALS, *shape))
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     conditions = np.linalg.cond(drawn)
     good = np.flatnonzero(conditions <= np.percentile(conditions, 25))
