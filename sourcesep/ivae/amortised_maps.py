@@ -203,13 +203,14 @@ class FlowMap(NoisyMap):
     ) -> Smoothed:
         flow = flow or self.flow
         full = np.where(np.isfinite(x), x, self.start.linear.mixing @ self.start.by_matrix(x))
-        moments = self._among_others(prior.mean[rows].T, np.sqrt(prior.variance[rows]).T)
+        centre, width = self._among_others(prior.mean[rows].T, np.sqrt(prior.variance[rows]).T)
         found, deviation = [], np.sqrt(self.noise)
         for begin in range(0, x.shape[1], CHUNK):
             part = slice(begin, begin + CHUNK)
-            told = [moment[:, part] for moment in moments]
-            start = flow.latents(full[:, part])
-            found.append(smooth(flow.decode, x[:, part], start, *told, deviation))
+            seen, start = x[:, part], flow.latents(full[:, part])
+            found.append(
+                smooth(flow.decode, seen, start, centre[:, part], width[:, part], deviation)
+            )
         mean, scale, *rest = (np.concatenate(one, axis=-1) for one in zip(*found, strict=True))
         chosen = list(self.start.chosen)
         return Smoothed(mean[chosen], scale[chosen], *rest)
