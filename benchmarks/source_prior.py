@@ -177,7 +177,7 @@ def ours(
 
 def ilrma(scene: Scene) -> Array:
     """Separate by pyroomacoustics' ILRMA, seeded."""
-    return pyroomacoustics("ILRMA", scene.mixture.data, 2, scene.mixture.sfreq)
+    return pyroomacoustics("ILRMA", 100, scene.mixture.data, 2, scene.mixture.sfreq)
 
 
 def oracle(scene: Scene) -> Array:

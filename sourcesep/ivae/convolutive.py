@@ -34,13 +34,16 @@ __all__ = ["FLOOR", "STARTS", "ConvolutiveModel", "Start"]
 SHORTEST_START = 0.064
 """Seconds: with shorter windows a start fails, and may even look good."""
 TIE = 0.01
-"""Of starts whose compactness differs by less, the one with the shortest window is kept."""
+"""Of starts whose compactness differs by less, the first in `STARTS` is kept."""
+BETWEEN = (2, 4)
+"""Parts of the last window with which `COARSE` will do: not so the shortest, from which fits in
+rooms with much reverberation would fail."""
 SCATTERED = 0.05
 """A fit that is so much less compact than the blind one is not kept, whatever a prior says of
 it: a prior that knows too little would swap bands."""
-LENGTHS = (1.0, 1.25, 0.75)
-"""Windows that are tried in the end, in units of `WINDOW`: .75 / 1 / 1.25 are right for
-RT60 = .15 / .3 / .5 s. With 1.5 single fits fail, and .5 hardly ever is better."""
+LENGTHS = (1.25, 0.75)
+"""Longer and shorter windows that are tried in the end, in units of `WINDOW`: .75 / 1 / 1.25 are
+right for RT60 = .15 / .3 / .5 s. With 1.5 single fits fail, and .5 hardly ever is better."""
 JUDGED = 8
 """They are compared by sounds in windows of this part of `WINDOW`."""
 DECISIVE = 8000.0
@@ -67,9 +70,9 @@ class Start(NamedTuple):
     n_cepstral: int
 
 
-THREE = (Start(8, 80, 5), Start(4, 60, 5), Start(2, 100, 5))
-STARTS = {"fast": THREE[1:2], "normal": THREE, "best": THREE}
-"""By quality: nothing that was tried is better than all three."""
+THREE = (Start(4, 60, 5), Start(8, 80, 5), Start(2, 100, 5))
+STARTS = {"fast": THREE[:1], "normal": THREE, "best": THREE}
+"""By quality, the best alone first: nothing that was tried is better than all three."""
 
 
 class ConvolutiveModel(SpectralModel):
@@ -197,7 +200,7 @@ class ConvolutiveModel(SpectralModel):
         self.scores = {self._name(start): level.compactness(rows) for start, rows in fits.items()}
         enough = max(self.scores.values()) - TIE
         self.start = next(s for s in fits if self.scores[self._name(s)] >= enough)
-        last, rows = self._in_length(y, k, level.signals(fits[self.start]))
+        last, rows = self._in_length(y, level, fits[self.start])
         self.size = last.size
         if rows.shape[2] <= self.size // 2:
             last = Level(y, self.size, k)
@@ -229,7 +232,8 @@ class ConvolutiveModel(SpectralModel):
         leader = {start: start for start in starts}
         signals: dict[Start, Array] = {}
         while True:
-            level = self._level(y, self.base // part, k, COARSE)
+            overlap = COARSE if part in BETWEEN else OVERLAP
+            level = self._level(y, self.base // part, k, overlap)
             fits = {start: level.continued(found) for start, found in signals.items()}
             fits |= {
                 start: level.begun(start.n_frame, start.n_cepstral)
@@ -246,20 +250,28 @@ class ConvolutiveModel(SpectralModel):
                 signals.setdefault(same, found)
             part //= 2
 
-    def _in_length(self, y: NDArray[np.float32], k: int, signals: Array) -> tuple[Level, Complex]:
-        """The fit with the window that is asked for, or the best, from sources with `base`."""
-        judged = max(self.base // JUDGED, SHORTEST_WINDOW)
-        lengths = [length * WINDOW for length in LENGTHS] if self.window is None else [self.window]
-        found: list[tuple[Level, Complex]] = []
-        evidence: list[float] = []
-        for size in dict.fromkeys(window_size(s, self.sfreq, y.shape[1]) for s in lengths):
+    def _in_length(
+        self, y: NDArray[np.float32], level: Level, rows: Complex
+    ) -> tuple[Level, Complex]:
+        """The fit with the window that is asked for, or the best, from that with `base`."""
+        k, signals = len(rows), level.signals(rows)
+        if self.window is not None:
+            size = window_size(self.window, self.sfreq, y.shape[1])
+            if size == self.base:
+                return level, rows
             level = self._level(y, size, k)
-            found.append((level, level.continued(signals)))
-            if self.window is None:
-                evidence.append(level.evidence(found[-1][1], judged))
-                if evidence[-1] > evidence[0]:  # those on the other side would be worse
-                    return found[-1]
-        return found[0]
+            return level, level.continued(signals)
+        judged = max(self.base // JUDGED, SHORTEST_WINDOW)
+        evidence = level.evidence(rows, judged)
+        for length in LENGTHS:
+            size = window_size(length * WINDOW, self.sfreq, y.shape[1])
+            if size == self.base:
+                continue
+            other = self._level(y, size, k)
+            found = other.continued(signals)
+            if other.evidence(found, judged) > evidence:
+                return other, found
+        return level, rows
 
     def _guided(
         self, y: NDArray[np.float32], level: Level, rows: Complex, blind: list[Array]

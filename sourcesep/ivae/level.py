@@ -21,15 +21,14 @@ __all__ = ["COARSE", "FLOOR", "SILENCE", "Level", "filtered"]
 FLOOR = 1e-3
 """Least variance as a share of its bin's mean power (`cepstral_variances`); .3 to 10 times as much
 make little difference."""
-N_POLISH = 4
-"""Cepstral iterations after the window has been doubled; twice as many gain nothing. For more
-than two sources, whose rows are not found at once, `SLOWER` times as many."""
+N_POLISH = 6
+"""Cepstral iterations after the window has been doubled; 4 are too few where it reverberates for
+.5 s. For more than two sources, whose rows are not found at once, `SLOWER` times as many."""
 SLOWER = 2
 CONVERGED = 3e-3
 """Frames' variances have settled when their logarithms change by less, RMS."""
 COARSE = 2
-"""Windows that a sample lies in where that will do: a comparison of fits loses nothing by it, the
-last fit 1 to 2 dB."""
+"""Windows that a sample lies in where that will do; the last fit would lose 1 to 2 dB by it."""
 N_UPDATES = 3
 """Updates that find the rows from given variances, where one is not exact."""
 RIDGE = 1e-4
