@@ -1,6 +1,6 @@
 """How often the verdict is right on fits with filters: counts over fresh simulations.
 
-    python benchmarks/verdict_filters.py [--seeds 8] [--first 14000] [--only NAME]
+    python benchmarks/verdict_filters.py [--seeds 8] [--first 14000] [--only NAME ...]
 
 Two sources whose power changes, white within each of 40 segments of 1000 samples, through
 filters and a curve, as in benchmarks/post_nonlinear.py. Fits with taps enough ought to be trusted;
@@ -95,11 +95,10 @@ def judged(case: Case, seed: int) -> tuple[Verdict, float]:
     return judge(model, x, u, 1.0, np.random.default_rng(0)), score
 
 
-def rows(first: int, n_seeds: int, only: str) -> Iterator[str]:
+def rows(first: int, n_seeds: int, names: list[str]) -> Iterator[str]:
     """Judge all seeds of each case, and yield its row of the table."""
-    for name, case in CASES.items():
-        if only not in name:
-            continue
+    for name in names:
+        case = CASES[name]
         begin = time.process_time()
         fits = [judged(case, seed) for seed in range(first, first + n_seeds)]
         seconds = (time.process_time() - begin) / n_seeds
@@ -124,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="the first seed")
-    parser.add_argument("--only", default="", help="cases whose name has this in it")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     options = parser.parse_args()
     heads = (*LABELS, "richness", "agreement", "delay, of its bound", "SDR, dB")
     print(f"| mixture | {' | '.join(heads)} | least SDR trusted | CPU s |")

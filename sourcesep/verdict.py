@@ -67,8 +67,8 @@ CORRELATION = 0.05
 """Largest within labels, of restarts' consensus: on simulations .04 at most where fits were right,
 mostly .07 or more where components had a source in common."""
 LEFT_WITH_MEMORY = 1 / 3
-"""Share of the channels' dependence at a delay that a map with memory may leave: sound
-outlives every window."""
+"""Share of the channels' dependence at a delay that a map of windows may leave: sound outlives
+them all."""
 SOUND = 4000.0
 """Hz: what is sampled this often is taken for sound, which comes with delays."""
 SHORTEST_SOUND = 0.5
@@ -236,8 +236,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     agree = agreement(fits)
     wrong = misfit(z, sfreq, u if unordered else None)
     bounds = USUAL
-    causes = UNSTEADY_FILTERS if model.memory > 1 and model.n_components == rank else ""
-    if model.memory > 1:
+    causes = ""
+    if model.memory > 1 and not model.up_to_filters:
+        causes = UNSTEADY_FILTERS if model.n_components == rank else ""
         left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
         bounds = bounds._replace(misfit=USUAL.misfit._replace(delay=max(MISFITS, left)))
     if model.n_components > rank:

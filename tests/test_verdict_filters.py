@@ -79,6 +79,7 @@ class TestFitsWithFilters:
         assert score > 0.97
         assert found.label == "trusted", found
         assert min(found.agreement) > 0.97
+        assert found.bounds.misfit.delay == 9  # rooms outlive windows; filters hold all
 
     def test_of_stationary_white_sources_halves_give_others(self):
         _, x, u = mixture(20, 8, modulated=False)
