@@ -202,7 +202,7 @@ class PostNonlinearModel(InvertibleModel):
         # the likelihood's constants are for a peak of 1; curves do not care
         peak = np.abs(x[:, u.used]).max(axis=1)
         data = Data(x / peak[:, None], np.where(u.used, u.labels, -1), not u.is_time)
-        self.curve, family, parameters, noisy = self._choose(middle(data), plan, rng)
+        self.curve, family, parameters, noisy = self._choose(data, plan, rng)
         self.chain = in_units(parameters.chain(family), peak)
         self._normalise(x, u, rng)
         if noisy is None:
@@ -217,8 +217,7 @@ class PostNonlinearModel(InvertibleModel):
         self, data: Data, plan: Plan, rng: np.random.Generator
     ) -> tuple[str, SlopeFamily, Parameters, NoisyCurves | None]:
         """Fit the candidates on a part of the samples, choose on the rest, refit on all."""
-        if plan.is_instantaneous:
-            data = telling_labels(data, rng)
+        data = telling_labels(data, rng) if plan.is_instantaneous else middle(data)
         held = split(data)
         train = thinned(data.without(held), plan)
         fits = candidates(train, plan, self.curves, rng)
