@@ -2,8 +2,9 @@
 
     python benchmarks/auto.py [--seeds 40] [--first 9000] [--seconds 8] [--only KIND]
 
-Simulated talkers at 8 kHz; "undistorted" is two instruments. The seeds begin at 9000; none was
-used to set a constant.
+Simulated talkers at 8 kHz; "undistorted" is two instruments. Kinds that begin with "unbent" are
+undistorted too, of other sources; those with "echo" are rooms of one reverberation time. The
+seeds begin at 9000; none was used to set a constant.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -42,6 +44,40 @@ def instruments(seed: int, seconds: float) -> Array:
             for k, kind in enumerate(kinds.tolist())
         ]
     )
+
+
+def band(seed: int, seconds: float) -> Array:
+    """An instrument and a talker, (2, n_times)."""
+    return np.concatenate([instruments(seed, seconds)[:1], talkers(seed, seconds, 1)])
+
+
+def noises(seed: int, seconds: float) -> Array:
+    """Two noises, each coloured and changing in power as the seed has it, (2, n_times)."""
+    n_times = round(seconds * SFREQ)
+    rng = np.random.default_rng(seed)
+    return np.concatenate(
+        [
+            simulate.linear_sources(kind, n_times, 1, random_state=rng)
+            for kind in rng.permutation(["laplace", "ar", "modulated", "modulated-laplace"])[:2]
+        ]
+    )
+
+
+def unbent(sources: Callable[[int, float], Array]) -> Callable[[int, float], Mixture]:
+    """Mix sources by a matrix."""
+    return lambda s, t: simulate.instantaneous(sources(s, t), sfreq=SFREQ, random_state=s)
+
+
+def echoing(
+    sources: Callable[[int, float], Array], rt60: float
+) -> Callable[[int, float], Mixture]:
+    """Mix sources in a room, at as many microphones."""
+
+    def make(seed: int, seconds: float) -> Mixture:
+        heard = sources(seed, seconds)
+        return simulate.room(heard, sfreq=SFREQ, n_mics=len(heard), rt60=rt60, random_state=seed)
+
+    return make
 
 
 def of_images(images: Array, kind: str) -> Mixture:
@@ -78,6 +114,14 @@ CASES: dict[str, tuple[str, Callable[[int, float], Mixture]]] = {
         "linear",
         lambda s, t: simulate.instantaneous(instruments(s, t), sfreq=SFREQ, random_state=s),
     ),
+    "unbent 3 talkers": ("linear", unbent(partial(talkers, n=3))),
+    "unbent band": ("linear", unbent(band)),
+    "unbent noises": ("linear", unbent(noises)),
+    "echo .05, talkers": ("convolutive", echoing(partial(talkers, n=2), 0.05)),
+    "echo .05, instruments": ("convolutive", echoing(instruments, 0.05)),
+    "echo .15, 3 talkers": ("convolutive", echoing(partial(talkers, n=3), 0.15)),
+    "echo .3, instruments": ("convolutive", echoing(instruments, 0.3)),
+    "echo .5, talkers": ("convolutive", echoing(partial(talkers, n=2), 0.5)),
     "saturated": (
         "post-nonlinear",
         lambda s, t: simulate.saturated(talkers(s, t, 2), sfreq=SFREQ, random_state=s),

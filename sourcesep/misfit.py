@@ -57,10 +57,10 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
 
     Each component is whitened by linear prediction and divided by its envelope, which
     makes it noise of unit variance. Independent components are then uncorrelated, about
-    N(0, 1) in standard errors, (a) at every lag: a room or any filter that was not fitted
-    shows here; (b) with the squares and cubes of the others, seen through the same
-    whitening: saturation shows here; and (c) in their squares, less the mean of these
-    nearby: any bend shows here, also where it is the same to both sides. Correlation
+    N(0, 1) in standard errors, (a) at every lag, less what a matrix would mend: a room or any
+    filter that was not fitted shows here; (b) with the squares and cubes of the others, seen
+    through the same whitening: saturation shows here; and (c) in their squares, less the mean
+    of these nearby: any bend shows here, also where it is the same to both sides. Correlation
     without lag or power is left out, as every fit makes it 0.
 
     Rows that are no series (`sourcesep.ivae.order.is_series`) have no lags, no past and no
@@ -225,10 +225,24 @@ class _ByLabel(_Flattening):
 
 def _lagged_dependence(flat: list[_Flattening], z: Array, n_lags: int) -> float:
     worst = 0.0
-    for correlation in _correlations([f(row) for f, row in zip(flat, z, strict=True)]):
+    for i, j in combinations(range(len(z)), 2):
+        (correlation,) = _correlations(
+            [_less_leak(flat[a], z[a], z[b]) for a, b in ((i, j), (j, i))]
+        )
         near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
         worst = max(worst, _beyond_chance(np.abs(near).max(), correlation, n_lags))
     return worst
+
+
+def _less_leak(flatten: _Flattening, own: Array, other: Array) -> Array:
+    """One component flattened, less its best multiple of another seen in the same way.
+
+    Where a component has next to no power, whitening shows what a matrix has left there of the
+    other, 60 dB below it: filtered as that is, it would look like an echo.
+    """
+    rest, leak = flatten(own), flatten(other)
+    power = leak @ leak
+    return rest - leak * (leak @ rest / power) if power > 0 else rest
 
 
 def _correlations(rows: list[Array]) -> list[Array]:
