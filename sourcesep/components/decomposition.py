@@ -19,7 +19,7 @@ from sourcesep.ivae.model import Array, Model
 
 __all__ = ["Decomposition"]
 
-MOSTLY = 0.25
+MUCH = 0.25
 """Share of a component's power that stays as its background, from which on that is said."""
 PIECE = 200_000
 """Samples that are unmixed at a time, for the memory's sake."""
@@ -141,7 +141,7 @@ class Decomposition:
         Warns
         -----
         SourcesepWarning
-            If most of a component is background.
+            If more than a quarter of a component's power is background.
         """
         import mne
 
@@ -196,11 +196,11 @@ class Decomposition:
         drifts = inst.info["highpass"] < LOWEST_HIGH_PASS
         part, fast = artefact_part(z, inst.info["sfreq"], stretch, drifts=drifts)
         left = np.square(fast - part).sum(axis=1)
-        mostly = left > MOSTLY * np.square(fast).sum(axis=1)
-        if mostly.any():
-            always = [k for k, its in zip(chosen, mostly, strict=True) if its]
+        much = left > MUCH * np.square(fast).sum(axis=1)
+        if much.any():
+            always = [k for k, its in zip(chosen, much, strict=True) if its]
             warnings.warn(
-                f"components {always} are much the same all the time, so most of them is taken "
+                f"components {always} are much the same all the time, so much of them is taken "
                 "for background and stays: remove them without keep_background",
                 SourcesepWarning,
                 stacklevel=3,
