@@ -68,14 +68,14 @@ def unbent(sources: Callable[[int, float], Array]) -> Callable[[int, float], Mix
     return lambda s, t: simulate.instantaneous(sources(s, t), sfreq=SFREQ, random_state=s)
 
 
-def echoing(sources: Callable[[int, float], Array], rt60: float) -> Callable[[int, float], Mixture]:
+def echoing(
+    sources: Callable[[int, float], Array], rt60: float
+) -> Callable[[int, float], Mixture]:
     """Mix sources in a room, at as many microphones."""
 
     def make(seed: int, seconds: float) -> Mixture:
         heard = sources(seed, seconds)
-        return simulate.room(
-            heard, sfreq=SFREQ, n_mics=len(heard), rt60=rt60, random_state=seed
-        )
+        return simulate.room(heard, sfreq=SFREQ, n_mics=len(heard), rt60=rt60, random_state=seed)
 
     return make
 

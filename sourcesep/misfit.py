@@ -50,9 +50,9 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     Each component is whitened by linear prediction and divided by its envelope, which
     makes it noise of unit variance. Independent components are then uncorrelated, about
     N(0, 1) in standard errors, (a) at every lag, less what a matrix would mend: a room or any
-    filter that was not fitted shows here; (b) with the squares and cubes of the others, seen through the same
-    whitening: saturation shows here; and (c) in their squares, less the mean of these
-    nearby: any bend shows here, also where it is the same to both sides. Correlation
+    filter that was not fitted shows here; (b) with the squares and cubes of the others, seen
+    through the same whitening: saturation shows here; and (c) in their squares, less the mean
+    of these nearby: any bend shows here, also where it is the same to both sides. Correlation
     without lag or power is left out, as every fit makes it 0.
 
     Rows that are no series (`sourcesep.ivae.order.is_series`) have no lags, no past and no
@@ -167,7 +167,9 @@ class _ByLabel(_Flattening):
 def _lagged_dependence(flat: list[_Flattening], z: Array, n_lags: int) -> float:
     worst = 0.0
     for i, j in combinations(range(len(z)), 2):
-        (correlation,) = _correlations([_less_leak(flat[a], z[a], z[b]) for a, b in ((i, j), (j, i))])
+        (correlation,) = _correlations(
+            [_less_leak(flat[a], z[a], z[b]) for a, b in ((i, j), (j, i))]
+        )
         near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
         worst = max(worst, _beyond_chance(np.abs(near).max(), correlation, n_lags))
     return worst

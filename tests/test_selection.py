@@ -143,6 +143,22 @@ class TestSelect:
         assert chosen.verdict.label == "doubtful"
         assert chosen.verdict.misfit.delay > chosen.verdict.misfit.power
 
+    @pytest.mark.parametrize(
+        ("seed", "kinds"), [(8213, ("bass", "drums")), (9406, ("pad", "drums"))]
+    )
+    def test_instruments_that_play_together_stay_linear(self, seed, kinds):
+        """Drums and a bass were taken for a room, drums and a pad for bent; both lost 40 dB."""
+        played = [
+            simulate.instrument(4, 8000, kind=kind, random_state=100 * seed + k)
+            for k, kind in enumerate(kinds)
+        ]
+        x = simulate.instantaneous(played, sfreq=8000, random_state=seed).data
+        among = ("post-nonlinear", "convolutive")
+        chosen = select(
+            x, in_time(x, "segments:160"), rng(), mixing=among, settings=settings(sfreq=8000.0)
+        )
+        assert chosen.model.family == "linear"
+
     def test_a_family_that_was_asked_for_is_given(self):
         x = mixed("modulated", 0)
         chosen = select(x, in_time(x), rng(), mixing="post-nonlinear", settings=settings())

@@ -286,6 +286,18 @@ class TestTheWrongModel:
         beyond[1] = z[1] + 0.2 * np.roll(z[0], 300)
         assert misfit(beyond, 1000.0).delay == pytest.approx(misfit(z, 1000.0).delay, rel=0.3)
 
+    def test_a_leak_where_a_component_is_silent_is_no_echo(self):
+        """A matrix that is right to 60 dB leaves it; whitening of a low tone shows it."""
+        rng = np.random.default_rng(0)
+        z = rng.standard_normal((2, 20_000))
+        swell = 1 + 0.5 * np.sin(np.arange(20_000) / 900)
+        z[0] = swell * np.sin(0.2 * np.arange(20_000)) + 1e-4 * z[0]
+        leaking = z + 1e-3 * np.array([[0], [1]])[::-1] * z[1]
+        assert misfit(leaking, 1000.0).delay < 6
+        echo = z.copy()
+        echo[0] += 1e-3 * np.roll(z[1], 7)
+        assert misfit(echo, 1000.0).delay > 20
+
     def test_dependence_on_a_power_does_not(self):
         z = np.random.default_rng(0).standard_normal((2, 20_000))
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])

@@ -56,7 +56,8 @@ TELLING = ("annotations", "file")
 def names_in(u: Auxiliary | None) -> tuple[str, ...]:
     """Names of the sources that u tells of, sorted; none where it is about something else.
 
-    Labels name sources where each is an annotation, a row of a file or of an array.
+    Labels name sources where each is an annotation, a row of a file or of an array. Whole
+    numbers in an array name nobody.
     """
     return tuple(sorted({name for names in _by_label(u) for name in names}))
 
@@ -72,6 +73,8 @@ def _by_label(u: Auxiliary | None) -> list[list[str]]:
     columns = {text.partition("=")[0] if "=" in text else None for text in texts}
     if len(columns) == 1 and None not in columns:  # rows of a column: NAME=VALUE
         texts = tuple(text.partition("=")[2] for text in texts)
+    if u.spec == "array" and all(t.lstrip("-").isdecimal() for t in texts):
+        return []  # whole numbers are conditions, such as clusters or trials
     return [[] if t in ("", UNLABELLED) else t.split(TOGETHER) for t in texts]
 
 

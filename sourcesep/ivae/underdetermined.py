@@ -77,6 +77,8 @@ class UnderdeterminedModel(SpectralModel):
         Which of `LAYERS` each source is, of one channel without names.
     names : tuple of str
         Of the sources, where the labels name them.
+    unused : tuple of str
+        Names in the labels of several channels, where they tell nothing.
     spectra : ndarray of float32, shape (n_components, rank, n_bins), or None
         Of sources that have names.
     rehearsed_gain : float
@@ -102,6 +104,7 @@ class UnderdeterminedModel(SpectralModel):
         self.n_iterations = n_iterations
         self.layers: tuple[int, ...] = (0, 1)
         self.names: tuple[str, ...] = ()
+        self.unused: tuple[str, ...] = ()
         self.layered = False
         self.spectra: Cells | None = None
         self.rehearsed_gain = np.nan
@@ -141,7 +144,9 @@ class UnderdeterminedModel(SpectralModel):
         if self.rank == 1:
             said = " and a ".join(LAYERS[k] for k in self.layers)
             return f"one channel: a {said} layer, {window}"
-        return f"{self.n_components} directions between the channels, {window}"
+        unused = f"; who is heard when ({', '.join(self.unused[:10])}) helps with one channel only"
+        directions = f"{self.n_components} directions between the channels, {window}"
+        return directions + unused * bool(self.unused)
 
     @property
     def _rehearsed(self) -> str:
@@ -181,6 +186,7 @@ class UnderdeterminedModel(SpectralModel):
         return slice(None) if alone.names_in(u) else super()._enough(u)
 
     def _learn(self, y: NDArray[np.float32], u: Auxiliary, rng: np.random.Generator) -> None:
+        self.unused = alone.names_in(u) if len(y) > 1 else ()
         mixing = self._directions(y) if len(y) > 1 else self._one_channel(y, u)
         n_bins = self.size // 2 + 1
         self.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)

@@ -216,3 +216,27 @@ def test_saved_and_used_where_nobody_says_who_is_heard(tmp_path):
     mixture = np.broadcast_to(later.sum(axis=0), later.shape)
     better = metrics.si_sdr(later, found[order, 0]) - metrics.si_sdr(later, mixture)
     assert better.mean() > 6
+
+
+def test_whole_numbers_in_an_array_name_nobody(recwarn):
+    sources = band(0)
+    labels = np.arange(sources.shape[1]) * 4 // sources.shape[1]
+    assert not alone.names_in(auxiliary.from_array(labels, len(labels)))
+    model = UnderdeterminedModel(sfreq=SFREQ).fit(
+        sources.sum(axis=0)[None],
+        auxiliary.from_array(labels, len(labels)),
+        np.random.default_rng(0),
+    )
+    assert "layer" in model.choice
+    assert not recwarn.list
+
+
+def test_names_are_said_not_to_help_with_two_channels():
+    sources = band(0)
+    names = np.array(["pad", "bass", "pad & bass"])[
+        np.arange(sources.shape[1]) * 3 // sources.shape[1]
+    ]
+    x = np.array([[1, 0.3], [0.3, 1]]) @ sources
+    u = auxiliary.from_array(names, len(names))
+    model = UnderdeterminedModel(2, sfreq=SFREQ).fit(x, u, np.random.default_rng(0))
+    assert model.choice.endswith("; who is heard when (bass, pad) helps with one channel only")

@@ -195,3 +195,18 @@ def test_what_cannot_be_fitted_is_refused_in_plain_words():
         SettingsError, match="filters that long need 480 samples and there are 200"
     ):
         fitted(x[:, :200], short, kernel_size=10)
+
+
+def test_a_curve_is_found_by_the_loudest_parts_of_a_long_record():
+    """Nothing in the middle of the record is loud enough to be bent."""
+    n_labels, length = 1200, 250
+    rng = np.random.default_rng(0)
+    scale = np.exp(rng.normal(0, 0.9, (2, n_labels)).clip(-2, 1))
+    scale[:, 150:1050] *= 0.1
+    labels = np.arange(n_labels).repeat(length)
+    sources = rng.normal(size=(2, len(labels))) * scale[:, labels]
+    y = np.array([[1, 0.4], [-0.3, 1]]) @ sources
+    x = np.tanh(4 * y / np.abs(y).max(axis=1, keepdims=True))
+    model = fitted(x, u_of(labels), curves=("none", "logistic"))
+    assert model.curve == "logistic"
+    assert best_match(sources, model.encode(x)[0]) > 25
