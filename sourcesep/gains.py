@@ -31,6 +31,8 @@ def heldout_gain(
         gain = rich.log_density(x[:, aside], test) - simple.log_density(x[:, aside], test)
         return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
     keep, held = excerpt(u, rich.memory), rich.held_out(u)
+    if not isinstance(keep, slice) and (telling := rich.telling(x, u, rng)) is not None:
+        keep = telling
     x, u = x[:, keep], u.take(keep)
     if held is None:
         held = _held(u, rich.memory)

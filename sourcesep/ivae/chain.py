@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +51,22 @@ class Chain:
     curves: Curves
     offset: Array
     inner: Array
+
+    def tensors(self) -> dict[str, NDArray[np.float64]]:
+        """What it is made of, by the names of a model file."""
+        named = {
+            "curves.knots": self.curves.knots,
+            "curves.log_slopes": self.curves.log_slopes,
+            "offset": self.offset,
+            "inner": self.inner,
+        }
+        return named if self.outer is None else named | {"outer": self.outer}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[np.float64]]) -> Chain:
+        """Rebuild a chain from `tensors`, among others."""
+        curves = Curves(tensors["curves.knots"], tensors["curves.log_slopes"])
+        return cls(tensors.get("outer"), curves, tensors["offset"], tensors["inner"])
 
     @property
     def memory(self) -> int:

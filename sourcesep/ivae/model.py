@@ -260,6 +260,12 @@ class Model(ABC):
         """
         return None
 
+    def telling(
+        self, x: Array, u: Auxiliary, rng: np.random.Generator
+    ) -> NDArray[np.int64] | None:
+        """Which samples of a long record show best whether this model is needed, if it knows."""
+        return None
+
     def replicas(self, x: Array) -> Array:
         """Latents of every restart behind `posterior`, (n_replicas, n_components, n_times)."""
         return self.posterior(x).mean[None]

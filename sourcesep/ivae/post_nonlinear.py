@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.chain import Chain, Parameters, in_units, ordered, unit_slope
-from sourcesep.ivae.curves import Curves, SlopeFamily
+from sourcesep.ivae.curves import SlopeFamily
 from sourcesep.ivae.filters import convolve, deconvolve
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
@@ -31,6 +32,7 @@ from sourcesep.ivae.undistortion import (
     candidates,
     choose,
     climb,
+    loudest_and_others,
     middle,
     plan_for,
     split,
@@ -236,6 +238,15 @@ class PostNonlinearModel(InvertibleModel):
             parameters = climb(data, family, parameters, plan, plan.max_iter // 2, rng)
         return name, family, parameters, noisy
 
+    def telling(
+        self, x: Array, u: Auxiliary, rng: np.random.Generator
+    ) -> NDArray[np.int64] | None:
+        """The labels that a curve is looked for in: where most is quiet, few are bent."""
+        if self.memory > 1:
+            return None
+        kept = loudest_and_others(Data(x, u.labels, not u.is_time), rng)
+        return np.flatnonzero(np.isin(u.labels, kept))
+
     def _normalise(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> None:
         """Fix what the likelihood leaves open.
 
@@ -352,28 +363,16 @@ class PostNonlinearModel(InvertibleModel):
 
     def state(self) -> State:
         """Everything needed to rebuild the model."""
-        tensors: dict[str, Any] = {
-            "curves.knots": self.chain.curves.knots,
-            "curves.log_slopes": self.chain.curves.log_slopes,
-            "offset": self.chain.offset,
-            "inner": self.chain.inner,
+        tensors: dict[str, Any] = self.chain.tensors() | {
             "prior.mean": self.prior.mean,
             "prior.scale": self.prior.scale,
             "prior.shape": self.prior.shape,
         }
-        if self.chain.outer is not None:
-            tensors["outer"] = self.chain.outer
         if self.smoother is not None:
             tensors |= self.smoother.tensors()
-        facts = {
-            "kernel_size": self.kernel_size,
-            "post_kernel_size": self.post_kernel_size,
-            "curves": list(self.curves),
-            "shapes": list(self.shapes),
-            "curve": self.curve,
-            "scores": self.scores,
-            "noise": self.noise,
-        }
+        same = ("kernel_size", "post_kernel_size", "curve", "scores", "noise")
+        facts: dict[str, Any] = {name: getattr(self, name) for name in same}
+        facts |= {"curves": list(self.curves), "shapes": list(self.shapes)}
         return State(tensors, facts)
 
     @classmethod
@@ -388,8 +387,7 @@ class PostNonlinearModel(InvertibleModel):
             shapes=tuple(facts["shapes"]),
             noise=facts.get("noise"),
         )
-        curves = Curves(tensors["curves.knots"], tensors["curves.log_slopes"])
-        model.chain = Chain(tensors.get("outer"), curves, tensors["offset"], tensors["inner"])
+        model.chain = Chain.from_tensors(tensors)
         model.prior = LabelPrior(
             tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]
         )

@@ -32,6 +32,7 @@ __all__ = [
     "candidates",
     "choose",
     "climb",
+    "loudest_and_others",
     "middle",
     "plan_for",
     "split",
@@ -329,8 +330,8 @@ def _unmix(y: Array, data: Data, plan: Plan, *, n_sweeps: int) -> tuple[Array, A
     return offset, taps / z.std(axis=1)[:, None, None], loss
 
 
-def telling_labels(data: Data, rng: np.random.Generator) -> Data:
-    """Up to `MOST_LABELS` labels, half the loudest and half random.
+def loudest_and_others(data: Data, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return up to `MOST_LABELS` labels in order, half the loudest and half random.
 
     The loud ones reach the ends of the curves.
     """
@@ -343,9 +344,15 @@ def telling_labels(data: Data, rng: np.random.Generator) -> Data:
         loudest = audible[np.argsort(-power[audible], kind="stable")]
         half = MOST_LABELS // 2
         audible = np.concatenate([loudest[:half], rng.permutation(loudest[half:])[:half]])
+    return np.sort(audible)
+
+
+def telling_labels(data: Data, rng: np.random.Generator) -> Data:
+    """The samples of `loudest_and_others`, under labels that count from 0."""
     number = np.full(data.n_labels, -1)
-    number[np.sort(audible)] = np.arange(len(audible))
-    labels = np.where(used, number[data.labels], -1)
+    kept = loudest_and_others(data, rng)
+    number[kept] = np.arange(len(kept))
+    labels = np.where(data.labels >= 0, number[data.labels], -1)
     return data.take(np.flatnonzero(labels >= 0), labels)
 
 
