@@ -58,7 +58,7 @@ MARGIN = 0.02
 family, or a smaller number of components; and 2 standard errors."""
 LEFT = 0.75
 """Share of the dependence below which a family that passes not every check must come: right ones
-left .43 or less of it, while curves that were not there left .94 and .95 and cost 46 dB."""
+left .65 or less of it, while curves that were not there left .94 and .95 and cost 46 dB."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 
