@@ -61,7 +61,7 @@ MOST_FOR_NOISE = 0.04
 than `ivae.amortised_candidates.COST`, for other samples."""
 LEFT = 0.75
 """Share of the dependence below which a family that passes not every check must come: right ones
-left .43 or less of it, while a curve that was not there left .94 and cost 46 dB."""
+left .65 or less of it, while curves that were not there left .94 and .95 and cost 46 dB."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 
