@@ -354,6 +354,8 @@ class IVAE(
             check_is_fitted(self)
         if _is_list_of_arrays(X):
             X = _end_to_end(X)
+        if np.ma.isMaskedArray(X):  # what is masked is missing
+            X = np.ma.filled(X.astype(np.float64), np.nan)
         X = validate_data(
             self,
             X,
