@@ -207,9 +207,9 @@ class FlowMap(NoisyMap):
         found, deviation = [], np.sqrt(self.noise)
         for begin in range(0, x.shape[1], CHUNK):
             part = slice(begin, begin + CHUNK)
-            told = [moment[:, part] for moment in moments]
+            centre, width = (moment[:, part] for moment in moments)
             start = flow.latents(full[:, part])
-            found.append(smooth(flow.decode, x[:, part], start, *told, deviation))
+            found.append(smooth(flow.decode, x[:, part], start, centre, width, deviation))
         mean, scale, *rest = (np.concatenate(one, axis=-1) for one in zip(*found, strict=True))
         chosen = list(self.start.chosen)
         return Smoothed(mean[chosen], scale[chosen], *rest)
