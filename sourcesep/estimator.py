@@ -357,13 +357,17 @@ class IVAE(
             check_is_fitted(self)
         if _is_list_of_arrays(X):
             X = _end_to_end(X)
+        if np.ma.isMaskedArray(X):  # what is masked is missing
+            X = np.ma.filled(X.astype(np.float64), np.nan)
+        finite = "allow-nan" if self._accepts_missing(reset) else True
+        least = 2 if reset else 1
         checked: Array = validate_data(
             self,
             X,
             reset=reset,
             dtype=np.float64,
-            ensure_all_finite="allow-nan" if self._accepts_missing(reset) else True,
-            ensure_min_samples=2 if reset else 1,
+            ensure_all_finite=finite,
+            ensure_min_samples=least,
         )
         check_magnitude(np.fmin.reduce(checked, axis=None), np.fmax.reduce(checked, axis=None))
         return checked

@@ -462,3 +462,17 @@ def test_u_that_leaves_out_every_row_is_refused(data, in_time):
     for call in (in_time.score, in_time.elbo, in_time.adapted):
         with pytest.raises(InputError, match="u='annotations:BAD': leaves out every row"):
             call(X, u=nothing)
+
+
+def test_what_is_masked_is_missing():
+    """And not the value that lies beneath the mask."""
+    rng = np.random.default_rng(0)
+    X = np.ma.masked_array(rng.standard_normal((400, 3)), np.zeros((400, 3), bool))
+    X[7, 1] = 1e6
+    X[7, 1] = np.ma.masked
+    with pytest.raises(ValueError, match="NaN"):
+        IVAE(mixing="linear", random_state=0).fit(X)
+    found, same = (
+        IVAE(2, mixing="factor", random_state=0).fit(given) for given in (X, X.filled(np.nan))
+    )
+    np.testing.assert_array_equal(found.mixing_, same.mixing_)

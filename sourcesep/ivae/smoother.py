@@ -276,7 +276,8 @@ def find_noise(
         without = max(without, density, key=np.mean)
     gain = with_noise - without
     by_label = means_by_label(gain, labels[held])
-    error = by_label.std() / np.sqrt(len(by_label))
+    spread = by_label if len(by_label) > 1 else gain  # one label says nothing of chance
+    error = spread.std() / np.sqrt(len(spread))
     scores = {"without noise": float(without.mean()), "with noise": float(with_noise.mean())}
     chosen = by_label.mean() > max(MARGIN, 2 * error)
     return (noisy if chosen else None), scores

@@ -177,14 +177,33 @@ class History:
 
 
 def require_torch(family: str = "nonlinear") -> None:
-    """Raise MissingDependencyError, with the cure, where torch cannot be imported."""
+    """Refuse, with the cure, where torch cannot be imported or does not compute as usual.
+
+    Raises
+    ------
+    MissingDependencyError
+        If torch cannot be imported.
+    SettingsError
+        If it would put tensors elsewhere, or round them, without being asked here.
+    """
     try:
-        import torch  # noqa: F401
+        import torch
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
             f"mixing={family} needs torch, which cannot be imported ({error}); install it: "
             "pip install 'sourcesep[nonlinear]'"
         ) from error
+    one = torch.ones(1, 1, dtype=torch.float32)
+    if (place := one.device.type) != "cpu":
+        raise SettingsError(
+            f"torch's default device={place!r}: must be 'cpu' around mixing={family}; ask for "
+            "another device by device="
+        )
+    if (one @ one).dtype != one.dtype:
+        raise SettingsError(
+            f"torch.autocast: mixing={family} cannot be computed at less precision; leave its "
+            "block before the fit"
+        )
 
 
 def resolve_device(device: str) -> str:

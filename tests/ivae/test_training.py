@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 import time
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from sourcesep.exceptions import SettingsError
-from sourcesep.ivae.training import Schedule, resolve_device, train
+from sourcesep.ivae.training import Schedule, require_torch, resolve_device, train
 
 
 class Bowl:
@@ -45,6 +46,20 @@ def test_reaches_the_minimum_and_records_the_way():
     assert history.elbo.shape == (11, 3)
     assert (np.diff(history.elbo, axis=0) > -0.1).all()
     np.testing.assert_array_equal(history.recoveries, 0)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (lambda: torch.device("meta"), "torch's default device='meta'"),
+        (lambda: torch.autocast("cpu", dtype=torch.bfloat16), "torch.autocast"),
+    ],
+)
+def test_a_torch_that_computes_otherwise_is_refused(block, message):
+    require_torch()
+    with block(), pytest.raises(SettingsError, match=re.escape(message)):
+        require_torch()
+    require_torch()
 
 
 def test_is_given_up_where_the_target_is_out_of_reach():
