@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sourcesep import auxiliary
 from sourcesep._version import __version__
+from sourcesep.cluster import connected, expect_workers
 from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
 from sourcesep.output import (
     RESULT,
@@ -22,7 +23,7 @@ from sourcesep.output import (
     sha256,
 )
 from sourcesep.recording import Kind, kind_of
-from sourcesep.workers import as_done, connected
+from sourcesep.workers import as_done
 
 __all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]
 
@@ -310,6 +311,7 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
         retried = [replace(_absolute(j), resume=j.resume or not j.folder.exists()) for j in jobs]
         tasks = client.map(separate_file, retried, pure=False)
         back = dict(zip(tasks, jobs, strict=True))
+        expect_workers(client, address)
         for task in as_completed(tasks, loop=client.loop):
             job = back[task]
             failure = task.exception()

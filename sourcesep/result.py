@@ -18,7 +18,7 @@ import numpy as np
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.contracts import contract_of
-from sourcesep.exceptions import SettingsError, SourcesepWarning
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, plain, replacing, sha256
 from sourcesep.recording import Recording, adapter_for
@@ -361,7 +361,10 @@ class Separation:
         sources, raw = eeg.sources_raw(self), eeg.original(self.recording)
         found = {}
         for kind in kinds:
-            components, scores = find_artefacts(kind, sources, raw)
+            try:
+                components, scores = find_artefacts(kind, sources, raw)
+            except InputError as error:
+                raise InputError(f"exclude={kind}: {error}; or leave {kind} out") from error
             found[kind] = {"components": components, "scores": scores.round(4).tolist()}
             if not components:
                 warnings.warn(

@@ -1,15 +1,29 @@
-"""One function over many items: in this process, in others, or on a Dask cluster."""
+"""One function over many items: in this process, in others, or on a Dask cluster.
+
+One thread works on an item, wherever that is, so that results are equal to the bit. There are
+two ways to do it in other processes, as it is asked for in two ways:
+
+- `in_order` leaves the processes to joblib. `train` uses it, which scripts and notebooks call:
+  joblib's processes do not run the script again, as others do where it has no ``if __name__ ==
+  "__main__"``, and take what it has defined. Every item is needed, so an error, or a process
+  that dies, ends it.
+- `as_done` has processes of its own. The command line uses it, for recordings that have nothing
+  to do with each other. They are forked from one that has imported everything, where joblib's
+  import anew, which takes longer than a short recording. One that dies takes no other with it;
+  one that is told to end tidies up; none waits for work when the first process is gone.
+
+A ProcessPoolExecutor for `as_done` would save no code: its processes all end when one dies, are
+ended by SIGTERM before they can tidy up, and stay when the first process is killed.
+"""
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
-import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -18,17 +32,14 @@ from typing import Any, TypeVar, cast
 
 from threadpoolctl import threadpool_limits
 
+from sourcesep.cluster import connected, expect_workers
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 
-__all__ = ["as_done", "connected", "in_order"]
+__all__ = ["as_done", "in_order"]
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
-PATIENCE = 5
-"""Seconds in which a Dask scheduler must answer."""
-LONGEST_GREETING = 2**20
-"""Bytes; a scheduler's first words are a few hundred."""
 METHODS = ("forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
 """How processes are started, the first that works. On Linux they are forked from one that has
 imported everything once and done nothing else; libraries of other systems may not survive that."""
@@ -108,7 +119,8 @@ def as_done(
     Parameters
     ----------
     function : callable
-        Of one item; importable by name. It must not raise.
+        Of one item; importable by name. It must not raise. The main module is imported too,
+        so what that runs must be below ``if __name__ == "__main__"``.
     items : sequence
         What it is applied to, the first ones first.
     n_jobs : int
@@ -124,36 +136,35 @@ def as_done(
     SettingsError
         If the system starts no process.
     """
-    waiting = enumerate(items)
+    waiting = deque(enumerate(items))
     processes: dict[Connection, BaseProcess] = {}
+    idle: list[Connection] = []
     at_work: dict[Connection, int] = {}
-
-    def give_work(connection: Connection | None = None) -> None:
-        for number, item in waiting:
-            if connection is None:
-                connection, process = _started(function, n_jobs)
-                processes[connection] = process
-            at_work[connection] = number
-            with suppress(OSError):  # one that is dead by now is found out below
-                connection.send(item)
-            return
-        if connection is not None:
-            connection.close()
-
+    done: list[tuple[int, Found | None]] = []
     try:
-        for _ in range(n_jobs):
-            give_work()
-        while at_work:
+        while True:
+            while waiting and len(at_work) < n_jobs:
+                if not idle:
+                    connection, process = _started(function, n_jobs)
+                    processes[connection] = process
+                    idle.append(connection)
+                connection = idle.pop()
+                at_work[connection], item = waiting.popleft()
+                with suppress(OSError):  # one that is dead by now is found out below
+                    connection.send(item)
+            yield from done  # what is made of these does not hold up the others
+            if not at_work:
+                return
+            done = []
             for connection in cast("list[Connection]", wait(list(at_work))):
-                number, found = at_work.pop(connection), None
-                try:
+                found = None
+                with suppress(EOFError, OSError):
                     found = connection.recv()
-                except (EOFError, OSError):
-                    connection.close()
-                    give_work()
-                else:
-                    give_work(connection)
-                yield number, found
+                    idle.append(connection)
+                done.append((at_work.pop(connection), found))
+            if not waiting:
+                while idle:
+                    idle.pop().close()  # at which the process ends
     finally:
         for connection, process in processes.items():
             if connection in at_work:
@@ -184,16 +195,14 @@ def _started(function: Callable[[Any], Any], n_jobs: int) -> tuple[Connection, B
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Give processes that are started an environment in which libraries make no threads."""
-    before = {name: os.environ.pop(name, None) for name in THREADS}
+    before = {name: os.environ[name] for name in THREADS if name in os.environ}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager
@@ -237,6 +246,7 @@ def _on_cluster(
         from distributed import KilledWorker
 
         tasks = [client.submit(_on_one_thread, function, item, pure=False) for item in items]
+        expect_workers(client, address)
         try:
             while tasks:
                 yield tasks.pop(0).result()
@@ -246,73 +256,3 @@ def _on_cluster(
             raise MissingDependencyError(
                 f"dask={address}: its workers have no {error.name}; install sourcesep there"
             ) from error
-
-
-@contextmanager
-def connected(address: str, cure: str) -> Iterator[Any]:
-    """Give a client of the Dask scheduler at this address.
-
-    Parameters
-    ----------
-    address : str
-        Such as ``tcp://scheduler:8786``.
-    cure : str
-        What to do once a scheduler that was lost is there again.
-
-    Raises
-    ------
-    MissingDependencyError
-        If Dask is not installed.
-    SettingsError
-        If the scheduler cannot be reached.
-    InputError
-        If it is lost on the way.
-    """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"dask={address}: needs Dask; pip install 'sourcesep[dask]'"
-        ) from error
-    # a client that reaches nobody tries until its time is over, and complains when it goes
-    try:
-        _check_answer(address)
-        client = Client(address, set_as_default=False, timeout=PATIENCE)
-    except (OSError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise SettingsError(
-            f"dask={address}: no scheduler answers there ({reason}); start one with `dask "
-            "scheduler`, and give its address as tcp://HOST:8786"
-        ) from error
-    log = logging.getLogger("distributed.client")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # what it complains of is said here, in one line
-    try:
-        with client:
-            yield client
-    except CancelledError as error:
-        raise InputError(
-            f"dask={address}: the scheduler is gone; start it again, and {cure}"
-        ) from error
-    finally:
-        log.setLevel(level)
-
-
-def _check_answer(address: str) -> None:
-    """Raise OSError or ValueError where no scheduler speaks.
-
-    One begins by itself, with the length of what it says as eight bytes.
-    """
-    from distributed.comm.addressing import parse_address, parse_host_port
-    from distributed.security import Security
-
-    scheme, place = parse_address(address)
-    if scheme not in ("tcp", "tls"):
-        raise ValueError(f"by {scheme}:// one cannot be reached")
-    if scheme == "tls" and Security().get_connection_args("client")["ssl_context"] is None:
-        raise ValueError("Dask's configuration, distributed.comm.tls, names no certificates")
-    with socket.create_connection(parse_host_port(place), timeout=PATIENCE) as connection:
-        if scheme == "tcp":
-            first = connection.recv(8, socket.MSG_WAITALL)
-            if len(first) < 8 or int.from_bytes(first, "little") > LONGEST_GREETING:
-                raise ValueError("what listens there is none")

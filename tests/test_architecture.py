@@ -59,6 +59,7 @@ LAYERS = (
     ("matching",),
     ("result",),
     ("separation",),
+    ("cluster",),
     ("workers",),
     ("batch", "demo", "evaluation", "joint"),
     ("cli",),

@@ -760,6 +760,18 @@ class TestProcess:
         )
         assert Path("separated/a/result.json").is_file()
 
+    @pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"]])
+    def test_so_it_is_where_help_is_printed(self, words):
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "sourcesep", *words]
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "error: what is printed cannot be written (No space left on device)\n"
+        )
+
     def test_a_closed_standard_error_stops_nothing(self, monkeypatch):
         for name in "ab":
             wav(f"{name}.wav", mixture())

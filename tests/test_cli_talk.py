@@ -1,10 +1,13 @@
 """Errors of the command line speak of its options, and leave every other word alone."""
 
+import warnings
+
 import click
 import pytest
 
 from sourcesep.cli import main
-from sourcesep.cli.talk import about, spoken
+from sourcesep.cli.talk import about, noted, spoken
+from sourcesep.exceptions import SourcesepWarning
 
 COMMANDS = main.commands
 
@@ -62,3 +65,13 @@ def test_a_file_that_is_called_like_a_setting_keeps_its_name():
 
 def test_outside_a_command_nothing_changes():
     assert spoken("n_components=3") == "n_components=3"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_warning_is_said_while_the_work_goes_on(capsys, quiet):
+    before = warnings.showwarning
+    with noted("a.wav", quiet=quiet):
+        warnings.warn("one channel is silent", SourcesepWarning, stacklevel=1)
+        warnings.warn("of another library", UserWarning, stacklevel=1)
+        assert capsys.readouterr().err == "warning: a.wav: one channel is silent\n" * (not quiet)
+    assert warnings.showwarning is before

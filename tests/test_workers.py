@@ -11,8 +11,14 @@ import time
 
 import pytest
 
-from sourcesep import workers
-from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep import cluster, workers
+from sourcesep.cluster import expect_workers
+from sourcesep.exceptions import (
+    InputError,
+    MissingDependencyError,
+    SettingsError,
+    SourcesepWarning,
+)
 from sourcesep.workers import as_done, in_order
 
 
@@ -126,13 +132,57 @@ def test_dask_is_asked_for_where_it_is_not(monkeypatch):
     )
 
 
+class TestNoWorker:
+    """Of a scheduler; it is waited for all the same."""
+
+    class Client:
+        """Where none comes, or the scheduler is lost."""
+
+        def __init__(self, error):
+            self.error = error
+
+        def wait_for_workers(self, n_workers, timeout):
+            assert (n_workers, timeout) == (1, cluster.PATIENCE)
+            raise self.error
+
+    def test_is_said(self):
+        distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+        with pytest.warns(SourcesepWarning) as caught:
+            expect_workers(self.Client(distributed.TimeoutError()), "tcp://h:1")
+        assert [str(w.message) for w in caught] == [
+            "dask=tcp://h:1: the scheduler has no worker yet, and waits for one; start it with "
+            "`dask worker tcp://h:1`"
+        ]
+
+    def test_is_not_said_where_the_scheduler_is_gone(self):
+        pytest.importorskip("distributed", reason="Dask is not installed")
+        expect_workers(self.Client(OSError("closed")), "tcp://h:1")
+
+    @pytest.mark.slow
+    def test_comes_later(self, monkeypatch):
+        distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+        monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+        with distributed.LocalCluster(
+            n_workers=0,
+            processes=False,
+            protocol="tcp",
+            dashboard_address=None,
+            silence_logs=50,
+        ) as made:
+            later = threading.Timer(2, made.scale, [1])
+            later.start()
+            with pytest.warns(SourcesepWarning, match="has no worker yet"):
+                assert list(in_order(half, [1, 2], dask=made.scheduler_address)) == [0.5, 1.0]
+            later.join()
+
+
 class TestNoScheduler:
     """Said in one line, at once, and nothing is left that complains at the end."""
 
     @pytest.fixture(autouse=True)
     def _patience(self, monkeypatch):
         pytest.importorskip("distributed", reason="Dask is not installed")
-        monkeypatch.setattr(workers, "PATIENCE", 1)
+        monkeypatch.setattr(cluster, "PATIENCE", 1)
 
     def refusal(self, address):
         with pytest.raises(SettingsError) as error:

@@ -16,7 +16,11 @@ __all__ = ["main"]
 
 
 class _Commands(click.Group):
-    """Commands that tidy up when they are told to end."""
+    """Commands that tidy up when they are told to end, or cannot print."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with tidily():  # --help and --version are printed here
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         with tidily():

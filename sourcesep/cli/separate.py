@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, about, fail, named, printable, spoken, talk
+from sourcesep.cli.talk import FAILED, about, fail, named, noted, printable, spoken, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 if TYPE_CHECKING:
@@ -253,16 +253,17 @@ def separate(
     is_watched = len(tasks) > 1 and not quiet and sys.stderr is not None  # it may be closed
     bar = tqdm(total=len(tasks), disable=None if is_watched else True)
     try:
-        for outcome in separate_files(tasks, n_jobs=n_jobs, dask=dask):
-            bar.update()
-            if not quiet:
-                for warning in outcome.warnings:
-                    talk(f"warning: {about(outcome.path, warning)}")
-            if outcome.error is not None:
-                failed.append(outcome.path)
-                fail(outcome.error, outcome.path)
-            else:
-                _report(outcome, as_json=as_json, quiet=quiet, verbose=verbose)
+        with noted("", quiet=quiet):
+            for outcome in separate_files(tasks, n_jobs=n_jobs, dask=dask):
+                bar.update()
+                if not quiet:
+                    for warning in outcome.warnings:
+                        talk(f"warning: {about(outcome.path, warning)}")
+                if outcome.error is not None:
+                    failed.append(outcome.path)
+                    fail(outcome.error, outcome.path)
+                else:
+                    _report(outcome, as_json=as_json, quiet=quiet, verbose=verbose)
     except SourcesepError as error:
         fail(error)
         sys.exit(FAILED)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -80,16 +81,17 @@ def tidily() -> Iterator[None]:
 
 @contextmanager
 def noted(where: object, *, quiet: bool) -> Iterator[None]:
-    """Say every warning of sourcesep's in one line on stderr."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Say every warning of sourcesep's in one line on stderr, as soon as it is given."""
+
+    def say(message: Warning | str, *_: Any, **__: Any) -> None:
+        if not quiet:
+            talk(f"warning: {about(where, message)}")
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SourcesepWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                if not quiet:
-                    talk(f"warning: {about(where, warning.message)}")
+        warnings.showwarning = say
+        yield
 
 
 def spoken(text: object) -> str:

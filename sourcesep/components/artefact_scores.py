@@ -181,8 +181,8 @@ def _eyes(inst: Any, ch_name: str | Sequence[str] | None) -> Array:
     frontal = frontal or _most_frontal(inst)
     if not frontal:
         raise InputError(
-            "no EOG channel, and no electrode known to be frontal: name one as ch_name, or "
-            "set a montage"
+            "no EOG channel, and no electrode known to be frontal: give the channel that sees the "
+            "eyes the type EOG or a name with EOG in it, or set a montage"
         )
     warnings.warn(
         f"no EOG channel: the mean of {', '.join(frontal)} is taken for one; frontal brain "
@@ -202,8 +202,8 @@ def _heart(inst: Any, ch_name: str | None) -> Array:
     magnetometers = _of_type(inst, "mag")
     if not magnetometers:
         raise InputError(
-            "no ECG channel, by type or name: leave ecg out, or name the channel that sees the "
-            "heart: find_bads_ecg(raw, ch_name=...)"
+            "no ECG channel: give the channel that sees the heart the type ECG or a name with ECG "
+            "in it"
         )
     return _mean(_good(inst, magnetometers))
 

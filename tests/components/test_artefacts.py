@@ -168,7 +168,11 @@ class TestExcludedByName:
     @pytest.mark.parametrize(
         ("drop", "exclude", "error"),
         [
-            (["ECG"], ["ecg"], (InputError, "no ECG channel")),
+            (
+                ["ECG"],
+                ["ecg"],
+                (InputError, "exclude=ecg: no ECG channel: .*in it; or leave ecg out"),
+            ),
             ([], ["tail"], (SettingsError, "exclude=tail: must be numbers of components, or")),
             ([], ["eog", 10], (SettingsError, "no such component; they are 0 to 9")),
         ],
