@@ -188,6 +188,7 @@ def _say_agreement(
         said.append(f"of seeds {mcc(model.posterior(unseen).mean.T, again):.4f}")
         said.append(f"of halves {mcc(*halves):.4f}")
     print(f"  verdict: {', '.join(said)}", flush=True)
+    print(f"  {verdict.sentence}", flush=True)
 
 
 def main() -> None:
