@@ -29,7 +29,7 @@ from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Model
 from sourcesep.metrics import mcc
-from sourcesep.noise_check import TIE
+from sourcesep.noise_check import HIDDEN
 from sourcesep.simulate.networks import random_network
 from sourcesep.simulate.protocols import Protocol, ivae, shuffled_labels
 from sourcesep.verdict import Verdict, judge
@@ -166,7 +166,7 @@ def margin(verdict: Verdict) -> float:
         *(most / max(v, 1e-9) for v, most in zip(verdict.misfit, bounds.misfit, strict=True)),
     ]
     if verdict.noise is not None:
-        margins.append(verdict.noise / TIE)
+        margins.append(HIDDEN / max(verdict.noise, 1e-9))
     return min(margins)
 
 

@@ -51,6 +51,9 @@ __all__ = [
 
 IN_TIME = ("segments", "adaptive")
 """Terms whose labels are stretches of time; they need nothing but the samples."""
+SILENCE, SHORTEST_SILENCE = 0.5, 100
+"""Seconds, and samples, that nothing changes in any channel of a sound or signal, for it to be
+called silence. What is held out or judged by would else be silence now and then."""
 
 
 @dataclass(frozen=True)
@@ -305,10 +308,23 @@ def _product(factors: Sequence[Factor], used: NDArray[np.bool_]) -> tuple[Scale,
 
 
 def _used(recording: Recording, reject_by_annotation: bool) -> NDArray[np.bool_]:
-    """Which samples no annotation calls bad."""
+    """Which samples no annotation calls bad, and of a sound, which are not before or after it."""
     used = np.ones(recording.n_times, dtype=bool)
     if reject_by_annotation:
         for event in recording.events:
             if event.description.lower().startswith("bad"):
                 used[slice(*event_span(event, recording))] = False
+    if recording.kind in ("audio", "array") and recording.in_memory:
+        used &= ~_silent(recording.data[:], round(SILENCE * recording.sfreq))
     return used
+
+
+def _silent(x: NDArray[np.float64], shortest: int) -> NDArray[np.bool_]:
+    """Which samples belong to so many or more that are the same, at whatever offset."""
+    same = np.zeros(x.shape[1] + 1, bool)  # as the sample before; False at both ends
+    same[1:-1] = (x[:, 1:] == x[:, :-1]).all(axis=0)
+    silent = np.zeros(x.shape[1], bool)
+    if shortest >= SHORTEST_SILENCE:
+        for first, last in np.flatnonzero(np.diff(same, prepend=False)).reshape(-1, 2):
+            silent[first - 1 : last] = last - first + 1 >= shortest
+    return silent

@@ -141,7 +141,13 @@ def replica_agreement(replicas: Array) -> Array:
     return agreed
 
 
-def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Generator) -> Array:
+def richness(
+    z: Array,
+    u: Auxiliary,
+    fits: list[CrossFit],
+    rng: np.random.Generator,
+    spliced: NDArray[np.bool_] | None = None,
+) -> Array:
     """Evidence that tells every two components apart, in standard errors.
 
     Were two components not identifiable, turning the pair by 45 degrees would give two
@@ -166,6 +172,8 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
         Fits on halves of the data.
     rng : numpy.random.Generator
         Halves the halves.
+    spliced : ndarray of bool, shape (n_times,), optional
+        Which samples follow a splice so closely that spectra say nothing there.
 
     Returns
     -------
@@ -174,9 +182,11 @@ def richness(z: Array, u: Auxiliary, fits: list[CrossFit], rng: np.random.Genera
         confused with: about N(0, 1) or less where there is nothing to find.
     """
     parts: list[tuple[Array, NDArray[np.int64], NDArray[np.int64]]] = []
+    if spliced is None:
+        spliced = np.zeros(z.shape[1], bool)
     for fit in fits:
         for which in (0, 1):
-            unseen = np.flatnonzero(fit.half != which)
+            unseen = np.flatnonzero((fit.half != which) & ~spliced)
             inner = random_halves(u.labels[unseen], u.n_labels, rng)
             output = fit.outputs[which]
             if not u.is_time:

@@ -14,7 +14,7 @@ from sourcesep.ivae.contrast import prediction_filter
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.order import fine_enough, less_means
 
-__all__ = ["Misfit", "correlation_within_labels", "misfit"]
+__all__ = ["N_TAPS", "Misfit", "correlation_within_labels", "misfit"]
 
 SHORTEST = 256
 """Samples; fewer say nothing about misfit."""
@@ -52,7 +52,13 @@ class Misfit(NamedTuple):
     correlation: float = 0.0
 
 
-def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0.0) -> Misfit:
+def misfit(
+    z: Array,
+    sfreq: float,
+    u: Auxiliary | None = None,
+    unsure: float = 0.0,
+    spliced: NDArray[np.bool_] | None = None,
+) -> Misfit:
     """How much one component still says of another, in standard errors.
 
     Each component is whitened by linear prediction and divided by its envelope, which
@@ -78,6 +84,8 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
     unsure : float
         Share of the components' variance that is known to be error. Where a component is
         quieter than that, it says nothing of the model.
+    spliced : ndarray of bool, shape (n_times,), optional
+        Which samples of a series come within `N_TAPS` after a splice; they say nothing.
 
     Returns
     -------
@@ -95,7 +103,10 @@ def misfit(z: Array, sfreq: float, u: Auxiliary | None = None, unsure: float = 0
         z = z[less_means(z, labels).std(axis=1) > CONSTANT]
         flat: list[_Flattening] = [_ByLabel(row, labels, unsure) for row in z]
         return Misfit(0.0, _power_dependence(flat, z), _energy_by_label(flat, z, labels))
-    flat = [_InTime(row, min(max(16, round(0.02 * sfreq)), len(row)), unsure) for row in z]
+    if spliced is None:
+        spliced = np.zeros(z.shape[1], bool)
+    width = min(max(16, round(0.02 * sfreq)), z.shape[1])
+    flat = [_InTime(row, width, unsure, spliced) for row in z]
     n_lags = min(max(32, round(0.05 * sfreq)), max(4, z.shape[1] // 64))
     return Misfit(
         _lagged_dependence(flat, z, n_lags),
@@ -183,9 +194,9 @@ class _Flattening(ABC):
 class _InTime(_Flattening):
     """Whitening and division by the envelope, as one component calls for."""
 
-    def __init__(self, y: Array, width: int, unsure: float) -> None:
+    def __init__(self, y: Array, width: int, unsure: float, spliced: NDArray[np.bool_]) -> None:
         self.taps = prediction_filter(y, N_TAPS, RIDGE)
-        self.width = width
+        self.width, self.spliced = width, spliced
         errors = self._whiten(y)
         power = self._nearby(errors**2) + unsure * errors.var()
         self.envelope = np.sqrt(np.maximum(power, 0)) + 1e-6 * errors.std()
@@ -194,6 +205,7 @@ class _InTime(_Flattening):
         from scipy.signal import lfilter
 
         errors: Array = lfilter(self.taps, [1.0], y)
+        errors[self.spliced] = 0
         return errors
 
     def _nearby(self, y: Array) -> Array:

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.misfit import Misfit
 from sourcesep.verdict import Verdict
+from sourcesep.wording import in_one_sentence, misfits
 
 __all__ = ["AGAIN", "come_again", "in_words", "singly"]
 
@@ -16,6 +18,12 @@ AGAIN = 0.95
 are one source, and of those below half or less."""
 MOST_NAMED = 12
 """Components whose numbers are said; of more it is said how many there are."""
+DEPENDENT = (
+    "they still depend on each other (electrodes have noise of their own, which no matrix keeps "
+    "out of the components, or areas of the brain act on each other): each may hold a little of "
+    "others"
+)
+"""Why components that all come out again are doubtful. No echo or room is looked for here."""
 
 
 def come_again(reliability: NDArray[np.float64]) -> list[int]:
@@ -36,7 +44,8 @@ def singly(verdict: Verdict, reliability: NDArray[np.float64]) -> Verdict:
     EEG has as many components as channels, of which only some are sources: others hold what
     is left of many weak ones, and the electrodes' noise. What all of them together are worth
     says nothing about the good ones. And however good, they depend on each other by the
-    electrodes' noise, which every matrix shares out among them: that is not reported.
+    electrodes' noise, which every matrix shares out among them: that is only reported where
+    all come out again, and nothing else would say why they are doubtful.
 
     Parameters
     ----------
@@ -61,5 +70,14 @@ def singly(verdict: Verdict, reliability: NDArray[np.float64]) -> Verdict:
             label="not identifiable",
             sentence=f"{found}: do not read any as a source; record longer, or ask for fewer",
         )
-    rest = "" if len(again) == n else "; do not read the others as sources"
+    others = "; do not read the others as sources"
+    rest = f", but {_why(verdict)}" if len(again) == n else others
     return replace(verdict, label="doubtful", sentence=found + rest)
+
+
+def _why(verdict: Verdict) -> str:
+    """Why all components together are not trusted, in words that fit electrodes."""
+    most = verdict.bounds.misfit
+    found = misfits(Misfit(*(v / m for v, m in zip(verdict.misfit, most, strict=True))))
+    only_dependent = bool(found) and verdict.sentence == in_one_sentence(found)
+    return DEPENDENT if only_dependent else verdict.sentence

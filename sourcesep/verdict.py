@@ -32,12 +32,12 @@ from sourcesep.evidence import (
     richness,
     richness_of_variances,
 )
-from sourcesep.ivae.heldout import draw_halves, excerpt
+from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import any_order, is_series
 from sourcesep.ivae.whitening import numerical_rank
-from sourcesep.misfit import Misfit, correlation_within_labels, misfit
+from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
 from sourcesep.noise_check import HIDDEN, SENTENCE, share_hidden_by_noise
 from sourcesep.wording import (
@@ -185,8 +185,9 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     rng : numpy.random.Generator
         Draws the halves.
     """
-    if not u.used.all():
-        x, u = x[:, u.used], u.take(u.used)
+    at = np.flatnonzero(u.used)
+    if len(at) < u.n_times:
+        x, u = x[:, at], u.take(at)
     if model.n_components == 1:
         return Verdict(
             "not identifiable",
@@ -197,7 +198,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         )
     held = model.held_out(u)
     if held is not None:
-        verdict = _judge_restarts(model, x, u, held, sfreq)
+        verdict = _judge_restarts(model, x, u, held, sfreq, at)
         return _in_time_for_echoes(verdict, model, u.n_times / sfreq, sfreq)
     filled, n_times = fill(x), u.n_times
     rank = min(model.n_components, numerical_rank(filled))
@@ -232,14 +233,18 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
             nothing,
             Misfit(0.0, 0.0),
         )
-    rich = richness_of_variances(u, fits) if model.only_variances else richness(z, u, fits, rng)
+    spliced = after_splices(at[keep], N_TAPS) & (not unordered)
+    if model.only_variances:
+        rich = richness_of_variances(u, fits)
+    else:
+        rich = richness(z, u, fits, rng, spliced)
     agree = agreement(fits)
-    wrong = misfit(z, sfreq, u if unordered else None)
+    wrong = misfit(z, sfreq, u if unordered else None, spliced=spliced)
     bounds = USUAL
     causes = ""
     if model.memory > 1 and not model.up_to_filters:
         causes = UNSTEADY_FILTERS if model.n_components == rank else ""
-        left = LEFT_WITH_MEMORY * misfit(filled, sfreq).delay
+        left = LEFT_WITH_MEMORY * misfit(filled, sfreq, spliced=spliced).delay
         bounds = bounds._replace(misfit=USUAL.misfit._replace(delay=max(MISFITS, left)))
     if model.n_components > rank:
         # posterior means of more sources than channels depend on each other by necessity
@@ -268,7 +273,12 @@ def _in_time_for_echoes(verdict: Verdict, model: Model, seconds: float, sfreq: f
 
 
 def _judge_restarts(
-    model: Model, x: Array, u: Auxiliary, held: NDArray[np.bool_], sfreq: float
+    model: Model,
+    x: Array,
+    u: Auxiliary,
+    held: NDArray[np.bool_],
+    sfreq: float,
+    at: NDArray[np.int64],
 ) -> Verdict:
     """Judge a fit of several restarts by samples that it kept aside; nothing is refitted.
 
@@ -280,7 +290,8 @@ def _judge_restarts(
     agree = replica_agreement(model.replicas(x[:, held]))
     unsure = 0.0 if np.isnan(agree).any() else float(np.clip(1 - agree, 0, 1).mean())
     series, z_kept, u_kept = is_series(fill(x), u), z[:, keep], u.take(keep)
-    wrong = misfit(z_kept, sfreq, None if series else u_kept, unsure)._replace(
+    spliced = after_splices(at[keep], N_TAPS)
+    wrong = misfit(z_kept, sfreq, None if series else u_kept, unsure, spliced)._replace(
         correlation=correlation_within_labels(z_kept, u_kept, unsure, series=series)
     )
     # what restarts disagree on is error, part of each other component: agreement counts it already

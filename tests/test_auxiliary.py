@@ -349,3 +349,21 @@ def test_used_needs_a_label_on_every_scale():
     coarse = Scale(np.array([0, LEFT_OUT, 0]), ("c",))
     u = Auxiliary((fine, coarse), None, is_time=True, spec="")
     assert u.used.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("kind", ["audio", "array"])
+def test_long_silence_is_left_out(kind):
+    sound = recording(1000, 200.0, kind=kind)
+    sound.data[:, :150] = 0.2  # a constant offset is silent too
+    sound.data[:, 400:499] = 0  # a sample too short
+    sound.data[:, 600:720] = 0
+    sound.data[0, 800:] = 0  # in one channel only
+    left_out = np.flatnonzero(~build("segments:.5", sound).used)
+    assert left_out.tolist() == [*range(150), *range(600, 720)]
+
+
+def test_rows_of_a_table_and_samples_without_a_rate_may_stay_the_same():
+    for kind, sfreq in (("table", 200.0), ("array", 1.0)):
+        other = recording(1000, sfreq, kind=kind)
+        other.data[:, :500] = 0
+        assert build(f"segments:{100 / sfreq}", other).used.all()

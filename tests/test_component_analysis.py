@@ -514,7 +514,7 @@ def test_channels_that_are_missing_are_named(raw, ca):
     assert np.allclose(
         ca.get_sources(shuffled).get_data(), ca.get_sources(raw).get_data(), atol=1e-12
     )
-    with pytest.raises(InputError, match="channels Fz are missing"):
+    with pytest.raises(InputError, match="channel Fz is missing"):
         ca.apply(raw.copy().drop_channels(["Fz"]), exclude=[0])
 
 

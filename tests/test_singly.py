@@ -1,11 +1,14 @@
 """Of EEG it is said which components come out again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sourcesep.misfit import Misfit
-from sourcesep.singly import come_again, in_words, singly
-from sourcesep.verdict import Verdict
+from sourcesep.singly import DEPENDENT, come_again, in_words, singly
+from sourcesep.verdict import MISFITS, Verdict
+from sourcesep.wording import in_one_sentence, misfits
 
 
 def verdict(label="doubtful"):
@@ -31,6 +34,18 @@ def test_where_none_comes_again_nothing_is_identifiable(label):
     said = singly(verdict(label), np.full(3, 0.9))
     assert said.label == "not identifiable"
     assert "0 of 3" in said.sentence
+
+
+def test_where_all_come_again_it_is_said_why_they_are_doubtful():
+    again = "from random halves of the data 3 of 3 components come out again, but "
+    assert singly(verdict("doubtful"), np.ones(3)).sentence == f"{again}for another reason"
+    wrong = Misfit(20.0, 12.0)
+    echo = in_one_sentence(misfits(Misfit(*(value / MISFITS for value in wrong))))
+    judged = replace(verdict("doubtful"), misfit=wrong, sentence=echo)
+    assert "echo" in echo  # of sound, which electrodes do not hear
+    assert singly(judged, np.ones(3)).sentence == again + DEPENDENT
+    both = replace(judged, sentence=f"2 checks fail: {echo}; another")
+    assert singly(both, np.ones(3)).sentence == again + both.sentence
 
 
 def test_good_components_make_no_verdict_better_than_doubtful():

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, resample_poly, sosfilt
 
 from sourcesep import auxiliary, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
@@ -18,9 +18,10 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
 from sourcesep.ivae.order import is_series
 from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
-from sourcesep.misfit import Misfit, correlation_within_labels, misfit
+from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.recording import Recording
-from sourcesep.verdict import RICH, Verdict, judge
+from sourcesep.separation import separate
+from sourcesep.verdict import MISFITS, RICH, Verdict, judge
 from sourcesep.wording import ordinals
 
 LABELS = ("trusted", "doubtful", "not identifiable")
@@ -660,3 +661,34 @@ class TestRooms:
         found = self.judged(x)
         assert found.label == "doubtful"
         assert "there may be more sources than channels" in found.sentence
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_splices_between_stretches_are_no_dependence(seed):
+    """Where a resampled sound's upper band lies empty, whitening blows up every jump."""
+    z = np.random.default_rng(seed).standard_normal((2, 200_000))
+    z = sosfilt(butter(8, 0.03, output="sos"), z, axis=1)
+    at = heldout.stretches(z.shape[1], 800, 80)
+    spliced = heldout.after_splices(at, N_TAPS)
+    assert max(misfit(z[:, at], 44100)) > MISFITS
+    assert max(misfit(z[:, at], 44100, spliced=spliced)) < 6
+    late = np.stack([z[0], np.roll(z[0], 300) + z[1]])  # an echo is still heard
+    assert misfit(late[:, at], 44100, spliced=spliced).delay > MISFITS
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_resampled_mixture_is_judged_as_it_was_before(seed):
+    sources = [simulate.speech(3, random_state=2 * seed + k) for k in (0, 1)]
+    x = resample_poly(mix(np.array(sources), seed), 441, 160, axis=1)
+    said = separate((x, 44100), mixing="linear", aux="segments:.02").verdict
+    assert said.label == "trusted", said.sentence
+    assert min(said.richness) > 2 * RICH
+
+
+def test_silence_before_and_after_changes_no_verdict():
+    sources = [simulate.speech(3, random_state=k) for k in (1, 2)]
+    x = np.pad(mix(np.array(sources)), [(0, 0), (20_000, 20_000)])
+    separation = separate((x, 16_000), mixing="linear")
+    assert separation.verdict.label == "trusted", separation.verdict.sentence
+    assert separation.sources.shape == x.shape
+    assert np.abs(separation.sources[:, :20_000]).max() < 0.01

@@ -146,8 +146,9 @@ def any_samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | Non
     """Do as `samples`, whether they are finite or not."""
     missing = [name for name in names if name not in inst.ch_names]
     if missing:
+        which, are = ("channels", "are") if len(missing) > 1 else ("channel", "is")
         raise InputError(
-            f"channels {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} are missing: "
+            f"{which} {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} {are} missing: "
             f"all {len(names)} channels of the fit are needed; interpolate, or fit without them"
         )
     order = [inst.ch_names.index(name) for name in names]

@@ -9,8 +9,8 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["block_folds", "draw_halves", "excerpt", "means_by_label", "random_halves"]
-__all__ += ["stretches"]
+__all__ = ["after_splices", "block_folds", "draw_halves", "excerpt", "means_by_label"]
+__all__ += ["random_halves", "stretches"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
@@ -114,6 +114,17 @@ def excerpt(u: Auxiliary, memory: int = 1, most: int | None = None) -> slice | N
         N_STRETCHES if memory == 1 else min(N_STRETCHES, enough // (2 * STRETCH * memory))
     )
     return stretches(u.n_times, enough // n_stretches, n_stretches)
+
+
+def after_splices(at: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
+    """Which of the samples taken from the places `at` are less than `reach` after a splice.
+
+    Where stretches meet all signals jump at once: a filter makes of that a sound in common.
+    """
+    near = np.zeros(len(at), bool)
+    for begin in np.flatnonzero(np.diff(at) != 1) + 1:
+        near[begin : begin + reach] = True
+    return near
 
 
 def means_by_label(values: Array, labels: NDArray[np.int64]) -> Array:

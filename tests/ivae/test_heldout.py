@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sourcesep import windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.ivae import heldout
-from sourcesep.ivae.heldout import block_folds, draw_halves, excerpt, random_halves
+from sourcesep.ivae.heldout import after_splices, block_folds, draw_halves, excerpt, random_halves
 
 
 def in_time(n_times, length):
@@ -135,3 +135,11 @@ class TestExcerpt:
         sizes = np.diff(np.concatenate([[-1], edges, [len(chosen) - 1]]))
         assert sizes.min() >= 2 * heldout.STRETCH * memory
         assert chosen[-1] == n_times - 1 or len(sizes) == 1
+
+
+def test_what_follows_a_splice_is_known():
+    at = np.array([0, 1, 2, 7, 8, 9, 10, 20])
+    expected = [False, False, False, True, True, False, False, True]
+    assert after_splices(at, 2).tolist() == expected
+    assert not after_splices(np.arange(50), 32).any()
+    assert after_splices(np.array([5]), 32).tolist() == [False]  # a beginning is no splice
