@@ -39,7 +39,7 @@ def share_hidden_by_noise(
     Parameters
     ----------
     model : Model
-        Of the nonlinear family, fitted to x given u but for the samples held out.
+        Fitted to x given u but for the samples held out.
     x : ndarray of shape (n_channels, n_times)
         The data of the fit.
     u : Auxiliary
@@ -50,25 +50,22 @@ def share_hidden_by_noise(
     Returns
     -------
     float or None
-        Share of the component's variance that is not known once x is: 0 to about 1. None where
-        components are fewer than channels, as what such a map leaves aside is noise already,
-        and where the map is not bent.
+        Share of the component's variance that is not known once x is: 0 to about 1. None of a
+        map that is no flow, where components are fewer than channels, as what such a map leaves
+        aside is noise already, and where the map is not bent.
     """
     from sourcesep.ivae.amortised_candidates import fit_flow
-    from sourcesep.ivae.coupling import CouplingModel
-    from sourcesep.ivae.latent_start import LatentStart, in_units
+    from sourcesep.ivae.latent_start import LatentStart
     from sourcesep.ivae.ranges import calmed
 
-    if model.n_components < model.n_channels or not isinstance(model, CouplingModel):
-        return None
     x = calmed(x)
     centre, width = x.mean(axis=1), x.std(axis=1)
+    start = LatentStart.by_fit(model, centre, width)
+    if start is None:
+        return None
     keep = excerpt(u)
     x, u, held = x[:, keep], u.take(keep), held[keep]
-    unseen = u.take(held)
-    bent = model.log_density(x[:, held], unseen) - model.linear.log_density(x[:, held], unseen)
-    if bent.mean() <= UNBENT:
-        return None
     standard = (x - centre[:, None]) / width[:, None]
-    start = LatentStart.of_flow(in_units(model, centre, width))
+    if start.bend(standard[:, held], u.take(held)) <= UNBENT:
+        return None
     return float(fit_flow(start, standard, u, held).hidden.max())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
-from sourcesep.gains import FITTED_NOISE, FOLDS, heldout_gain
+from sourcesep.gains import FITTED_NOISE, FOLDS
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
@@ -25,7 +25,8 @@ from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
-from sourcesep.verdict import LABELS, MISFITS, Verdict, judge
+from sourcesep.rivalry import MARGIN, Selection, the_better
+from sourcesep.verdict import MISFITS, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection"]
 __all__ += ["choose_n_components", "families_of", "select"]
@@ -53,15 +54,6 @@ AUTO = (
 """Families that ``auto`` chooses among where nothing is known of the data. Each is tried where
 the components of the one before still depend on each other in the way that it mends;
 elsewhere a richer map that fits a little better would separate worse."""
-MARGIN = 0.02
-"""Least gain in held-out log-likelihood, nats a sample, for which `auto` leaves the simpler
-family, or a smaller number of components; and 2 standard errors."""
-MOST_FOR_NOISE = 0.04
-"""Nats a sample and component that noise may cost on what a map has made of it: somewhat more
-than `ivae.amortised_candidates.COST`, for other samples."""
-LEFT = 0.75
-"""Share of the dependence below which a family that passes not every check must come: right ones
-left .65 or less of it, while curves that were not there left .94 and .95 and cost 46 dB."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 
@@ -77,29 +69,6 @@ SAMPLES_PER_COMPONENT = 2
 """Fewer, and halves of the data do not even span the components."""
 
 
-@dataclass(frozen=True)
-class Selection:
-    """A fitted model, what may be believed of it, and how it came to be chosen.
-
-    Parameters
-    ----------
-    model : Model
-        Fitted to all samples that u does not leave out.
-    verdict : Verdict
-        On this model.
-    reason : str
-        In plain words.
-    scores : dict of str to dict of str to float
-        Held-out log-likelihoods, nats a sample: within each family that was fitted, and
-        the ``"gain"`` of each over the one kept before it.
-    """
-
-    model: Model
-    verdict: Verdict
-    reason: str
-    scores: dict[str, dict[str, float]]
-
-
 def select(
     x: Array,
     u: Auxiliary,
@@ -113,11 +82,7 @@ def select(
     The linear family is always fitted, but where more sources than the rank of x may be
     asked for, or where values are missing and the factor family may be. Another one takes
     its place if its own verdict is not "not identifiable", and, under ``auto``, if it also
-    beats the one before by 2 standard errors on held-out blocks of every label, and by more
-    than `MARGIN` unless it is a trusted curve, and leaves less dependence (`LEFT`). Families
-    on the STFT are compared by what each gains over the linear one. The factor family, which
-    leaves noise out of the components, only must not be beaten, in likelihood or by a better
-    verdict.
+    meets all that `sourcesep.rivalry` asks of it.
 
     Parameters
     ----------
@@ -240,47 +205,7 @@ def _better(
         rich = fitted(name, simple.model)
     except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
-    if rich.model.matrices is not None and not rich.model.is_linear:
-        return replace(simple, reason=f"{simple.reason}; {name} found no curve")
-    if simple.model.n_components == 1:
-        return rich
-    scores = simple.scores | rich.scores
-    if simple.model.representation == "stft":
-        # windows differ, and so do densities of their cells: each is compared with the linear fit
-        gain, deviation = heldout_gain(linear.model, rich.model, x, u, rng)
-        gain -= simple.scores["gain"][simple.model.family]
-    else:
-        gain, deviation = heldout_gain(simple.model, rich.model, x, u, rng)
-    scores["gain"] = scores.get("gain", {}) | {name: gain}
-    found, but = f"{gain:.3f} nats a sample, held out", "but" if gain > 0 else "and"
-    crowded, noisy = rich.model.may_exceed_rank, "noise" in rich.model.mends
-    left = [max(one.verdict.misfit) for one in (simple, rich)]
-    freed = FITTED_NOISE in rich.model.mends
-    # a curve that passes every check needs no margin: filters may pass them all and cost 60 dB
-    curved = rich.model.representation == "time" and rich.verdict.label == "trusted"
-    margin = 0.0 if curved else MARGIN
-    least = max(margin, 2 * deviation)
-    if freed:  # noise that is there costs likelihood nevertheless
-        least = -MOST_FOR_NOISE * rich.model.n_components
-    most = 1.0 if rich.verdict.label == "trusted" else LEFT
-    if noisy and LABELS.index(rich.verdict.label) > LABELS.index(simple.verdict.label):
-        flaw = f"gains {found}, {but} its verdict is {rich.verdict.label}"
-    elif rich.verdict.label == "not identifiable" and not noisy:
-        flaw = f"gains {found}, {but} nothing tells its components apart"
-    # fewer components than channels leave something that is noise: saying so needs no gain
-    elif gain <= (-least if noisy else least):
-        flaw = f"gains {found}: not enough"
-    elif crowded and rich.model.n_components <= simple.model.n_components:
-        flaw = "finds no more sources than there are channels"
-    # what too few channels or noise leave open, posterior means share, and depend on each other
-    elif not (crowded or noisy or freed) and left[1] >= most * left[0]:
-        flaw = f"gains {found}, but leaves as much dependence"
-    else:
-        worse = "leaves noise out, and " + ("" if freed else "by chance ") + "worse than"
-        how = "better than" if gain > 0 else worse
-        reason = f"{rich.reason}: {how} {simple.model.family} by {abs(gain):.3f} nats a sample, "
-        return replace(rich, reason=f"{reason}held out", scores=scores)
-    return replace(simple, reason=f"{simple.reason}; {name} {flaw}", scores=scores)
+    return the_better(simple, rich, linear, x, u, rng)
 
 
 def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:

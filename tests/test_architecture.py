@@ -48,6 +48,7 @@ LAYERS = (
     ("misfit", "modulation", "wording"),
     ("evidence", "gains", "noise_check"),
     ("verdict",),
+    ("rivalry",),
     ("selection", "singly"),
     ("adaptation", "latents"),
     ("estimator",),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.linear_gaussian import LinearGaussian
-from sourcesep.ivae.model import Array, State
+from sourcesep.ivae.model import Array, Model, State
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import numerical_rank
@@ -58,6 +58,26 @@ class LatentStart:
         linear, d = flow.linear, flow.n_components
         matrix = LinearGaussian(linear.mixing, np.full(flow.n_channels, LEAST_DEVIATION**2))
         return cls(matrix, (np.zeros(d), np.ones(d)), flow, tuple(range(d)))
+
+    @classmethod
+    def by_fit(cls, model: Model, centre: Array, width: Array) -> Self | None:
+        """A start by a fitted model's flow, for (x - centre) / width.
+
+        None if its map is no flow, or has fewer components than there are channels.
+        """
+        if not isinstance(model, CouplingModel) or model.n_components < model.n_channels:
+            return None
+        return cls.of_flow(in_units(model, centre, width))
+
+    def bend(self, x: Array, u: Auxiliary) -> float:
+        """Nats a sample by which x is likelier by the flow than by the matrix that it begins with.
+
+        0 if there is no flow.
+        """
+        if self.flow is None:
+            return 0.0
+        bent = self.flow.log_density(x, u) - self.flow.linear.log_density(x, u)
+        return float(bent.mean())
 
     def by_matrix(self, x: Array) -> Array:
         """z by the matrix, (n_components, n_times); missing entries of x say nothing."""
@@ -110,13 +130,12 @@ class LatentStart:
             x = x + LEAST_DEVIATION * rng.standard_normal(x.shape)
         flow = CouplingModel(n_latents, n_restarts=n_restarts, n_steps=n_steps, device=device)
         flow.fit(x[:, ~held], u.take(~held), rng)
-        unseen = u.take(held)
-        gain = flow.log_density(x[:, held], unseen) - flow.linear.log_density(x[:, held], unseen)
-        if gain.mean() <= MARGIN:
+        bent = replace(self, flow=flow)
+        if bent.bend(x[:, held], u.take(held)) <= MARGIN:
             return self
         told = _told(flow.prior, np.bincount(u.labels[~held], minlength=u.n_labels))
         chosen = np.sort(np.argsort(-told, kind="stable")[:d])
-        return replace(self, flow=flow, chosen=tuple(chosen.tolist()))
+        return replace(bent, chosen=tuple(chosen.tolist()))
 
     def state(self) -> State:
         """Everything needed to rebuild it."""

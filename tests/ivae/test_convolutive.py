@@ -375,7 +375,9 @@ class TestLikelihood:
         model = fit(x, n)
         cells = to_spectrum(model.basis.coordinates(x), model.size)
         z = np.einsum("arf,rtf->atf", model.encoder, cells).astype(complex)
-        variances = cepstral_variances(np.abs(z) ** 2, FLOOR) + model.noise[:, None]
+        squares = np.abs(z) ** 2
+        colour = squares.mean(axis=1, keepdims=True)
+        variances = cepstral_variances(squares / colour, FLOOR) * colour + model.noise[:, None]
         rows = model.encoder.transpose(2, 0, 1).astype(complex)
         inverse = np.linalg.pinv(rows)
         # directions that no row sees have the power that is set aside
@@ -391,6 +393,15 @@ class TestLikelihood:
             assert found == pytest.approx(expected, abs=0.02 + 1e-4 * abs(expected))
         bound = model.elbo(x, u)
         assert bound.mean == pytest.approx(model.log_density(x, u).mean())
+
+    def test_the_colour_of_a_source_says_nothing(self, fitted):
+        """However rough the filter on a source, it is as likely."""
+        mixture, model = fitted
+        x, u = mixture.data, in_time(mixture.data.shape[1])
+        rough = np.random.default_rng(0).lognormal(0, 1, model.noise.shape).astype(np.float32)
+        other = ConvolutiveModel.from_state(model.state())
+        other.encoder, other.noise = model.encoder * rough[:, None], model.noise * rough**2
+        assert other.elbo(x, u).mean == pytest.approx(model.elbo(x, u).mean, abs=1e-3)
 
     def test_talkers_apart_are_likelier_than_mixed(self, fitted):
         mixture, model = fitted

@@ -1,0 +1,185 @@
+"""When the fit of a richer family takes the place of a simpler one's: what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.gains import FITTED_NOISE, heldout_gain
+from sourcesep.ivae.model import Array, Model
+from sourcesep.verdict import LABELS, Verdict
+
+__all__ = ["MARGIN", "REQUIREMENTS", "Rivalry", "Selection", "the_better"]
+
+MARGIN = 0.02
+"""Least gain in held-out log-likelihood, nats a sample, for which `auto` leaves the simpler
+family, or a smaller number of components; and 2 standard errors."""
+MOST_FOR_NOISE = 0.04
+"""Nats a sample and component that noise may cost on what a map has made of it: somewhat more
+than `ivae.amortised_candidates.COST`, for other samples."""
+LEFT = 0.75
+"""Share of the dependence below which a family that passes not every check must come: right ones
+left .65 or less of it, while curves that were not there left .94 and .95 and cost 46 dB."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A fitted model, what may be believed of it, and how it came to be chosen.
+
+    Parameters
+    ----------
+    model : Model
+        Fitted to all samples that u does not leave out.
+    verdict : Verdict
+        On this model.
+    reason : str
+        In plain words.
+    scores : dict of str to dict of str to float
+        Held-out log-likelihoods, nats a sample: within each family that was fitted, and
+        the ``"gain"`` of each over the one kept before it.
+    """
+
+    model: Model
+    verdict: Verdict
+    reason: str
+    scores: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Rivalry:
+    """Two fits of the same data, and what the facts of the richer model excuse it from.
+
+    Parameters
+    ----------
+    simple, rich : Selection
+        The fit that was kept so far, and the one that may take its place.
+    gain, deviation : float
+        Nats a sample by which the rich one explains held-out blocks better, and the standard
+        error of that.
+    """
+
+    simple: Selection
+    rich: Selection
+    gain: float
+    deviation: float
+
+    @property
+    def leaves_noise_out(self) -> bool:
+        """Components are fewer than channels anyway: to call the rest noise needs no gain."""
+        return "noise" in self.rich.model.mends
+
+    @property
+    def unlearns_noise(self) -> bool:
+        """A map without noise had fitted it: noise that is there costs likelihood all the same."""
+        return FITTED_NOISE in self.rich.model.mends
+
+    @property
+    def shares_out(self) -> bool:
+        """Posterior means depend on each other by what noise or too few channels leave open."""
+        return self.leaves_noise_out or self.unlearns_noise or self.rich.model.may_exceed_rank
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the richer fit passes every check of its own."""
+        return self.rich.verdict.label == "trusted"
+
+    @property
+    def least_gain(self) -> float:
+        """Nats a sample, held out, that the richer one must gain; below 0 it may lose as many."""
+        if self.unlearns_noise:
+            return -MOST_FOR_NOISE * self.rich.model.n_components
+        # a curve that passes every check needs no margin: filters may pass them all and cost 60 dB
+        is_sure = self.is_trusted and self.rich.model.representation == "time"
+        beyond_chance = max(0.0 if is_sure else MARGIN, 2 * self.deviation)
+        return -beyond_chance if self.leaves_noise_out else beyond_chance
+
+
+def is_believed(rivalry: Rivalry) -> str | None:
+    """Something tells components apart; what needs no gain is believed as much as before."""
+    found, before = rivalry.rich.verdict.label, rivalry.simple.verdict.label
+    if rivalry.leaves_noise_out:
+        return f"its verdict is {found}" if LABELS.index(found) > LABELS.index(before) else None
+    return "nothing tells its components apart" if found == "not identifiable" else None
+
+
+def is_likelier(rivalry: Rivalry) -> str | None:
+    """It explains samples that it has not seen better than the simpler one, beyond chance."""
+    return None if rivalry.gain > rivalry.least_gain else "that is not enough"
+
+
+def is_more_independent(rivalry: Rivalry) -> str | None:
+    """Its components say less of each other: what mends nothing fits better all the same."""
+    before, left = (max(fit.verdict.misfit) for fit in (rivalry.simple, rivalry.rich))
+    enough = left < before * (1.0 if rivalry.is_trusted else LEFT)
+    return None if enough or rivalry.shares_out else "it leaves as much dependence"
+
+
+REQUIREMENTS: tuple[Callable[[Rivalry], str | None], ...] = (
+    is_believed,
+    is_likelier,
+    is_more_independent,
+)
+"""What is asked of the richer fit, in this order: each says what is wrong if it is unmet."""
+
+
+def the_better(
+    simple: Selection,
+    rich: Selection,
+    linear: Selection,
+    x: Array,
+    u: Auxiliary,
+    rng: np.random.Generator,
+) -> Selection:
+    """Return the richer of two fits if it meets all `REQUIREMENTS`, else the simpler one.
+
+    Parameters
+    ----------
+    simple, rich : Selection
+        The fit that was kept so far, and one of a richer family.
+    linear : Selection
+        The linear fit. Windows differ, and so do the densities of their cells: families on the
+        STFT are compared by what each gains over it.
+    x, u, rng
+        The data of the fits, and for every random choice.
+    """
+    name = rich.model.family
+    if simple.model.n_components == 1:
+        return rich
+    if (idle := _idle(simple.model, rich.model)) is not None:
+        return replace(simple, reason=f"{simple.reason}; {name} {idle}")
+    on_cells = simple.model.representation == "stft"
+    rival = linear if on_cells else simple
+    gain, deviation = heldout_gain(rival.model, rich.model, x, u, rng)
+    scores = simple.scores | rich.scores
+    if on_cells:
+        gain -= simple.scores["gain"][simple.model.family]
+    scores["gain"] = scores.get("gain", {}) | {name: gain}
+    rivalry = Rivalry(simple, rich, gain, deviation)
+    unmet = (requirement(rivalry) for requirement in REQUIREMENTS)
+    flaw = next((reason for reason in unmet if reason is not None), None)
+    if flaw is None:
+        return replace(rich, reason=f"{rich.reason}: {_compared(rivalry)}", scores=scores)
+    found = f"{name} gains {gain:.3f} nats a sample, held out"
+    flaw = f"{'but' if gain > 0 else 'and'} {flaw}"
+    return replace(simple, reason=f"{simple.reason}; {found}, {flaw}", scores=scores)
+
+
+def _idle(simple: Model, rich: Model) -> str | None:
+    """Why a fit of a richer family says no more than the simpler one, if it does not."""
+    if rich.matrices is not None and not rich.is_linear:
+        return "found no curve"
+    # with fewer directions than channels it would also call what is heard in the others noise
+    if rich.may_exceed_rank and rich.n_components <= simple.n_components:
+        return "finds no more sources than there are channels"
+    return None
+
+
+def _compared(rivalry: Rivalry) -> str:
+    """By how much the richer fit is better, or how much leaving noise out may cost."""
+    gain, simple = rivalry.gain, rivalry.simple.model.family
+    by_chance = "by chance " if rivalry.leaves_noise_out else ""
+    how = "better than" if gain > 0 else f"leaves noise out, and {by_chance}worse than"
+    return f"{how} {simple} by {abs(gain):.3f} nats a sample, held out"

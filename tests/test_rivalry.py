@@ -1,0 +1,122 @@
+"""What a richer family must do better, requirement by requirement."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from sourcesep import simulate
+from sourcesep.auxiliary import build
+from sourcesep.gains import FITTED_NOISE
+from sourcesep.ivae.model import Settings
+from sourcesep.misfit import Misfit
+from sourcesep.recording import Recording
+from sourcesep.rivalry import Rivalry, Selection, is_believed, is_likelier, is_more_independent
+from sourcesep.selection import select
+from sourcesep.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is asked of a model."""
+
+    mends: tuple[str, ...] = ()
+    may_exceed_rank: bool = False
+    representation: str = "time"
+    n_components: int = 2
+
+
+CURVE, FILTERS = Facts(("power",)), Facts(("delay",), representation="stft")
+FACTORS, NOISY = Facts(("noise",)), Facts((FITTED_NOISE,))
+CROWD = Facts(("delay", "power"), True, "stft", 3)
+
+
+def rivalry(model, label="doubtful", *, gain=0.0, deviation=0.001, left=4.0, before="doubtful"):
+    def found(model, label, misfit):
+        return Selection(model, Verdict(label, "", (), (), Misfit(0, misfit)), "", {})
+
+    return Rivalry(found(Facts(), before, 20.0), found(model, label, left), gain, deviation)
+
+
+class TestRequirements:
+    @pytest.mark.parametrize("model", [CURVE, FILTERS, CROWD, NOISY])
+    def test_something_tells_components_apart(self, model):
+        assert is_believed(rivalry(model)) is None
+        assert is_believed(rivalry(model, before="trusted")) is None
+        nothing = rivalry(model, "not identifiable", before="not identifiable")
+        assert is_believed(nothing) == "nothing tells its components apart"
+
+    def test_factors_are_believed_as_much_as_a_matrix(self):
+        labels = ("trusted", "doubtful", "not identifiable")
+        for i, label in enumerate(labels):
+            for j, before in enumerate(labels):
+                said = is_believed(rivalry(FACTORS, label, before=before))
+                assert said == (f"its verdict is {label}" if i > j else None)
+
+    @pytest.mark.parametrize(
+        ("model", "label", "least"),
+        [
+            (CURVE, "doubtful", 0.02),
+            (CURVE, "trusted", 0.002),
+            (FILTERS, "doubtful", 0.02),
+            (FILTERS, "trusted", 0.02),
+            (CROWD, "doubtful", 0.02),
+            (FACTORS, "doubtful", -0.02),
+            (NOISY, "doubtful", -0.08),
+        ],
+    )
+    def test_gain(self, model, label, least):
+        """Beyond chance and a margin; noise that is left out may cost as much."""
+        assert is_likelier(rivalry(model, label, gain=least + 1e-6)) is None
+        assert is_likelier(rivalry(model, label, gain=least - 1e-6)) == "that is not enough"
+
+    def test_chance_counts_where_it_is_large(self):
+        assert is_likelier(rivalry(FILTERS, gain=0.05, deviation=0.03)) is not None
+        assert is_likelier(rivalry(FACTORS, gain=-0.05, deviation=0.03)) is None
+
+    @pytest.mark.parametrize("model", [CURVE, FILTERS])
+    def test_less_dependence(self, model):
+        assert is_more_independent(rivalry(model, left=14.9)) is None
+        assert is_more_independent(rivalry(model, left=15.0)) == "it leaves as much dependence"
+        assert is_more_independent(rivalry(model, "trusted", left=19.9)) is None
+        assert is_more_independent(rivalry(model, "trusted", left=20.0)) is not None
+
+    @pytest.mark.parametrize("model", [FACTORS, NOISY, CROWD])
+    def test_posterior_means_may_depend_on_each_other(self, model):
+        assert is_more_independent(rivalry(model, left=100.0)) is None
+
+
+def in_room(seed, seconds=4.0, rt60=0.25, snr=None, kinds=None):
+    """Two sources at two microphones, 8 kHz; noise beside each, snr dB below them."""
+    sources = [
+        simulate.speech(seconds, 8000, random_state=100 * seed + k)
+        if kinds is None
+        else simulate.instrument(seconds, 8000, kind=kinds[k], random_state=100 * seed + k)
+        for k in range(2)
+    ]
+    x = simulate.room(sources, sfreq=8000, n_mics=2, rt60=rt60, random_state=seed).data
+    if snr is not None:
+        noise = np.random.default_rng(seed).standard_normal(x.shape)
+        x = x + 10 ** (-snr / 20) * x.std() * noise
+    u = build("segments:0.02", Recording(x, 8000.0, ("a", "b"), ("", ""), "audio"))
+    return x, u
+
+
+def chosen(x, u, among):
+    asked = Settings(starts=("segments",), sfreq=8000.0)
+    return select(x, u, np.random.default_rng(0), mixing=among, settings=asked)
+
+
+class TestRooms:
+    @pytest.mark.parametrize("seed", [9210, 9211])
+    def test_noise_does_not_hide_them(self, seed):
+        found = chosen(*in_room(seed, seconds=8.0, snr=10.0), ("linear", "convolutive"))
+        assert found.model.family == "convolutive", found.reason
+        assert found.scores["gain"]["convolutive"] > 0.02
+
+    def test_fewer_directions_than_channels_are_no_rival(self):
+        """Their density calls what else the channels hear noise, 70 dB down: -300,000 nats."""
+        x, u = in_room(9404, rt60=0.3, kinds=("drums", "bass"))
+        found = chosen(x, u, ("linear", "convolutive", "underdetermined"))
+        assert "underdetermined finds no more sources than there are channels" in found.reason
+        assert set(found.scores["gain"]) == {"convolutive"}
