@@ -20,6 +20,7 @@ from sourcesep.modulation import standard_errors, variance_ratios
 __all__ = [
     "CrossFit",
     "agreement",
+    "channels_alone",
     "cross_fit",
     "replica_agreement",
     "richness",
@@ -32,6 +33,12 @@ REACH = 32
 """Taps on either side of the filter that maps with memory leave open for every component."""
 RIDGE = 1e-6
 """Share of a component's power that keeps that filter finite."""
+IN_COMMON = 0.01
+"""Share of a channel's variance from which on another component counts as heard in it."""
+N_ERRORS = 2.0
+"""Times what fits on halves differ by: less may be in a channel by the error of the fit alone."""
+UNHEARD = 1e-6
+"""A share that never counts, however sure a fit is of it."""
 QUICK_SHAPES = (1.0, 2.0, 5.0)
 """Exponents that tell shapes apart well enough for evidence."""
 
@@ -124,6 +131,38 @@ def _up_to_filters(a: Array, b: Array, reach: int) -> float:
         explained = taps @ solve_toeplitz(column, taps) / whole[0]
         shares.append(1 - (1 - explained) * n_times / max(n_times - n_taps, 1))
     return float(np.sqrt(max(min(shares), 0)))
+
+
+def channels_alone(z: Array, x: Array, agree: Array) -> NDArray[np.bool_]:
+    """Which channels are a component as they stand, that no other channel hears.
+
+    Such a channel has not been separated from anything. Whether it is one source, or noise, or a
+    mixture that no other microphone heard, nothing in it can tell.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_components, n_times)
+        Components of a map without memory.
+    x : ndarray of shape (n_channels, n_times)
+        Channels.
+    agree : ndarray of shape (n_components,)
+        `agreement` of fits on halves, which says how far another component that is found in the
+        channel may be an error.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_channels,)
+    """
+    z, x = (rows - rows.mean(axis=1, keepdims=True) for rows in (z, x))
+    mixing = np.linalg.lstsq(z @ z.T, z @ x.T, rcond=None)[0]
+    powers = np.square(mixing) * (z**2).sum(axis=1, keepdims=True)
+    shares = powers / np.maximum((x**2).sum(axis=1), 1e-300)
+    most = np.clip(N_ERRORS * (1 - agree**2).max(), UNHEARD, IN_COMMON)
+    others = shares > most
+    heard_once, holds_one = others.sum(axis=1) == 1, others.sum(axis=0) == 1
+    own = (shares > 1 - IN_COMMON) & heard_once[:, None] & holds_one
+    alone: NDArray[np.bool_] = own.any(axis=0)
+    return alone
 
 
 def replica_agreement(replicas: Array) -> Array:

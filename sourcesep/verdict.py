@@ -13,6 +13,8 @@ the truth:
   (saturation), of how large the other is (any bend), or of each other within single labels
   (more sources than components)? Then the model is the wrong one for this mixture, however
   rich and reproducible it looks.
+
+Nor does a channel count as separated that has nothing in common with the others.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.evidence import (
     agreement,
+    channels_alone,
     cross_fit,
     replica_agreement,
     richness,
@@ -45,6 +48,7 @@ from sourcesep.wording import (
     doubts,
     in_one_sentence,
     misfits,
+    not_mixed,
     nothing_tells_apart,
     passed,
     too_short,
@@ -249,7 +253,8 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     if model.n_components > rank:
         # posterior means of more sources than channels depend on each other by necessity
         bounds = bounds._replace(misfit=Misfit(*(np.inf,) * len(Misfit._fields)))
-    verdict = _decide(rich, agree, wrong, "halves of the data", bounds, causes=causes)
+    alone = not_mixed(channels_alone(z, filled, agree)) if model.memory == 1 else ()
+    verdict = _decide(rich, agree, wrong, "halves of the data", bounds, alone, causes)
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
     if model.doubt:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sourcesep.misfit import Misfit
 
 __all__ = ["doubts", "in_one_sentence", "misfits", "nothing_tells_apart", "ordinals", "passed"]
-__all__ += ["UNSTEADY_FILTERS", "too_short"]
+__all__ += ["UNSTEADY_FILTERS", "not_mixed", "too_short"]
 
 FEW = 4
 """So many components are named, more are only counted."""
@@ -82,6 +82,29 @@ def too_short(seconds: float, wanted: float) -> str:
         f"{seconds:.2g} s are too short to tell whether the sound comes through a room: at least "
         f"{wanted:g} s are needed"
     )
+
+
+def not_mixed(alone: NDArray[np.bool_]) -> list[str]:
+    """Say which channels, of a boolean for each, have nothing in common with the others."""
+    which = np.flatnonzero(alone).tolist()
+    if not which:
+        return []
+    open_question = "one source, several or noise: there was nothing to separate it from"
+    if len(which) == len(alone):
+        return [
+            "the channels have nothing in common: each component is a channel as it was, "
+            f"{open_question}"
+        ]
+    if len(which) == 1:
+        return [
+            f"the {ordinals(which)} of the {len(alone)} channels has nothing in common with the "
+            f"others: its component is that channel as it was, {open_question}"
+        ]
+    named = f"the {ordinals(which)}" if len(which) <= FEW else f"{len(which)}"
+    return [
+        f"{named} of the {len(alone)} channels have nothing in common with the others: their "
+        f"components are these channels as they were, each {open_question}"
+    ]
 
 
 def doubts(

@@ -10,7 +10,13 @@ from scipy.signal import butter, lfilter, resample_poly, sosfilt
 
 from sourcesep import auxiliary, simulate, windows
 from sourcesep.auxiliary import Auxiliary, Scale, from_array
-from sourcesep.evidence import N_LIKEST, agreement, cross_fit, replica_agreement
+from sourcesep.evidence import (
+    N_LIKEST,
+    agreement,
+    channels_alone,
+    cross_fit,
+    replica_agreement,
+)
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae import heldout
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
@@ -22,7 +28,7 @@ from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.recording import Recording
 from sourcesep.separation import separate
 from sourcesep.verdict import MISFITS, RICH, Verdict, judge
-from sourcesep.wording import ordinals
+from sourcesep.wording import not_mixed, ordinals
 
 LABELS = ("trusted", "doubtful", "not identifiable")
 
@@ -101,6 +107,62 @@ class TestNothingToFind:
             (1.0,),
             Misfit(0.0, 0.0),
         )
+
+
+class TestChannelsAlone:
+    """What a map has left as it was has not been separated from anything."""
+
+    ALL = "the channels have nothing in common: each component is a channel as it was"
+
+    @pytest.mark.parametrize("seed", [50, 51])
+    def test_a_microphone_that_gives_nothing_but_noise(self, seed):
+        x, u = talkers("room", seed)
+        x[1] = 0.1 * np.random.default_rng(seed).standard_normal(x.shape[1])
+        found = verdict(x, u, 16000)
+        assert found.label == "doubtful"
+        assert found.sentence.startswith(self.ALL)
+
+    @pytest.mark.parametrize("seed", [50, 51])
+    @pytest.mark.parametrize("kind", ["laplace", "modulated"])
+    def test_columns_that_are_independent(self, kind, seed):
+        sources = simulate.linear_sources(kind, 4000, 4, random_state=seed)
+        assert verdict(sources).sentence.startswith(self.ALL)
+        sources[:3] = mix(sources[:3], seed)
+        found = verdict(sources)
+        assert found.label == "doubtful"
+        assert found.sentence.startswith("the 4th of the 4 channels has nothing in common")
+
+    @pytest.mark.parametrize("seed", [50, 51])
+    def test_uncorrelated_mixtures_have_something_in_common(self, seed):
+        x = of_kind("laplace", seed, 2)
+        size, directions = np.linalg.eigh(np.cov(x))
+        assert verdict((directions / np.sqrt(size)).T @ x).label == "trusted"
+
+    @pytest.mark.parametrize("decibel", [-25, -45])
+    def test_talkers_who_each_have_a_microphone(self, decibel):
+        heard = 10 ** (decibel / 20)
+        voices = np.stack([simulate.speech(3, random_state=k) for k in (600, 601)])
+        x = np.array([[1, heard], [heard, 1]]) @ voices
+        assert verdict(x, in_time(x.shape[1], 320), 16000).label == "trusted"
+
+    def test_one_that_others_hear_too_is_not_alone(self):
+        z = np.random.default_rng(0).laplace(size=(3, 5000))
+        x = np.stack([z[0], z[0] + z[1], z[2], np.zeros(5000)])
+        assert channels_alone(z, x, np.full(3, 0.9999)).tolist() == [False, False, True, False]
+
+    @pytest.mark.parametrize(
+        ("alone", "words"),
+        [
+            ([0, 0, 0], None),
+            ([0, 1, 0], "the 2nd of the 3 channels has nothing in common with the others: its"),
+            ([1, 1, 0, 0], "the 1st and 2nd of the 4 channels have nothing in common with the"),
+            ([1] * 5 + [0], "5 of the 6 channels have nothing in common"),
+            ([1, 1], "the channels have nothing in common"),
+        ],
+    )
+    def test_which_is_said(self, alone, words):
+        said = not_mixed(np.array(alone, bool))
+        assert not said if words is None else said[0].startswith(words)
 
 
 class TestSourcesThatDiffer:
