@@ -49,7 +49,7 @@ LAYERS = (
     ("evidence", "gains", "noise_check"),
     ("verdict",),
     ("selection", "singly"),
-    ("adaptation", "latents"),
+    ("adaptation", "latents", "rows"),
     ("estimator",),
     ("persistence",),
     ("clean_recordings", "reuse", "source_priors"),
