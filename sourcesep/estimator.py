@@ -23,6 +23,7 @@ from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
+from sourcesep.rows import check_complete, end_to_end, is_list_of_arrays, is_list_of_columns
 from sourcesep.selection import FAMILIES, PRIORS, families_of, select
 
 __all__ = ["IVAE"]
@@ -206,7 +207,7 @@ class IVAE(
 
     def _fit(self, X: Any, u: Any) -> Self:
         settings = self._settings()
-        lengths = [len(part) for part in X] if _is_list_of_arrays(X) else None
+        lengths = [len(part) for part in X] if is_list_of_arrays(X) else None
         X = self._validate(X, reset=True)
         rng = self._generator()
         u = self._auxiliary(X, u, lengths)
@@ -355,20 +356,17 @@ class IVAE(
     def _validate(self, X: Any, *, reset: bool = False) -> Array:
         if not reset:
             check_is_fitted(self)
-        if _is_list_of_arrays(X):
-            X = _end_to_end(X)
-        if np.ma.isMaskedArray(X):  # what is masked is missing
-            X = np.ma.filled(X.astype(np.float64), np.nan)
-        finite = "allow-nan" if self._accepts_missing(reset) else True
-        least = 2 if reset else 1
         checked: Array = validate_data(
             self,
-            X,
+            end_to_end(X),
             reset=reset,
             dtype=np.float64,
-            ensure_all_finite=finite,
-            ensure_min_samples=least,
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if reset else 1,
         )
+        if not self._accepts_missing(reset):
+            family = self.mixing if reset else self.model_.family
+            check_complete(checked, f"{'' if reset else 'a fit of '}mixing={family!r}")
         check_magnitude(np.fmin.reduce(checked, axis=None), np.fmax.reduce(checked, axis=None))
         return checked
 
@@ -378,26 +376,10 @@ class IVAE(
             if u.n_times != len(X):
                 raise InputError(f"u of {u.n_times} samples: X has {len(X)}; give one a sample")
             return u
-        if lengths is not None and _is_list_of_columns(u):
+        if lengths is not None and is_list_of_columns(u):
             return auxiliary.from_arrays(u, lengths)
         if u is not None:
             return auxiliary.from_array(u, len(X))
         ends = np.cumsum(lengths or [len(X)])[:-1]
         parts = [from_array(part.T, self.sfreq) for part in np.split(X, ends)]
         return auxiliary.build_many(self.aux, parts)
-
-
-def _is_list_of_arrays(X: Any) -> bool:
-    return isinstance(X, list) and bool(X) and all(getattr(p, "ndim", 0) == 2 for p in X)
-
-
-def _is_list_of_columns(u: Any) -> bool:
-    return isinstance(u, list) and bool(u) and all(np.ndim(part) > 0 for part in u)
-
-
-def _end_to_end(parts: list[Any]) -> Array:
-    """Several recordings as one array of rows."""
-    widths = dict.fromkeys(str(part.shape[1]) for part in parts)
-    if len(widths) > 1:
-        raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
-    return np.concatenate(parts)

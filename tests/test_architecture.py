@@ -50,7 +50,7 @@ LAYERS = (
     ("verdict",),
     ("rivalry",),
     ("selection", "singly"),
-    ("adaptation", "latents"),
+    ("adaptation", "latents", "rows"),
     ("estimator",),
     ("persistence",),
     ("clean_recordings", "reuse", "source_priors"),

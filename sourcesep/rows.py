@@ -1,0 +1,42 @@
+"""Rows as they may be given: one array, several recordings, values that are masked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sourcesep.exceptions import InputError
+from sourcesep.ivae.model import Array
+
+__all__ = ["check_complete", "end_to_end", "is_list_of_arrays", "is_list_of_columns"]
+
+
+def is_list_of_arrays(X: Any) -> bool:
+    """Whether X is several recordings."""
+    return isinstance(X, list) and bool(X) and all(getattr(p, "ndim", 0) == 2 for p in X)
+
+
+def is_list_of_columns(u: Any) -> bool:
+    """Whether u is one column for each of several recordings."""
+    return isinstance(u, list) and bool(u) and all(np.ndim(part) > 0 for part in u)
+
+
+def end_to_end(X: Any) -> Any:
+    """Return several recordings as one array; what is masked in an array is missing."""
+    if is_list_of_arrays(X):
+        widths = dict.fromkeys(str(part.shape[1]) for part in X)
+        if len(widths) > 1:
+            raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
+        X = (np.ma if any(map(np.ma.isMaskedArray, X)) else np).concatenate(X)
+    return np.ma.filled(X.astype(np.float64), np.nan) if np.ma.isMaskedArray(X) else X
+
+
+def check_complete(X: Array, fit: str) -> None:
+    """Refuse NaN (InputError) where this fit, as a reader would call it, has no place for it."""
+    lost = np.count_nonzero(np.isnan(X))
+    if lost:
+        raise InputError(
+            f"X holds {lost} values that are NaN: {fit} needs them all; fill them in, leave their "
+            "rows out, or fit with mixing='factor', for which NaN is a missing value"
+        )
