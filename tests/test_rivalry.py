@@ -7,7 +7,9 @@ import pytest
 
 from sourcesep import simulate
 from sourcesep.auxiliary import build
-from sourcesep.gains import FITTED_NOISE
+from sourcesep.gains import FITTED_NOISE, heldout_gain
+from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
+from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.misfit import Misfit
 from sourcesep.recording import Recording
@@ -113,6 +115,21 @@ class TestRooms:
         found = chosen(*in_room(seed, seconds=8.0, snr=10.0), ("linear", "convolutive"))
         assert found.model.family == "convolutive", found.reason
         assert found.scores["gain"]["convolutive"] > 0.02
+
+    def test_silence_at_the_end_says_nothing(self):
+        """The last fifth is not all silent, nor does silence make one map likelier."""
+        x, u = in_room(9212)
+        x[:, 25_000:] = 0
+        linear = LinearModel(starts=("segments",)).fit(x, u, np.random.default_rng(0))
+        filters = ConvolutiveModel(sfreq=8000.0, starts=STARTS["fast"], window=0.256)
+        filters.fit(x, u, np.random.default_rng(0))
+        gain, deviation = heldout_gain(linear, filters, x, u, np.random.default_rng(0))
+        heard = x[:, :25_000], u.take(np.arange(len(x[0])) < 25_000)
+        without, _ = heldout_gain(linear, filters, *heard, np.random.default_rng(0))
+        assert 5 * deviation < gain < 2 * without
+        silent = np.zeros((2, 8000)), u.take(np.arange(len(x[0])) >= 24_000)
+        bounds = [model.elbo(*silent).mean for model in (filters, filters.rival(linear, x))]
+        assert np.abs(np.diff(bounds)) < 1e-3
 
     def test_fewer_directions_than_channels_are_no_rival(self):
         """Their density calls what else the channels hear noise, 70 dB down: -300,000 nats."""

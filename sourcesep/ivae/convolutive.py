@@ -18,6 +18,7 @@ from sourcesep.ivae.level import COARSE, FLOOR, SILENCE, Level, filtered
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.projection import Complex
 from sourcesep.ivae.spectral import (
+    FAINT,
     OVERLAP,
     SHORTEST_WINDOW,
     WINDOW,
@@ -340,10 +341,11 @@ class ConvolutiveModel(SpectralModel):
     def _bound(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
         mean, noise = filtered(self.encoder, cells), self.noise[:, None]
         squares = power(mean)
+        audible = squares + np.float32(FAINT)
         # sources are unique up to a filter, so that the colour of each is free: a rough one, as in
         # bins of noise where no filter is better than another, says nothing against its map
-        colour = squares.mean(axis=1, keepdims=True) + np.float32(SILENCE)
-        ratio = cepstral_variances(squares / colour, FLOOR) * (colour / noise)
+        colour = audible.mean(axis=1, keepdims=True)
+        ratio = cepstral_variances(audible / colour, FLOOR) * (colour / noise)
         kl = (np.log(ratio) - 1 + (1 + squares / noise) / ratio).sum(axis=0)
         gram = np.einsum("arf,brf->fab", self.encoder, self.encoder.conj()).astype(complex)
         reconstruction = np.linalg.slogdet(gram)[1] - (np.log(np.pi * noise) + 1).sum(axis=0)

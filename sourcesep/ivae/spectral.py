@@ -22,6 +22,7 @@ from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import Basis
 
 __all__ = [
+    "FAINT",
     "Cells",
     "SpectralModel",
     "power",
@@ -47,6 +48,8 @@ FEWEST = 100_000
 """Samples that are always looked at, however long they last."""
 LARGEST_RATIO = 1e6
 """Of a source's amplitude at any channel to that at its reference channel, in one bin."""
+FAINT = 1e-8
+"""Power of a cell, of channels of unit variance, below which it holds rounding and no sound."""
 PRIOR = ("mean", "scale", "shape")
 """What a `LabelPrior` is made of."""
 
@@ -323,11 +326,14 @@ class SpectralModel(Model):
         """Both terms for every sample, nats.
 
         Frames overlap, so that every sample is explained `OVERLAP` times: it gets the mean
-        over its frames, as the density of so many real coefficients.
+        over its frames, as the density of so many real coefficients. Cells in which the
+        channels are silent are left out: they have no density, and tell nothing of any map.
         """
+        cells = self._cells(x)
+        heard = power(cells).mean(axis=0) > FAINT
         reconstruction, kl = (
-            share_out(term @ _bin_weights(self.size) / self.size, self.size, x.shape[1])
-            for term in self._bound(self._cells(x), u)
+            share_out((term * heard) @ _bin_weights(self.size) / self.size, self.size, x.shape[1])
+            for term in self._bound(cells, u)
         )
         # a complex coefficient stands for two real ones of the same variance
         per_sample = self.basis.log_volume - self.rank * np.log(2) / 2

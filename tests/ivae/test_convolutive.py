@@ -13,7 +13,7 @@ from sourcesep.ivae import projection
 from sourcesep.ivae.cepstrum import cepstral_variances
 from sourcesep.ivae.convolutive import FLOOR, STARTS, TIE, ConvolutiveModel, Start
 from sourcesep.ivae.level import COARSE, Level
-from sourcesep.ivae.spectral import to_spectrum
+from sourcesep.ivae.spectral import FAINT, to_spectrum
 
 SFREQ = 8000
 
@@ -375,7 +375,7 @@ class TestLikelihood:
         model = fit(x, n)
         cells = to_spectrum(model.basis.coordinates(x), model.size)
         z = np.einsum("arf,rtf->atf", model.encoder, cells).astype(complex)
-        squares = np.abs(z) ** 2
+        squares = np.abs(z) ** 2 + FAINT
         colour = squares.mean(axis=1, keepdims=True)
         variances = cepstral_variances(squares / colour, FLOOR) * colour + model.noise[:, None]
         rows = model.encoder.transpose(2, 0, 1).astype(complex)
@@ -401,7 +401,7 @@ class TestLikelihood:
         rough = np.random.default_rng(0).lognormal(0, 1, model.noise.shape).astype(np.float32)
         other = ConvolutiveModel.from_state(model.state())
         other.encoder, other.noise = model.encoder * rough[:, None], model.noise * rough**2
-        assert other.elbo(x, u).mean == pytest.approx(model.elbo(x, u).mean, abs=1e-3)
+        assert other.elbo(x, u).mean == pytest.approx(model.elbo(x, u).mean, abs=5e-3)
 
     def test_talkers_apart_are_likelier_than_mixed(self, fitted):
         mixture, model = fitted
