@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from sourcesep import auxiliary
 from sourcesep._version import __version__
-from sourcesep.exceptions import OutputError, SettingsError, SourcesepError, SourcesepWarning
+from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
 from sourcesep.output import (
     RESULT,
     check_model_output,
     check_output,
+    check_resumable,
     read_result,
     recover,
     sha256,
@@ -147,7 +148,7 @@ def separate_file(job: Job) -> Outcome:
             # a run that was killed before it wrote the model is done again
             saving = dict(job.saving) | ({} if done is None else {"overwrite": True})
             if job.resume and not saving["overwrite"]:
-                _check_resumable(job.folder)
+                check_resumable(job.folder)
             check_output(job.folder, saving["overwrite"])
             if job.save_model is not None:
                 check_model_output(job.save_model, job.saving["overwrite"])
@@ -202,15 +203,6 @@ def _earlier(job: Job) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, OSError):
         return None  # no result, or none of ours: it is made anew, and that says what is wrong
     return result if same else None
-
-
-def _check_resumable(folder: Path) -> None:
-    """Say why there is a result and yet none to go on from."""
-    if (folder / RESULT).exists():
-        raise OutputError(
-            f"output={folder}: exists already, but not whole or from another input, version or "
-            "settings, so it is not resumed; name another folder with -o, or replace it with -f"
-        )
 
 
 def _has_its_model(job: Job) -> bool:

@@ -345,7 +345,7 @@ class Model(ABC):
         )
 
     def pooled(self, moments: Moments) -> Self:
-        """Return one of this prior with a map of much more data's moments, or itself if it cannot."""
+        """Return one with a map of much more data's moments, same prior; itself if it cannot."""
         return self
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
