@@ -18,6 +18,7 @@ from sourcesep.output import (
     RESULT,
     check_model_output,
     check_output,
+    check_resumable,
     read_result,
     recover,
     sha256,
@@ -147,6 +148,8 @@ def separate_file(job: Job) -> Outcome:
                 return replace(outcome, result=done, resumed=True)
             # a run that was killed before it wrote the model is done again
             saving = dict(job.saving) | ({} if done is None else {"overwrite": True})
+            if job.resume and not saving["overwrite"]:
+                check_resumable(job.folder)
             check_output(job.folder, saving["overwrite"])
             if job.save_model is not None:
                 check_model_output(job.save_model, job.saving["overwrite"])

@@ -22,6 +22,7 @@ __all__ = [
     "beside",
     "check_model_output",
     "check_output",
+    "check_resumable",
     "component_name",
     "folders_for",
     "plain",
@@ -80,6 +81,15 @@ def _stem(path: Path) -> str:
     stem = path.name.removesuffix(".gz").rpartition(".")[0]
     candidates = (stem, path.name, "input")
     return next(name for name in candidates if name.strip("."))
+
+
+def check_resumable(folder: Path) -> None:
+    """Say why there is a result in a folder and yet none to go on from."""
+    if (folder / RESULT).exists():
+        raise OutputError(
+            f"output={folder}: exists already, but not whole or from another input, version or "
+            "settings, so it is not resumed; name another folder with -o, or replace it with -f"
+        )
 
 
 def check_output(folder: Path, overwrite: bool) -> None:

@@ -155,7 +155,10 @@ class TestResume:
     def test_other_settings_are_not_the_same_result(self, jobs, change):
         assert separate_file(jobs[0]).error is None
         outcome = separate_file(replace(jobs[0], resume=True, **change))
-        assert "exists already" in outcome.error
+        assert "exists already, but not whole or from another input, version or settings" in (
+            outcome.error
+        )
+        assert "exists already; name" in separate_file(replace(jobs[0], **change)).error
         change["saving"] = change.get("saving", SAVING) | {"overwrite": True}
         outcome = separate_file(replace(jobs[0], resume=True, **change))
         assert (outcome.error, outcome.resumed) == (None, False)

@@ -345,10 +345,7 @@ class Model(ABC):
         )
 
     def pooled(self, moments: Moments) -> Self:
-        """Return a model whose map is fitted to the moments of much more data; same prior.
-
-        If the map can only be fitted to samples, return this model.
-        """
+        """Return one with a map of much more data's moments, same prior; itself if it cannot."""
         return self
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
@@ -356,11 +353,7 @@ class Model(ABC):
         return self.posterior(x, u).mean
 
     def mixture(self, x: Array) -> Array:
-        """What the images of all sources add up to, (n_channels, n_times).
-
-        This is x itself, unless the map has a distortion behind the mixture: then it is
-        what the mixture was before.
-        """
+        """What the images of all sources add up to, (n_channels, n_times): x before distortion."""
         return x
 
     @abstractmethod
