@@ -23,12 +23,11 @@ FLOOR = 1e-3
 make little difference."""
 N_POLISH, N_POLISH_MORE = 6, 8
 """Cepstral iterations after the window has been doubled, of two sources and of more: 4 are too
-few where it reverberates for .5 s; with 12, four sources lose 1 to 2 dB."""
+few where it reverberates for .5 s. With 12, four sources had 2 dB less, three the same."""
 CONVERGED = 3e-3
 """Frames' variances have settled when their logarithms change by less, RMS."""
 COARSE = 2
-"""Windows that a sample lies in where that will do; the last fit would lose 1 to 2 dB by it, and
-one of more than two sources in between."""
+"""Windows that a sample lies in where that will do; the last fit would lose 1 to 2 dB by it."""
 N_UPDATES = 3
 """Updates that find the rows from given variances, where one is not exact."""
 RIDGE = 1e-4
