@@ -36,8 +36,8 @@ SHORTEST_START = 0.064
 TIE = 0.01
 """Of starts whose compactness differs by less, the first in `STARTS` is kept."""
 BETWEEN = (2, 4)
-"""Parts of the last window with which `COARSE` will do for two sources, where time counts: not so the
-shortest, from which fits in rooms with much reverberation would fail."""
+"""Parts of the last window with which `COARSE` will do for two sources: not so the shortest, from
+which fits in rooms with much reverberation would fail. More sources have time to spare."""
 SCATTERED = 0.05
 """A fit that is so much less compact than the blind one is not kept, whatever a prior says of
 it: a prior that knows too little would swap bands."""
