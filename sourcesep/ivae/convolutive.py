@@ -37,8 +37,8 @@ SHORTEST_START = 0.064
 TIE = 0.01
 """Of starts whose compactness differs by less, the first in `STARTS` is kept."""
 BETWEEN = (2, 4)
-"""Parts of the last window with which `COARSE` will do: not so the shortest, from which fits in
-rooms with much reverberation would fail."""
+"""Parts of the last window with which `COARSE` will do for two sources: not so the shortest, from
+which fits in rooms with much reverberation would fail. More sources have time to spare."""
 SCATTERED = 0.05
 """A fit that is so much less compact than the blind one is not kept, whatever a prior says of
 it: a prior that knows too little would swap bands."""
@@ -233,7 +233,7 @@ class ConvolutiveModel(SpectralModel):
         leader = {start: start for start in starts}
         signals: dict[Start, Array] = {}
         while True:
-            overlap = COARSE if part in BETWEEN else OVERLAP
+            overlap = COARSE if k <= 2 and part in BETWEEN else OVERLAP
             level = self._level(y, self.base // part, k, overlap)
             fits = {start: level.continued(found) for start, found in signals.items()}
             fits |= {

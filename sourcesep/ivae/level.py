@@ -21,10 +21,9 @@ __all__ = ["COARSE", "FLOOR", "SILENCE", "Level", "filtered"]
 FLOOR = 1e-3
 """Least variance as a share of its bin's mean power (`cepstral_variances`); .3 to 10 times as much
 make little difference."""
-N_POLISH = 6
-"""Cepstral iterations after the window has been doubled; 4 are too few where it reverberates for
-.5 s. For more than two sources, whose rows are not found at once, `SLOWER` times as many."""
-SLOWER = 2
+N_POLISH, N_POLISH_MORE = 6, 8
+"""Cepstral iterations after the window has been doubled, of two sources and of more: 4 are too
+few where it reverberates for .5 s. With 12, four sources had 2 dB less, three the same."""
 CONVERGED = 3e-3
 """Frames' variances have settled when their logarithms change by less, RMS."""
 COARSE = 2
@@ -82,6 +81,7 @@ class Level:
         overlap: int = OVERLAP,
     ) -> None:
         self.size, self.n_times, self.overlap = size, y.shape[1], overlap
+        self.n_polish = N_POLISH if k <= 2 else N_POLISH_MORE
         n_bins = n_bins or size // 2 + 1
         self.rows = identity(k, n_bins)
         self.cells = self._spectrum(y, size, overlap)
@@ -117,7 +117,7 @@ class Level:
 
     def continued(self, signals: Array) -> Complex:
         """Rows from what was found with shorter windows, (k, n_times)."""
-        return self._settled(self.rows_of(signals), N_POLISH)
+        return self._settled(self.rows_of(signals), self.n_polish)
 
     def _settled(self, rows: Complex, n: int) -> Complex:
         """Rows after n cepstral iterations, and some more if bands had to be given back."""
@@ -126,7 +126,7 @@ class Level:
             given_back = self.aligned(rows)
             if given_back is rows:
                 break
-            rows = self._refined(given_back, N_POLISH)
+            rows = self._refined(given_back, self.n_polish)
         return rows
 
     def rows_of(self, signals: Array) -> Complex:
@@ -153,13 +153,13 @@ class Level:
         below /= below.mean(axis=1, keepdims=True) + SILENCE
         wide = self._rows_for(below.mean(axis=2, keepdims=True) + 1e-6)
         wide[:, :, :known] = rows
-        for _ in range(N_POLISH):
+        for _ in range(self.n_polish):
             wide = self._refined(wide, 1)
             wide[:, :, :known] = rows
         return wide
 
     def _refined(self, rows: Complex, n: int) -> Complex:
-        for _ in range(n if len(rows) <= 2 else SLOWER * n):
+        for _ in range(n):
             variances = cepstral_variances(self.products.powers(rows), FLOOR)
             rows = project(rows, self.products.covariances(variances))
         return rows
