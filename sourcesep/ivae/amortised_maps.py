@@ -37,6 +37,8 @@ __all__ = [
 
 MOST_AVERAGED = 4
 """Restarts of a flow that are freed of noise one by one: each takes as long as the first."""
+FARTHEST = 50.0
+"""Standard deviations of a channel beyond which networks are not asked: they would overflow."""
 CHUNK = 4096
 """Samples that are freed at once: what they take stays in the processor's cache."""
 
@@ -323,6 +325,7 @@ class NetworkMap(NoisyMap):
 
         table = torch.tensor(table_of(prior, with_mean=self.net.architecture.with_mean))
         net = self.net.with_labels(table[None].to(self.net.parameters))
+        x = np.clip(x, -FARTHEST, FARTHEST)
         observed = Observed(x, self.start(x), rows, net)
         return Inference(net, observed, prior.shape, self.seed)
 
