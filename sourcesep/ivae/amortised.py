@@ -32,6 +32,7 @@ from sourcesep.ivae.prior_tables import (
     table_for,
 )
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.ranges import calmed
 from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.training import History, require_torch, resolve_device
 
@@ -230,6 +231,7 @@ class AmortisedModel(Model):
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
         check_values(x)
+        x = calmed(x) if np.isfinite(x).all() else x
         self.with_mean = not u.is_time
         self.kernel_size = self.asked_kernel_size or (KERNEL if u.is_time else 1)
         self.centre = np.nanmean(x, axis=1)
@@ -331,10 +333,7 @@ class AmortisedModel(Model):
         return table.mean, table.variance
 
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
-        """Return a model with this map and the prior, a row a label, that fits x best.
-
-        By turns of encoding x and of fitting the prior to what is encoded.
-        """
+        """Return a model with this map and the prior, a row a label, that fits what it encodes."""
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
         x = self._standardised(x)

@@ -35,8 +35,10 @@ __all__ = [
     "table_of",
 ]
 
-MOST_AVERAGED = 2
+MOST_AVERAGED = 4
 """Restarts of a flow that are freed of noise one by one: each takes as long as the first."""
+FARTHEST = 50.0
+"""Standard deviations of a channel beyond which networks are not asked: they would overflow."""
 CHUNK = 4096
 """Samples that are freed at once: what they take stays in the processor's cache."""
 
@@ -181,8 +183,8 @@ class FlowMap(NoisyMap):
     def infer(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """The same, the mean over the best restarts."""
         n_restarts = min(MOST_AVERAGED, len(self.flow.replicas(np.zeros((len(x), 1)))))
-        flows = [_restart(self.flow, r) for r in range(n_restarts)]
-        mean, scale = np.mean([self._smooth(x, prior, rows, flow)[:2] for flow in flows], axis=0)
+        every = [self._smooth(x, prior, rows, r)[:2] for r in range(n_restarts)]
+        mean, scale = np.mean(every, axis=0)
         return mean, scale
 
     def elbo(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> ELBO:
@@ -199,18 +201,18 @@ class FlowMap(NoisyMap):
         x: Array,
         prior: LabelPrior,
         rows: NDArray[np.int64],
-        flow: CouplingModel | None = None,
+        restart: int | None = None,
     ) -> Smoothed:
-        flow = flow or self.flow
+        """By one restart; each has draws of its own, so that their mean has more of them."""
+        flow = self.flow if restart is None else _restart(self.flow, restart)
         full = np.where(np.isfinite(x), x, self.start.linear.mixing @ self.start.by_matrix(x))
         centre, width = self._among_others(prior.mean[rows].T, np.sqrt(prior.variance[rows]).T)
         found, deviation = [], np.sqrt(self.noise)
         for begin in range(0, x.shape[1], CHUNK):
             part = slice(begin, begin + CHUNK)
             seen, start = x[:, part], flow.latents(full[:, part])
-            found.append(
-                smooth(flow.decode, seen, start, centre[:, part], width[:, part], deviation)
-            )
+            given = seen, start, centre[:, part], width[:, part], deviation
+            found.append(smooth(flow.decode, *given, seed=restart or 0))
         mean, scale, *rest = (np.concatenate(one, axis=-1) for one in zip(*found, strict=True))
         chosen = list(self.start.chosen)
         return Smoothed(mean[chosen], scale[chosen], *rest)
@@ -323,6 +325,7 @@ class NetworkMap(NoisyMap):
 
         table = torch.tensor(table_of(prior, with_mean=self.net.architecture.with_mean))
         net = self.net.with_labels(table[None].to(self.net.parameters))
+        x = np.clip(x, -FARTHEST, FARTHEST)
         observed = Observed(x, self.start(x), rows, net)
         return Inference(net, observed, prior.shape, self.seed)
 

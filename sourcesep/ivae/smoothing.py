@@ -2,19 +2,16 @@
 
 What a noiseless map answers, f^-1(x), has the noise in it, and often more of it than x had.
 With f, the noise and p(z|u) given, E[z|x,u] leaves it out: the likeliest z of every sample
-by damped Gauss-Newton steps, then draws around it, weighted by how well they explain x:
-more of them where few have a say.
+by damped Gauss-Newton steps, then draws around it, weighted by how well they explain x.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtri
 from scipy.stats import qmc
 
@@ -26,18 +23,12 @@ N_STEPS = 3
 """Of Gauss and Newton: they start at f^-1(x), which is near."""
 N_DRAWS = 16
 """For weights: a power of 2, for which Sobol points are balanced."""
-ENOUGH = 0.5
-"""Share of the draws that must have a say in a sample, by the squares of their weights."""
-MOST = 8
-"""As many times more are drawn where fewer have: as many as might do, a power of 2."""
 WIDER = 1.2
 """Draws are from a Gaussian this much wider than the curvature says: for the tails."""
 FARTHEST = 4.0
 """Prior standard deviations beyond which no search begins."""
 DIFFERENCE = 1e-4
 """Of z in prior standard deviations, for slopes."""
-Samples = slice | NDArray[np.int64]
-EVERY = slice(None)
 LEAST_DAMPING, MOST_DAMPING = 1e-6, 1e6
 
 
@@ -78,52 +69,19 @@ def smooth(
     seed : int
         Of the draws, which are the same for every sample.
     n_draws : int
-        Draws, a power of 2; up to `MOST` times as many where few of them have a say.
+        Draws, a power of 2.
     """
     there = np.isfinite(x)
     constant = (np.log(noise) + 0.5 * math.log(2 * math.pi)) @ there
 
-    def errors(e: Array, of: Samples = EVERY) -> Array:
-        left = (x[:, of] - decode(mean[:, of] + scale[:, of] * e)) / noise[:, None]
-        return np.where(there[:, of], left, 0.0)
+    def errors(e: Array) -> Array:
+        return np.where(there, (x - decode(mean + scale * e)) / noise[:, None], 0.0)
 
+    d = len(start)
     peak, root = _likeliest(errors, np.clip((start - mean) / scale, -FARTHEST, FARTHEST))
-    spread = np.asarray(np.linalg.inv(root), np.float64).swapaxes(1, 2)  # (n_times, d, d)
-    points = qmc.Sobol(len(start), seed=seed).random(MOST * n_draws)
+    points = qmc.Sobol(d, seed=seed).random(n_draws)
     normal = WIDER * ndtri(np.clip(points, 1e-6, 1 - 1e-6))
-    found = _weighted(errors, peak, spread, normal[:n_draws])
-    times = np.minimum(2 ** np.ceil(np.log2(ENOUGH * n_draws * found.decided)), MOST)
-    for n in np.unique(times[times > 1]).astype(int):
-        few = np.flatnonzero(times == n)
-        again = _weighted(
-            partial(errors, of=few), peak[:, few], spread[few], normal[: n * n_draws]
-        )
-        for whole, part in zip(found, again, strict=True):
-            whole[..., few] = part
-    volume = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
-    deviation = np.sqrt(found.variance)
-    return Smoothed(
-        mean + scale * found.centre,
-        scale * deviation,
-        -found.power - constant,
-        found.density - volume - constant,
-    )
-
-
-class _Weighted(NamedTuple):
-    """What draws tell of every sample, in prior standard deviations; density but for a volume."""
-
-    centre: Array
-    variance: Array
-    power: Array
-    density: Array
-    decided: Array  # sum of squared weights: 1 over the number of draws that have a say
-
-
-def _weighted(
-    errors: Callable[[Array], Array], peak: Array, spread: Array, normal: Array
-) -> _Weighted:
-    """Weigh peak + spread @ normal by how well they explain x."""
+    spread = np.linalg.inv(root).swapaxes(1, 2)  # (n_times, d, d)
     drawn = [peak + (spread @ one).T for one in normal]
     power = np.stack([0.5 * np.square(errors(e)).sum(axis=0) for e in drawn])
     log_weight = -power - np.stack([0.5 * np.square(e).sum(axis=0) for e in drawn])
@@ -139,7 +97,10 @@ def _weighted(
     variance += decided * (np.square(spread).sum(axis=2).T - variance)
     # weights of a Gaussian would be these, and its density is known
     log_gaussian = logsumexp(0.5 * length * (WIDER**-2 - 1))
-    return _Weighted(centre, variance, (weight * power).sum(axis=0), total - log_gaussian, decided)
+    volume = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+    density = total - log_gaussian - volume - constant
+    explained = -(weight * power).sum(axis=0) - constant
+    return Smoothed(mean + scale * centre, scale * np.sqrt(variance), explained, density)
 
 
 def _energy(errors: Array, e: Array) -> Array:

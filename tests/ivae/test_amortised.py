@@ -497,3 +497,22 @@ class TestGivingUp:
         assert 0 < tried[0].history.n_steps < 400
         assert model.scores["networks"] == tried[0].history.elbo.max()
         assert model.scores["networks"] < model.scores["linear"]
+
+
+@pytest.mark.parametrize("candidate", ["networks", "flow"])
+def test_wild_samples_decide_nothing(candidate):
+    """Neither in the fit nor, for the others and for being finite, after."""
+    z, x = bent(rng(), 0.05)
+    x, u, ok = x[:2], by_label(), np.ones(x.shape[1], bool)
+    wild = x.copy()
+    wild[0, 7], wild[:, 300] = 1e6, -1e6
+    ok[[7, 300]] = False
+    settings = {"candidates": (candidate,), "n_steps": 20 if candidate == "networks" else 100}
+    model = quick(2, **settings).fit(wild, u, rng())
+    assert model.width.max() < 10
+    found, calm = model.posterior(wild, u), model.posterior(x, u)
+    assert np.isfinite(found.mean).all()
+    assert np.isfinite(found.scale).all()
+    assert np.isfinite(model.log_density(wild, u)).all()
+    np.testing.assert_array_equal(found.mean[:, ok], calm.mean[:, ok])
+    assert metrics.mcc(z.T[ok], found.mean.T[ok]) > 0.9

@@ -44,7 +44,7 @@ def test_what_was_smoothed_is_nearer_than_what_was_inverted():
     found = smooth(saturated, noisy, inverse, *broad, noise, n_draws=256)
     errors = [np.square(guess - z).mean() for guess in (found.mean, inverse)]
     assert errors[0] < 0.6 * errors[1]
-    assert np.square((found.mean - z) / found.scale).mean() == pytest.approx(1, abs=0.25)
+    assert np.square((found.mean - z) / found.scale).mean() == pytest.approx(1, abs=0.2)
     few = [part[:, :5] for part in (noisy, inverse, *broad)]
     again = smooth(saturated, *few, noise, n_draws=256)
-    np.testing.assert_allclose(again.mean, found.mean[:, :5], rtol=1e-12)
+    np.testing.assert_array_equal(again.mean, found.mean[:, :5])
