@@ -89,8 +89,8 @@ def check(u: Auxiliary | None) -> None:
     names = names_in(u)
     if len(names) == 1:
         raise SettingsError(
-            f"aux: the labels name one source, {names[0]!r}, and two or more are wanted: label "
-            "where each is alone"
+            f"aux: where anything is heard the labels name one source, {names[0]!r}, and two or "
+            "more are wanted: label where each is alone"
         )
     if all(len(who) == 1 for who in _by_label(u)):
         raise SettingsError(
