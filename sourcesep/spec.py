@@ -250,6 +250,6 @@ _USAGE = {
     "recording": "write recording",
 }
 
-_BEFORE_A_TERM = rf"\+\s*(?=(?:{'|'.join(TERMS)})\s*(?::|\+|$))"
+_BEFORE_A_TERM = rf"\+\s*(?=(?:{'|'.join(TERMS)})\s*(?::|\\*\+|$))"
 _JOINT = re.compile(rf"\s*(?<!\\){_BEFORE_A_TERM}")
 _PLUS = re.compile(rf"\\*{_BEFORE_A_TERM}")

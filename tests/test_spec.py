@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sourcesep.exceptions import SettingsError
@@ -43,6 +43,7 @@ def test_what_is_written_is_read_back(spec, joint):
 
 
 @given(st.lists(st.sampled_from(["+", "\\", " ", "a", ":", *TERMS])).map("".join))
+@example("+segments+segments+")
 def test_any_path_is_read_back(path):
     term = Term("file", (f"/{path}/u.npy",))
     assert parse(canonical((term, Term("adaptive")))) == (term, Term("adaptive"))

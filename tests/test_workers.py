@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -100,17 +102,21 @@ class TestAsDone:
         )
 
     def test_ctrl_c_waits_until_a_process_has_started(self):
-        steps = []
-
-        def start():
-            with workers._uninterrupted():
-                os.kill(os.getpid(), signal.SIGINT)
-                steps.append("started")
-
-        with pytest.raises(KeyboardInterrupt):
-            start()
-        assert steps == ["started"]
-        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        words = """
+            import os, signal
+            from sourcesep import workers
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                with workers._uninterrupted():
+                    os.kill(os.getpid(), signal.SIGINT)
+                    print("started", flush=True)
+                print("never", flush=True)
+            except KeyboardInterrupt:
+                print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        """
+        command = [sys.executable, "-c", textwrap.dedent(words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["started", "False"]
 
     def test_a_process_ends_when_the_first_is_gone(self, monkeypatch):
         """It finishes what it has, finds nobody who wants it, and waits for no more."""
