@@ -30,6 +30,8 @@ __all__ = ["FACTORS", "TOGETHER", "UNLABELLED", "event_span"]
 
 FRAME_SECONDS = {"audio": 0.02, "eeg": 0.1}
 """Frames in which ``adaptive`` measures power; for tables a four-hundredth of the rows."""
+MOST_SAMPLES = 2**53
+"""Up to here whole numbers are exact; no recording is longer."""
 LONGEST_CELL = 1000
 """Letters. An array of text takes as much memory for each cell as for its longest."""
 UNLABELLED = "(none)"
@@ -43,8 +45,8 @@ TOGETHER = " & "
 
 def _segments(term: Term, recordings: Sequence[Recording]) -> Factor:
     finest = term.seconds[0]
-    lengths = [round(finest * r.sfreq) for r in recordings]
     multiples = _multiples(term, longest=max(r.seconds for r in recordings))
+    lengths = [round(finest * r.sfreq) for r in recordings]
     if min(lengths) < 1:
         raise SettingsError(
             f"aux={str(term)!r}: seconds={number(finest)} is shorter than a sample at "
@@ -70,7 +72,7 @@ def _multiples(term: Term, longest: float) -> list[int]:
                 f"aux={str(term)!r}: seconds={number(seconds)} is longer than the recording of "
                 f"{longest:.6g} s; choose shorter segments"
             )
-        multiple = int(seconds / finest + 0.5)
+        multiple = int(min(seconds / finest, MOST_SAMPLES) + 0.5)
         if multiple in multiples:
             raise SettingsError(
                 f"aux={str(term)!r}: seconds={number(seconds)} is too close to the next finer "

@@ -168,15 +168,15 @@ def _seconds(rest: str) -> tuple[str, ...]:
     if not rest:
         return ()
     found = []
-    for text in rest.split(","):
+    for text in (" ".join(part.split()) for part in rest.split(",")):
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"seconds={text.strip()} must be a number above 0")
+            raise ValueError(f"seconds={text} must be a number above 0")
         if value in found:
-            raise ValueError(f"seconds={text.strip()} is given twice")
+            raise ValueError(f"seconds={text} is given twice")
         found.append(value)
     return tuple(number(value) for value in sorted(found))
 

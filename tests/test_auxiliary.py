@@ -95,6 +95,10 @@ def test_the_default_suits_the_shortest_recording():
     ("spec", "message"),
     [
         (
+            "segments:1e308",
+            "aux='segments:1e308': seconds=1e308 is longer than the recording of 10 s",
+        ),
+        (
             "segments:11",
             "aux='segments:11': seconds=11 is longer than the recording of 10 s; choose shorter",
         ),

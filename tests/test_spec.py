@@ -220,3 +220,8 @@ def test_any_text_is_a_spec_or_refused_in_one_line(text):
         assert str(error).startswith("aux=")  # noqa: PT017
         return
     assert parse(canonical(terms)) == terms
+
+
+def test_a_message_about_seconds_is_one_line():
+    with pytest.raises(SettingsError, match=r"seconds=\.2 adaptive must be a number above 0"):
+        parse("segments:.1,.2\nadaptive")

@@ -16,7 +16,7 @@ from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.order import any_order, fine_enough, is_series, less_means
-from sourcesep.ivae.priors import SHAPES, LabelPrior
+from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.reproducibility import first_steady
 from sourcesep.ivae.starts import OF_SERIES, STARTS, segments_of, turned
 from sourcesep.ivae.whitening import Whitening, whiten, whiten_moments
@@ -359,7 +359,7 @@ class LinearModel(InvertibleModel):
         model = cls(
             len(tensors["unmixing"]),
             starts=tuple(facts["starts"]),
-            shapes=tuple(facts["shapes"]),
+            shapes=exponents(facts["shapes"]),
             standardise_channels=facts["standardise_channels"],
         )
         for name in ("mean", "unmixing", "mixing", "complement", "remainder"):
@@ -368,9 +368,8 @@ class LinearModel(InvertibleModel):
             tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]
         )
         model.start, model.scores = facts["start"], facts["scores"]
-        right = bool(model.shapes) and all(p > 0 for p in model.shapes)
-        if model.start not in model.starts or not right:
-            raise ValueError(f"start={model.start!r}, shapes={model.shapes} cannot be")
+        if model.start not in model.starts:
+            raise ValueError(f"start={model.start!r} is none of {model.starts}")
         return model
 
 

@@ -22,7 +22,7 @@ from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State
 from sourcesep.ivae.noisy_curves import NoisyCurves
-from sourcesep.ivae.priors import SHAPES, LabelPrior
+from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.smoother import Smoother, find_noise
 from sourcesep.ivae.starts import STARTS, turned
 from sourcesep.ivae.undistortion import (
@@ -384,7 +384,7 @@ class PostNonlinearModel(InvertibleModel):
             kernel_size=facts["kernel_size"],
             post_kernel_size=facts["post_kernel_size"],
             curves=tuple(facts["curves"]),
-            shapes=tuple(facts["shapes"]),
+            shapes=exponents(facts["shapes"]),
             noise=facts.get("noise"),
         )
         model.chain = Chain.from_tensors(tensors)

@@ -12,7 +12,7 @@ from scipy.special import gammaln
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["SHAPES", "LabelPrior", "spread"]
+__all__ = ["SHAPES", "LabelPrior", "exponents", "spread"]
 
 SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
@@ -25,6 +25,14 @@ PSEUDO_COUNT = 1.0
 """Every label starts with as many samples' worth of the source's overall scale."""
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
+
+
+def exponents(values: Iterable[float]) -> tuple[float, ...]:
+    """Return exponents as a state has them; refuse what is none (ValueError)."""
+    found = tuple(values)
+    if not (found and all(p > 0 for p in found)):
+        raise ValueError(f"shapes={found} must be one or more numbers above 0")
+    return found
 
 
 def spread(shape: NDArray[np.float64]) -> Array:

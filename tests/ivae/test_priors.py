@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import gennorm, kstest, norm
 
-from sourcesep.ivae.priors import PSEUDO_COUNT, SHAPES, LabelPrior
+from sourcesep.ivae.priors import PSEUDO_COUNT, SHAPES, LabelPrior, exponents
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -155,3 +155,9 @@ class TestFit:
         b = LabelPrior.fit(scale * z, labels, 5, with_mean=True)
         np.testing.assert_array_equal(a.shape, b.shape)
         np.testing.assert_allclose(b.scale, scale * a.scale, rtol=1e-9)
+
+
+@pytest.mark.parametrize("values", [(), (2.0, 0), (-1.0,), (float("nan"),)])
+def test_exponents_are_numbers_above_0(values):
+    with pytest.raises(ValueError, match="one or more numbers above 0"):
+        exponents(values)
