@@ -25,6 +25,7 @@ from sourcesep.labels import (
     renumber,
 )
 from sourcesep.recording import Recording
+from sourcesep.samples import unchanged
 from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 
 __all__ = [
@@ -321,8 +322,7 @@ def _used(recording: Recording, reject_by_annotation: bool) -> NDArray[np.bool_]
 
 def _silent(x: NDArray[np.float64], shortest: int) -> NDArray[np.bool_]:
     """Which samples belong to so many or more that are the same, at whatever offset."""
-    same = np.zeros(x.shape[1] + 1, bool)  # as the sample before; False at both ends
-    same[1:-1] = (x[:, 1:] == x[:, :-1]).all(axis=0)
+    same = np.append(unchanged(x), False)
     silent = np.zeros(x.shape[1], bool)
     if shortest >= SHORTEST_SILENCE:
         for first, last in np.flatnonzero(np.diff(same, prepend=False)).reshape(-1, 2):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import block_folds, excerpt, means_by_label
 from sourcesep.ivae.model import Array, Model
+from sourcesep.samples import unchanged
 
 __all__ = ["FITTED_NOISE", "FOLDS", "heldout_gain"]
 
@@ -54,7 +55,7 @@ def _held(x: Array, u: Auxiliary, memory: int) -> NDArray[np.bool_]:
     That is the last fifth of what is heard: digital silence stands still, and tells nothing.
     """
     if memory > 1:
-        heard = np.cumsum((np.diff(x, prepend=np.nan) != 0).any(axis=0))
+        heard = np.cumsum(~unchanged(x))
         held: NDArray[np.bool_] = heard > heard[-1] * (1 - 1 / FOLDS)
     else:
         held = block_folds(u.labels, u.n_labels, FOLDS) == 0

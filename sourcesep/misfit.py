@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.contrast import prediction_filter
+from sourcesep.ivae.contrast import innovations, prediction_filter
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.order import fine_enough, less_means
 
@@ -145,7 +145,7 @@ def correlation_within_labels(z: Array, u: Auxiliary, unsure: float, *, series: 
     z = z[:N_STRONGEST]
     z = z[less_means(z, labels).std(axis=1) > CONSTANT]
     if series:
-        z = np.array([_innovations(row) for row in z])
+        z = innovations(z, N_TAPS, RIDGE)
     flat = [_ByLabel(row, labels, unsure)(row) for row in z]
     powers = [np.bincount(labels, row**2) for row in flat]
     counts = np.bincount(labels)
@@ -157,14 +157,6 @@ def correlation_within_labels(z: Array, u: Auxiliary, unsure: float, *, series: 
         beyond = (square - chance).sum() - SURE * np.sqrt(2 * (chance**2).sum())
         worst = max(worst, float(beyond) / len(labels))
     return float(np.sqrt(worst))
-
-
-def _innovations(y: Array) -> Array:
-    """Less what the signal's own past tells of it."""
-    from scipy.signal import lfilter
-
-    errors: Array = lfilter(prediction_filter(y, N_TAPS, RIDGE), [1.0], y)
-    return errors
 
 
 class _Flattening(ABC):
@@ -236,25 +228,23 @@ class _ByLabel(_Flattening):
 
 
 def _lagged_dependence(flat: list[_Flattening], z: Array, n_lags: int) -> float:
-    worst = 0.0
+    worst, own = 0.0, [f(row) for f, row in zip(flat, z, strict=True)]
     for i, j in combinations(range(len(z)), 2):
-        (correlation,) = _correlations(
-            [_less_leak(flat[a], z[a], z[b]) for a, b in ((i, j), (j, i))]
-        )
+        both = [_less_leak(own[a], flat[a](z[b])) for a, b in ((i, j), (j, i))]
+        (correlation,) = _correlations(both)
         near = np.concatenate([correlation[1:n_lags], correlation[-n_lags + 1 :]])
         worst = max(worst, _beyond_chance(np.abs(near).max(), correlation, n_lags))
     return worst
 
 
-def _less_leak(flatten: _Flattening, own: Array, other: Array) -> Array:
-    """One component flattened, less its best multiple of another seen in the same way.
+def _less_leak(own: Array, leak: Array) -> Array:
+    """One component flattened, less the best multiple of another that was flattened likewise.
 
     Where a component has next to no power, whitening shows what a matrix has left there of the
     other, 60 dB below it: filtered as that is, it would look like an echo.
     """
-    rest, leak = flatten(own), flatten(other)
     power = leak @ leak
-    return rest - leak * (leak @ rest / power) if power > 0 else rest
+    return own - leak * (leak @ own / power) if power > 0 else own
 
 
 def _correlations(rows: list[Array]) -> list[Array]:

@@ -26,9 +26,6 @@ SENTENCE = (
     "the data leave room for noise in the sensors, too large for an invertible map, which is in "
     "every component (the model of mixing=amortised has noise)"
 )
-UNBENT = 0.02
-"""Nats a sample by which a map must be better than its matrix, which is nowhere steep and leaves
-room for any noise."""
 
 
 def share_hidden_by_noise(
@@ -55,7 +52,7 @@ def share_hidden_by_noise(
         aside is noise already, and where the map is not bent.
     """
     from sourcesep.ivae.amortised_candidates import fit_flow
-    from sourcesep.ivae.latent_start import LatentStart
+    from sourcesep.ivae.latent_start import MARGIN, LatentStart
     from sourcesep.ivae.ranges import calmed
 
     x = calmed(x)
@@ -66,6 +63,6 @@ def share_hidden_by_noise(
     keep = excerpt(u)
     x, u, held = x[:, keep], u.take(keep), held[keep]
     standard = (x - centre[:, None]) / width[:, None]
-    if start.bend(standard[:, held], u.take(held)) <= UNBENT:
-        return None
+    if start.bend(standard[:, held], u.take(held)) <= MARGIN:
+        return None  # a matrix is nowhere steep, and leaves room for any noise
     return float(fit_flow(start, standard, u, held).hidden.max())

@@ -21,7 +21,7 @@ from sourcesep.exceptions import InputError
 from sourcesep.windows import edges
 
 __all__ = ["Resampled", "Samples", "Sliced", "Stamp", "Summary"]
-__all__ += ["check_unchanged", "identical_channels", "map_npy", "pieces", "summarise"]
+__all__ += ["check_unchanged", "identical_channels", "map_npy", "pieces", "summarise", "unchanged"]
 
 Array = NDArray[np.float64]
 
@@ -262,6 +262,13 @@ def summarise(data: Samples, size: int) -> Summary:
     missing = data.shape[1] - counts.sum(axis=0).astype(np.int64)
     low, high = np.fmin.reduce(low, axis=0), np.fmax.reduce(high, axis=0)
     return Summary(low, high, mean, variance, missing, spans, variances.sum(axis=1))
+
+
+def unchanged(x: Array) -> NDArray[np.bool_]:
+    """Which samples, (n_times,), are as the one before in every channel, as in digital silence."""
+    same = np.zeros(x.shape[1], bool)
+    same[1:] = (x[:, 1:] == x[:, :-1]).all(axis=0)
+    return same
 
 
 def identical_channels(data: Samples, summary: Summary) -> list[list[int]]:

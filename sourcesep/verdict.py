@@ -287,8 +287,7 @@ def _judge_restarts(
 ) -> Verdict:
     """Judge a fit of several restarts by samples that it kept aside; nothing is refitted.
 
-    Only whether the sensors' noise has been fitted, in components that u tells apart, takes a
-    short fit of a model that has noise.
+    Whether the sensors' noise has been fitted is only asked of components that u tells apart.
     """
     keep = excerpt(u)
     z = model.posterior(x).mean

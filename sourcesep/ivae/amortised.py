@@ -20,7 +20,7 @@ from sourcesep.ivae.amortised_candidates import fit_matrix
 from sourcesep.ivae.amortised_maps import FlowMap, MatrixMap, NetworkMap, map_from_state
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.frame import Frame
-from sourcesep.ivae.latent_start import in_units
+from sourcesep.ivae.latent_start import full_flow, in_units
 from sourcesep.ivae.missing import check_values
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
 from sourcesep.ivae.prior_tables import (
@@ -169,8 +169,7 @@ class AmortisedModel(Model):
 
     def following(self, found: Model) -> Self:
         """Let this unfitted model begin from the flow of a nonlinear fit; return it."""
-        if isinstance(found, CouplingModel) and found.n_components == found.n_channels:
-            self.flow = found
+        self.flow = full_flow(found)
         return self
 
     @property

@@ -17,7 +17,7 @@ from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["MARGIN", "LatentStart", "in_units"]
+__all__ = ["MARGIN", "LatentStart", "full_flow", "in_units"]
 
 MARGIN = 0.02
 """Least gain in held-out log-likelihood, nats a sample, for which a matrix is given up."""
@@ -53,21 +53,17 @@ class LatentStart:
     chosen: tuple[int, ...] = ()
 
     @classmethod
-    def of_flow(cls, flow: CouplingModel) -> Self:
-        """A start by a flow that has as many components as channels, and its own matrix."""
-        linear, d = flow.linear, flow.n_components
-        matrix = LinearGaussian(linear.mixing, np.full(flow.n_channels, LEAST_DEVIATION**2))
-        return cls(matrix, (np.zeros(d), np.ones(d)), flow, tuple(range(d)))
-
-    @classmethod
     def by_fit(cls, model: Model, centre: Array, width: Array) -> Self | None:
-        """A start by a fitted model's flow, for (x - centre) / width.
+        """A start by a fitted model's flow and its matrix, for (x - centre) / width.
 
-        None if its map is no flow, or has fewer components than there are channels.
+        None if it has no `full_flow`.
         """
-        if not isinstance(model, CouplingModel) or model.n_components < model.n_channels:
+        flow = full_flow(model)
+        if flow is None:
             return None
-        return cls.of_flow(in_units(model, centre, width))
+        flow, d = in_units(flow, centre, width), flow.n_components
+        matrix = LinearGaussian(flow.linear.mixing, np.full(d, LEAST_DEVIATION**2))
+        return cls(matrix, (np.zeros(d), np.ones(d)), flow, tuple(range(d)))
 
     def bend(self, x: Array, u: Auxiliary) -> float:
         """Nats a sample by which x is likelier by the flow than by the matrix that it begins with.
@@ -161,6 +157,13 @@ class LatentStart:
             return start
         flow = CouplingModel.from_state(State(state.part("flow"), facts["flow"]))
         return replace(start, flow=flow, chosen=tuple(facts["chosen"]))
+
+
+def full_flow(model: Model) -> CouplingModel | None:
+    """Return a fitted model whose map is a flow with a component for every channel, else None."""
+    if isinstance(model, CouplingModel) and model.n_components == model.n_channels:
+        return model
+    return None
 
 
 def in_units(flow: CouplingModel, centre: Array, width: Array) -> CouplingModel:
