@@ -19,7 +19,7 @@ from sourcesep.ivae.jointdiag import Triangles, coarse_to_fine, joint_diagonalis
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings
 from sourcesep.ivae.prior_tables import gaussian_prior
-from sourcesep.ivae.priors import PSEUDO_COUNT, VARIANCE_FLOOR, LabelPrior
+from sourcesep.ivae.priors import LabelPrior, smoothed
 from sourcesep.ivae.reproducibility import counterparts
 from sourcesep.ivae.whitening import Whitening, whiten
 
@@ -223,12 +223,11 @@ def _prior(rows: Array, finest: Group, u: Auxiliary) -> LabelPrior:
     As `LabelPrior.fit` does, to rounding, without the samples.
     """
     variances = Triangles.of(finest.covariances).powers(rows.astype(finest.covariances.dtype))
-    counts = np.bincount(u.labels, minlength=u.n_labels)[:, None]
+    counts = np.bincount(u.labels, minlength=u.n_labels).astype(float)
     sums = np.zeros((u.n_labels, len(rows)))
-    sums[counts[:, 0] > 0] = variances * finest.counts[:, None]
+    sums[counts > 0] = variances * finest.counts[:, None]
     overall = sums.sum(axis=0) / counts.sum()
-    moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)
-    return gaussian_prior(np.zeros_like(sums), np.maximum(moments, VARIANCE_FLOOR * overall))
+    return gaussian_prior(np.zeros_like(sums), smoothed(sums, counts, overall))
 
 
 def _with_rhythms(segments: Sequence[Array], rhythms: Array, tol: float) -> Array:

@@ -12,7 +12,7 @@ from scipy.special import gammaln
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["SHAPES", "LabelPrior", "exponents", "spread"]
+__all__ = ["SHAPES", "LabelPrior", "exponents", "smoothed", "spread"]
 
 SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
@@ -33,6 +33,16 @@ def exponents(values: Iterable[float]) -> tuple[float, ...]:
     if not (found and all(p > 0 for p in found)):
         raise ValueError(f"shapes={found} must be one or more numbers above 0")
     return found
+
+
+def smoothed(sums: Array, counts: Array, overall: Array, p: float = 2.0) -> Array:
+    """Mean |z|^p given each label, (n_labels, d), from sums over its `counts` samples.
+
+    Labels of few samples are drawn to the mean over all, and none is nothing.
+    """
+    moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)[:, None]
+    floored: Array = np.maximum(moments, VARIANCE_FLOOR ** (p / 2) * overall)
+    return floored
 
 
 def spread(shape: NDArray[np.float64]) -> Array:
@@ -116,12 +126,10 @@ class LabelPrior:
         for p, powers in zip(shapes, _powers(magnitude, shapes), strict=True):
             # a source that is silent here is given a scale of which powers can be taken
             overall = np.maximum(powers.mean(axis=1), SILENCE**p)
-            floor = VARIANCE_FLOOR ** (p / 2) * overall
             sums = _label_sums(powers, labels, n_labels)
-            moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)[:, None]
-            candidates = [(np.maximum(moments, floor), n_labels)]
+            candidates = [(smoothed(sums, counts, overall, p), n_labels)]
             if len(shapes) > 1:
-                candidates.append((np.broadcast_to(np.maximum(overall, floor), sums.shape), 1))
+                candidates.append((np.broadcast_to(overall, sums.shape), 1))
             for moment, n_free in candidates:
                 a = (p * moment) ** (1 / p)
                 value = (
