@@ -16,7 +16,6 @@ from sourcesep.components.channels import scale_by_type, with_drops
 from sourcesep.components.fitting import (
     check_number,
     check_samples,
-    check_seed,
     choose_number,
     common_channels,
     said_rank,
@@ -33,7 +32,7 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
-from sourcesep.selection import FAMILIES
+from sourcesep.selection import FAMILIES, check_seed
 from sourcesep.singly import in_words, singly
 from sourcesep.verdict import Verdict, judge
 
@@ -142,7 +141,8 @@ class ComponentAnalysis(Plots):
         if bands and mixing != "linear":
             raise SettingsError(f"bands=True, mixing={mixing!r}: bands are for linear mixing only")
         check_number(n_components)
-        check_seed(random_state)
+        if random_state is not None:
+            check_seed(random_state)
         auxiliary.parse(aux)
         super().__init__(mixing)
         self.n_components = n_components

@@ -29,7 +29,7 @@ from sourcesep.rivalry import MARGIN, Selection, the_better
 from sourcesep.verdict import MISFITS, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection"]
-__all__ += ["choose_n_components", "families_of", "select"]
+__all__ += ["check_seed", "choose_n_components", "families_of", "select"]
 
 FAMILIES: dict[str, type[Model]] = {
     model.family: model
@@ -206,6 +206,13 @@ def _better(
     except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
     return the_better(simple, rich, linear, x, u, rng)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what cannot seed a generator (SettingsError)."""
+    is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not (is_whole and seed >= 0):
+        raise SettingsError(f"random_state={seed!r}: must be a whole number, 0 or more")
 
 
 def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:

@@ -136,10 +136,11 @@ def separate(
     >>> separation.verdict.label
     'trusted'
     """
+    from sourcesep.selection import check_seed
     from sourcesep.source_priors import guided_by, prepared
 
     begin = time.perf_counter()
-    _check_seed(random_state)
+    check_seed(random_state)
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a wrong SPEC is refused before anything is read
     asked = {
@@ -187,13 +188,6 @@ def separate(
         seconds=time.perf_counter() - begin,
         out_of_range=used.out_of_range,
     )
-
-
-def _check_seed(random_state: Any) -> None:
-    """Refuse what cannot seed a generator, before anything is read."""
-    is_whole = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
-    if not (is_whole and random_state >= 0):
-        raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
 
 
 def _fit(

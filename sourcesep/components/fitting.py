@@ -18,7 +18,6 @@ __all__ = [
     "LOWEST_HIGH_PASS",
     "check_number",
     "check_samples",
-    "check_seed",
     "choose_number",
     "common_channels",
     "said_rank",
@@ -114,13 +113,6 @@ def check_number(asked: Any) -> None:
             f"n_components={asked!r}: must be 2 or more, a share of variance between 0 and 1, or "
             "None for the rank"
         )
-
-
-def check_seed(seed: Any) -> None:
-    """Refuse what no generator can be made of (SettingsError)."""
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if seed is not None and not (whole and seed >= 0):
-        raise SettingsError(f"random_state={seed!r}: must be a whole number, 0 or more")
 
 
 def check_samples(n_times: int, n_channels: int, asked: Any, cut: Cut) -> None:
