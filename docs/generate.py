@@ -28,7 +28,7 @@ WIDTH = 100
 
 def cli_page() -> str:
     """Return the page of all commands."""
-    top = click.Context(commands, info_name="sourcesep")
+    top = click.Context(commands, info_name="sourcesep", **commands.context_settings)
     parts = [
         "# The command line",
         NOTE.format(what="commands in `sourcesep/cli`"),

@@ -541,7 +541,6 @@ class TestOtherCommands:
             (["evaluate", "-r", "no.wav", "-e", "."], "no source*.wav in this folder"),
             (["simulate", "--from", "no.wav", "--from", "no.wav"], "input=no.wav: no such file"),
             (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
-            (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
             (["simulate", "-o", "/proc/none", "--seconds", "1"], "cannot be written"),
             (["simulate", "-o", "."], "exists already"),
             (["info", "no"], "path=no: is no result.json (No such file or directory); name"),
@@ -552,6 +551,10 @@ class TestOtherCommands:
     def test_refuse_in_one_line(self, arguments, message):
         assert message in error_of(run(*arguments))
         assert list(Path.cwd().iterdir()) == []
+
+    def test_a_setting_that_cannot_be_is_the_wrong_command(self):
+        message = error_of(run("simulate", "--seconds", "nan"), code=2)
+        assert message.endswith("seconds=nan: must be above 0")
 
     def test_demo_refuses_in_one_line(self):
         Path("f").write_text("x")

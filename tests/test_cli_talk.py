@@ -6,7 +6,7 @@ import click
 import pytest
 
 from sourcesep.cli import main
-from sourcesep.cli.talk import about, noted, spoken
+from sourcesep.cli.talk import about, in_lines, spoken
 from sourcesep.exceptions import SourcesepWarning
 
 COMMANDS = main.commands
@@ -70,7 +70,7 @@ def test_outside_a_command_nothing_changes():
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_warning_is_said_while_the_work_goes_on(capsys, quiet):
     before = warnings.showwarning
-    with noted("a.wav", quiet=quiet):
+    with in_lines("a.wav", quiet=quiet):
         warnings.warn("one channel is silent", SourcesepWarning, stacklevel=1)
         warnings.warn("of another library", UserWarning, stacklevel=1)
         assert capsys.readouterr().err == "warning: a.wav: one channel is silent\n" * (not quiet)

@@ -15,6 +15,9 @@ from sourcesep.cli.train import train
 __all__ = ["main"]
 
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
 class _Commands(click.Group):
     """Commands that tidy up when they are told to end, or cannot print."""
 
@@ -27,7 +30,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="sourcesep")
 def main() -> None:
     """Un-mix recordings into their sources, and say how far to trust the result.

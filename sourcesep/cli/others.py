@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, fail, named, noted, printable, talk
-from sourcesep.exceptions import SettingsError, SourcesepError
+from sourcesep.cli.talk import in_lines, named, printable, talk
 
 __all__ = ["demo", "evaluate", "info", "match", "simulate"]
 
@@ -43,12 +41,8 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
     """
     from sourcesep.evaluation import evaluate_files
 
-    try:
-        with noted("evaluate", quiet=True):
-            rows = evaluate_files(references, estimates)
-    except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
+    with in_lines(quiet=True):
+        rows = evaluate_files(references, estimates)
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows]))
         return
@@ -67,30 +61,19 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
     metavar="DIR",
     callback=named,
     default="simulated",
-    show_default=True,
     help="Folder that gets mixture.wav and the true images.",
 )
 @click.option(
     "--kind",
     type=click.Choice(["instantaneous", "saturated", "room"]),
     default="instantaneous",
-    show_default=True,
     help="How the sources are mixed.",
 )
 @click.option(
-    "-k",
-    "--n-sources",
-    type=click.IntRange(2, 16),
-    default=2,
-    show_default=True,
-    help="Number of simulated talkers.",
+    "-k", "--n-sources", type=click.IntRange(2, 16), default=2, help="Number of simulated talkers."
 )
 @click.option(
-    "--seconds",
-    type=click.FloatRange(0.5, 3600),
-    default=8.0,
-    show_default=True,
-    help="Length of simulated talkers.",
+    "--seconds", type=click.FloatRange(0.5, 3600), default=8.0, help="Length of simulated talkers."
 )
 @click.option(
     "--from",
@@ -103,21 +86,16 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
     "--rt60",
     type=click.FloatRange(0.05, 2),
     default=0.3,
-    show_default=True,
     help="Reverberation time of the room, seconds.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed.")
 @click.option("-f", "--overwrite", is_flag=True, help="Replace an earlier simulation.")
 def simulate(sources: tuple[str, ...], output: str, overwrite: bool, **settings: Any) -> None:
     """Make a mixture whose sources are known."""
     from sourcesep.evaluation import simulate_files
 
-    try:
-        with noted("simulate", quiet=False):
-            files = simulate_files(Path(output), sources, overwrite=overwrite, **settings)
-    except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
+    with in_lines("simulate"):
+        files = simulate_files(Path(output), sources, overwrite=overwrite, **settings)
     for file in files:
         click.echo(str(file))
 
@@ -128,11 +106,8 @@ def info(path: str) -> None:
     """Say what a model file or a result folder holds, as JSON."""
     from sourcesep.evaluation import describe
 
-    try:
+    with in_lines():
         click.echo(json.dumps(describe(Path(path)), indent=2, sort_keys=True))
-    except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
 
 
 @click.command()
@@ -155,11 +130,8 @@ def match(models: tuple[str, ...], by: str, min_corr: float | None, as_json: boo
     """
     from sourcesep.matching import match_components, read_fits
 
-    try:
+    with in_lines("match"):
         matching = match_components(read_fits(models), by, min_corr)
-    except SourcesepError as error:
-        fail(error)
-        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
     for line in [json.dumps(matching.table())] if as_json else matching.lines(models):
         click.echo(printable(line))
 
@@ -171,7 +143,6 @@ def match(models: tuple[str, ...], by: str, min_corr: float | None, as_json: boo
     metavar="DIR",
     callback=named,
     default="demo_output",
-    show_default=True,
     help="Folder that gets the mixtures and their sources.",
 )
 def demo(output: str) -> None:
@@ -180,14 +151,10 @@ def demo(output: str) -> None:
 
     click.echo("two simulated talkers, two channels, 8 s; SI-SDR gain over the mixture in dB")
     click.echo(f"{'mixture':<14} {'sourcesep':>9} {'FastICA':>8}  {'seconds':>7}  verdict")
-    try:
-        with noted("demo", quiet=False):
-            for row in run(Path(output)):
-                click.echo(
-                    f"{row.name:<14} {row.ours:9.1f} {row.fastica:8.1f}  "
-                    f"{row.seconds:7.1f}  {row.verdict}"
-                )
-    except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
+    with in_lines("demo"):
+        for row in run(Path(output)):
+            click.echo(
+                f"{row.name:<14} {row.ours:9.1f} {row.fastica:8.1f}  "
+                f"{row.seconds:7.1f}  {row.verdict}"
+            )
     talk(f"listen to {output}/instantaneous/source00.wav and its neighbours")

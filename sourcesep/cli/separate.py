@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, about, fail, named, noted, printable, spoken, talk
-from sourcesep.exceptions import SettingsError, SourcesepError
+from sourcesep.cli.talk import (
+    FAILED,
+    about,
+    fail,
+    in_lines,
+    listed,
+    named,
+    printable,
+    spoken,
+    talk,
+)
+from sourcesep.exceptions import SettingsError
 
 if TYPE_CHECKING:
-    from sourcesep.batch import Outcome
+    from sourcesep.batch import Job, Outcome
 
 __all__ = ["separate"]
 
 
+MIXINGS = (
+    *("auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "factor"),
+    *("nonlinear", "amortised"),
+)
 ARTEFACTS = ("eog", "ecg", "muscle")
 NATS = "nats a sample, held out"
 MEASURES = {
@@ -46,7 +60,6 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     metavar="DIR",
     callback=named,
     default="separated",
-    show_default=True,
     help="Folder that gets a folder for each input.",
 )
 @click.option(
@@ -57,20 +70,8 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 )
 @click.option(
     "--mixing",
-    type=click.Choice(
-        [
-            "auto",
-            "linear",
-            "post-nonlinear",
-            "convolutive",
-            "underdetermined",
-            "factor",
-            "nonlinear",
-            "amortised",
-        ]
-    ),
+    type=click.Choice(MIXINGS),
     default="auto",
-    show_default=True,
     help="Family of the mixing.",
 )
 @click.option(
@@ -100,10 +101,7 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "--refit", is_flag=True, help="Go on from --model to fit this input, components as they are."
 )
 @click.option(
-    "--save-model",
-    metavar="FILE",
-    callback=named,
-    help="Write the fitted model (.safetensors).",
+    "--save-model", metavar="FILE", callback=named, help="Write the fitted model (.safetensors)."
 )
 @click.option(
     "--bit-depth",
@@ -136,7 +134,6 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "--quality",
     type=click.Choice(["fast", "normal", "best"]),
     default="normal",
-    show_default=True,
     help="How much time a fit may take for how good a result.",
 )
 @click.option(
@@ -144,7 +141,6 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
-    show_default=True,
     help="Where families that are trained are trained.",
 )
 @click.option(
@@ -152,7 +148,6 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "random_state",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Seed of every random choice.",
 )
 @click.option(
@@ -161,7 +156,6 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "n_jobs",
     type=click.IntRange(1),
     default=1,
-    show_default=True,
     help="Inputs that are worked on side by side.",
 )
 @click.option(
@@ -174,7 +168,6 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "--shard",
     metavar="I/N",
     default="1/1",
-    show_default=True,
     help="Do share I of N of the inputs, for arrays of jobs.",
 )
 @click.option(
@@ -215,9 +208,50 @@ def separate(
     """  # noqa: D301, click wants the character itself
     from tqdm import tqdm
 
+    from sourcesep.batch import separate_files
+
+    saving = {
+        "overwrite": overwrite,
+        "bit_depth": bit_depth,
+        "exclude": _exclude(exclude),
+        "report": report,
+    }
+    jobs = _jobs(inputs, Path(output), save_model, shard, settings, saving, resume)
+    if not quiet:
+        _foretell(jobs)
+    failed = []
+    is_watched = len(jobs) > 1 and not quiet and sys.stderr is not None  # it may be closed
+    with (
+        in_lines(quiet=quiet),
+        tqdm(total=len(jobs), disable=None if is_watched else True) as bar,
+    ):
+        for outcome in separate_files(jobs, n_jobs=n_jobs, dask=dask):
+            bar.update()
+            for warning in outcome.warnings if not quiet else ():
+                talk(f"warning: {about(outcome.path, warning)}")
+            if outcome.error is not None:
+                failed.append(outcome.path)
+                fail(outcome.error, outcome.path)
+            else:
+                _report(outcome, as_json=as_json, quiet=quiet, verbose=verbose)
+    if failed:
+        if len(jobs) > 1:
+            listed(f"{len(failed)} of {len(jobs)} inputs failed", failed)
+        sys.exit(FAILED)
+
+
+def _jobs(
+    inputs: tuple[str, ...],
+    output: Path,
+    save_model: str | None,
+    shard: str,
+    settings: dict[str, Any],
+    saving: dict[str, Any],
+    resume: bool,
+) -> list[Job]:
+    """What there is to do; what cannot be asked for is refused before anything is read."""
     from sourcesep import auxiliary, reuse
-    from sourcesep.batch import Job, separate_files, share
-    from sourcesep.forecast import forecast
+    from sourcesep.batch import Job, share
     from sourcesep.output import folders_for
 
     if save_model and len(inputs) > 1:
@@ -226,55 +260,29 @@ def separate(
         )
     if save_model and not save_model.endswith(".safetensors"):
         raise click.UsageError(f"--save-model={save_model}: must end in .safetensors")
-    saving = {
-        "overwrite": overwrite,
-        "bit_depth": bit_depth,
-        "exclude": _exclude(exclude),
-        "report": report,
-    }
+    model_path = None if save_model is None else Path(save_model)
     try:
         if settings["aux"] is not None:
             auxiliary.parse(settings["aux"])
         reuse.check(settings["model"], settings["refit"], settings)
-        folders = list(folders_for(inputs, Path(output)).items())
-        model_path = None if save_model is None else Path(save_model)
-        tasks = [
+        folders = list(folders_for(inputs, output).items())
+        return [
             Job(path, folder, settings, saving, model_path, resume)
             for path, folder in share(folders, shard)
         ]
     except SettingsError as error:
         raise click.UsageError(spoken(error)) from error
-    # what a fit takes is known; a model that is given, or a prior, takes something else
-    is_foretold = not quiet and settings["model"] is None and settings["prior"] is None
-    for task in tasks if is_foretold else ():
-        if (expected := forecast(task.path, settings["mixing"])) is not None:
-            talk(f"{task.path}: {expected}")
-    failed = []
-    is_watched = len(tasks) > 1 and not quiet and sys.stderr is not None  # it may be closed
-    bar = tqdm(total=len(tasks), disable=None if is_watched else True)
-    try:
-        with noted("", quiet=quiet):
-            for outcome in separate_files(tasks, n_jobs=n_jobs, dask=dask):
-                bar.update()
-                if not quiet:
-                    for warning in outcome.warnings:
-                        talk(f"warning: {about(outcome.path, warning)}")
-                if outcome.error is not None:
-                    failed.append(outcome.path)
-                    fail(outcome.error, outcome.path)
-                else:
-                    _report(outcome, as_json=as_json, quiet=quiet, verbose=verbose)
-    except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
-    finally:
-        bar.close()
-    if failed:
-        if len(tasks) > 1:
-            talk(f"error: {len(failed)} of {len(tasks)} inputs failed:")
-            for path in failed:
-                talk(f"  {path}")
-        sys.exit(FAILED)
+
+
+def _foretell(jobs: list[Job]) -> None:
+    """Say what long fits will take; a model that is given, or a prior, takes something else."""
+    from sourcesep.forecast import forecast
+
+    for job in jobs:
+        if job.settings["model"] is None and job.settings["prior"] is None:
+            expected = forecast(job.path, job.settings["mixing"])
+            if expected is not None:
+                talk(f"{job.path}: {expected}")
 
 
 def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -288,14 +296,14 @@ def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> N
         click.echo(printable(line + ", was there already" * outcome.resumed))
     if not quiet and result["verdict"] != "trusted":
         talk(f"{outcome.path}: {result['verdict']}: {result['sentence']}")
-    settings = result["settings"]
     if not quiet and "cleaned_raw.fif" in result["output"]["files"]:
         talk(f"{outcome.path}: cleaned_raw.fif is {_without(result['output'])}")
+    settings, reason = result["settings"], spoken(result["reason"])
     is_as_asked = settings["model"] or settings["mixing"] in ("auto", result["family"])
     if not (is_as_asked or quiet or verbose):
-        talk(f"{outcome.path}: {spoken(result['reason'])}")
+        talk(f"{outcome.path}: {reason}")
     if verbose:
-        talk(f"{outcome.path}: {spoken(result['reason'])}; u = {result['settings']['aux']}")
+        talk(f"{outcome.path}: {reason}; u = {settings['aux']}")
         for choice, scores in result["candidates"].items():
             measure = MEASURES.get(choice, NATS)
             if choice == "convolutive" and settings["prior"] is not None:

@@ -7,19 +7,20 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sourcesep.exceptions import SourcesepWarning
+from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
 
-__all__ = ["FAILED", "about", "fail", "named", "noted", "printable", "spoken", "talk", "tidily"]
+__all__ = ["FAILED", "about", "fail", "in_lines", "listed", "named", "printable", "spoken"]
+__all__ += ["talk", "tidily"]
 
-FAILED = 1
-"""Exit code where an input failed."""
+FAILED, MISUSED = 1, 2
+"""Exit codes where an input failed, and where what is asked for cannot be."""
 SIGNALLED = 128
 """Added to a signal's number."""
 ARGUMENTS = {"sources": "INPUT"}
@@ -80,8 +81,11 @@ def tidily() -> Iterator[None]:
 
 
 @contextmanager
-def noted(where: object, *, quiet: bool) -> Iterator[None]:
-    """Say every warning of sourcesep's in one line on stderr, as soon as it is given."""
+def in_lines(where: object = "", *, quiet: bool = False) -> Iterator[None]:
+    """Say in one line on stderr every warning of sourcesep's, as soon as it is given, and errors.
+
+    An error ends the command: with 2 if a setting is wrong, as usage errors do, else with 1.
+    """
 
     def say(message: Warning | str, *_: Any, **__: Any) -> None:
         if not quiet:
@@ -91,7 +95,11 @@ def noted(where: object, *, quiet: bool) -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SourcesepWarning)
         warnings.showwarning = say
-        yield
+        try:
+            yield
+        except SourcesepError as error:
+            fail(error)
+            raise SystemExit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
 
 
 def spoken(text: object) -> str:
@@ -129,3 +137,10 @@ def about(path: object, text: object) -> str:
 def fail(error: object, path: object = "") -> None:
     """Say in one line what went wrong, and with which file."""
     talk(f"error: {about(path, error)}")
+
+
+def listed(what: str, paths: Iterable[object]) -> None:
+    """Say once more, at the end, what went wrong with which files."""
+    talk(f"error: {what}:")
+    for path in paths:
+        talk(f"  {path}")

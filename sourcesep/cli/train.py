@@ -10,8 +10,8 @@ import click
 from click.core import ParameterSource
 
 from sourcesep.cli.separate import separate
-from sourcesep.cli.talk import FAILED, fail, named, noted, printable, talk
-from sourcesep.exceptions import SettingsError, SourcesepError
+from sourcesep.cli.talk import FAILED, fail, in_lines, listed, named, printable, talk
+from sourcesep.exceptions import InputError, SettingsError, SourcesepError
 
 __all__ = ["train"]
 
@@ -34,7 +34,6 @@ PRIOR = ("seconds",)
     "--kind",
     type=click.Choice(["model", "prior"]),
     default="model",
-    show_default=True,
     help="One model of several recordings, or a prior of sources.",
 )
 @click.option(
@@ -91,26 +90,20 @@ def train(
         fail(error, failed[-1])
 
     given["on_failure"] = left_out
-    try:
+    with in_lines("train", quiet=quiet):
         check_model_output(Path(save_model), overwrite)
-        with noted("train", quiet=quiet):
-            learn = {"model": _model, "prior": _prior}[kind]
+        learn = {"model": _model, "prior": _prior}[kind]
+        try:
             lines = learn(inputs, save_model, quiet, given, failed)
-    except SourcesepError as error:
-        fail(error)
-        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
-    except MemoryError:
-        fail("out of memory; train on fewer or shorter recordings")
-        sys.exit(FAILED)
+        except MemoryError as error:
+            raise InputError("out of memory; train on fewer or shorter recordings") from error
     if not quiet:
         found, *doubts = lines
         click.echo(printable(found))
         for doubt in doubts:
             talk(doubt)
     if failed:
-        talk(f"error: {len(failed)} recording{'s' * (len(failed) > 1)} left out:")
-        for name in failed:
-            talk(f"  {name}")
+        listed(f"{len(failed)} recording{'s' * (len(failed) > 1)} left out", failed)
         sys.exit(FAILED)
 
 
