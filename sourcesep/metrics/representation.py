@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.metrics.separation import finite, real
 
 __all__ = ["DCI", "dci", "mig"]
 
@@ -98,7 +99,9 @@ def dci(
     """
     if method not in ("forest", "lasso"):
         raise SettingsError(f"method={method!r}: must be 'forest' or 'lasso'")
-    rng = np.random.default_rng(_seed(random_state))
+    if not _is_whole(random_state, 0):
+        raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
+    rng = np.random.default_rng(random_state)
     if method == "lasso":
         factors = _numbers(factors)
     z, columns = _checked(latents, factors)
@@ -163,7 +166,7 @@ def mig(latents: ArrayLike, factors: ArrayLike, *, n_bins: int = N_BINS) -> floa
     """
     from sklearn.metrics import mutual_info_score
 
-    if isinstance(n_bins, bool) or not isinstance(n_bins, int | np.integer) or n_bins < 2:
+    if not _is_whole(n_bins, 2):
         raise SettingsError(f"n_bins={n_bins!r}: must be a whole number, 2 or more")
     z, columns = _checked(latents, factors)
     if z.shape[1] < 2:
@@ -177,18 +180,9 @@ def mig(latents: ArrayLike, factors: ArrayLike, *, n_bins: int = N_BINS) -> floa
     return float(np.mean(gaps))
 
 
-def _seed(random_state: int) -> int:
-    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
-        raise SettingsError(f"random_state={random_state!r}: must be a whole number")
-    if random_state < 0:
-        raise SettingsError(f"random_state={random_state}: a seed must be 0 or more")
-    return int(random_state)
-
-
-def _real(values: ArrayLike) -> Array:
-    if np.iscomplexobj(values):
-        raise ValueError("they are complex")
-    return np.asarray(values, dtype=np.float64)
+def _is_whole(value: Any, least: int) -> bool:
+    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_number and bool(value >= least)
 
 
 def _scaled(values: NDArray[np.generic]) -> Array:
@@ -199,7 +193,7 @@ def _scaled(values: NDArray[np.generic]) -> Array:
 
 def _numbers(factors: ArrayLike) -> Array:
     try:
-        return _real(factors)
+        return real(factors)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"factors: method='lasso' takes numbers only ({error}); use method='forest'"
@@ -208,14 +202,11 @@ def _numbers(factors: ArrayLike) -> Array:
 
 def _checked(latents: ArrayLike, factors: ArrayLike) -> tuple[Array, list[NDArray[np.generic]]]:
     """Latents as numbers, and each factor: float, or whole numbers for classes."""
-    try:
-        z = _real(latents)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"latents: must be an array of real numbers ({error})") from error
+    z = finite("latents", latents)
     truth = np.asarray(factors)
     if truth.dtype.kind in "Oc":  # what are no real numbers is text
         try:
-            truth = _real(truth)
+            truth = real(truth)
         except (TypeError, ValueError):
             truth = truth.astype(str)
     for name, array in (("latents", z), ("factors", truth)):
@@ -223,8 +214,8 @@ def _checked(latents: ArrayLike, factors: ArrayLike) -> tuple[Array, list[NDArra
             raise InputError(
                 f"{name}.shape={array.shape}: must be (n_samples, n_{name}), a column each"
             )
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise InputError(f"{name} has NaN or infinite values: all must be finite")
+    if truth.dtype.kind == "f":
+        finite("factors", truth)
     if len(z) != len(truth):
         raise InputError(
             f"latents has {len(z)} samples and factors {len(truth)}: they must have the same "

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sourcesep.exceptions import InputError, SettingsError
 
 __all__ = ["Correlation", "Match", "amari_distance", "match_sources", "mcc", "sdr", "si_sdr"]
+__all__ += ["finite", "real"]
 
 Correlation = Literal["pearson", "spearman"]
 
@@ -181,7 +182,7 @@ def amari_distance(W: ArrayLike, A: ArrayLike) -> float:
     ----------
     Amari, Cichocki & Yang (1996), A new learning algorithm for blind signal separation.
     """
-    unmixing, mixing = _finite("W", W), _finite("A", A)
+    unmixing, mixing = finite("W", W), finite("A", A)
     if unmixing.ndim != 2 or mixing.ndim != 2 or unmixing.shape != mixing.shape[::-1]:
         raise InputError(
             f"W.shape={unmixing.shape}, A.shape={mixing.shape}: W must be "
@@ -198,10 +199,17 @@ def amari_distance(W: ArrayLike, A: ArrayLike) -> float:
     return float(excess / (2 * n_sources * (n_sources - 1)))
 
 
-def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Return `values` as float64, or say that they are no finite numbers."""
+def real(values: ArrayLike) -> NDArray[np.float64]:
+    """Return `values` as float64; raise TypeError or ValueError if they are no real numbers."""
+    if np.iscomplexobj(values):
+        raise ValueError("they are complex")
+    return np.asarray(values, dtype=np.float64)
+
+
+def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Return `values` as float64, or say that they are no finite numbers (InputError)."""
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = real(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: must be an array of real numbers ({error})") from error
     if not np.isfinite(array).all():
@@ -211,7 +219,7 @@ def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 def _columns(name: str, values: ArrayLike, method: Correlation) -> NDArray[np.float64]:
     """Return the columns centred (their ranks, for Spearman) and of unit norm."""
-    array = _finite(name, values)
+    array = finite(name, values)
     if array.ndim != 2 or array.size == 0:
         raise InputError(f"{name}.shape={array.shape}: must be (n_samples, n_components)")
     constant = np.flatnonzero(np.ptp(array, axis=0) == 0)
@@ -234,7 +242,7 @@ def _signals(
     reference: ArrayLike, estimate: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return both signals checked; a reference must have power about its mean."""
-    true, guess = _finite("reference", reference), _finite("estimate", estimate)
+    true, guess = finite("reference", reference), finite("estimate", estimate)
     if true.ndim == 0 or guess.ndim == 0 or true.shape[-1] != guess.shape[-1]:
         raise InputError(
             f"reference.shape={true.shape}, estimate.shape={guess.shape}: the last axis is time "

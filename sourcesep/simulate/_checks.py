@@ -33,10 +33,10 @@ def positive(**settings: float) -> None:
             raise SettingsError(f"{name}={value}: must be above 0")
 
 
-def at_least(minimum: int, **settings: int) -> None:
-    """Refuse counts below `minimum`."""
+def at_least(minimum: int, **settings: float) -> None:
+    """Refuse settings that are not finite numbers, `minimum` or above."""
     for name, value in settings.items():
-        if value < minimum:
+        if not (math.isfinite(value) and value >= minimum):
             raise SettingsError(f"{name}={value}: must be {minimum} or more")
 
 

@@ -118,8 +118,7 @@ def eeg(
         raise SettingsError(
             f"n_artefacts={n_artefacts}: must be from 0 to {len(ARTEFACTS)}, and at most n_sources"
         )
-    if not (noise >= 0 and np.isfinite(noise)):
-        raise SettingsError(f"noise={noise}: must be 0 or more, in volts")
+    at_least(0, noise=noise)
     if not sfreq > 60 or not 0 < line_frequency < sfreq / 2:
         raise SettingsError(
             f"sfreq={sfreq}, line_frequency={line_frequency}: EEG needs a rate above 60 Hz, and "

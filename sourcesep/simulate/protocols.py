@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.exceptions import SettingsError
 from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive
 from sourcesep.simulate.networks import activate, random_network
 
@@ -118,8 +117,7 @@ def ivae(
     at_least(n_sources, n_channels=n_channels)
     one_of(("xtanh", "leaky-relu", "none"), activation=activation)
     positive(slope=slope)
-    if not (noise >= 0 and np.isfinite(noise)):
-        raise SettingsError(f"noise={noise}: must be 0 or more")
+    at_least(0, noise=noise)
     rng = generator(random_state)
     drawn = _modulated(
         (n_segments, samples_per_segment, n_sources), (0.5, 3.0), source, modulation, rng
@@ -229,10 +227,8 @@ def hidden_markov(
     identifiable features from noisy data with structured nonlinear ICA: a chain for each
     source, as here, with dynamics within a state, which these data lack.
     """
-    at_least(1, n_sources=n_sources, n_layers=n_layers)
+    at_least(1, n_sources=n_sources, n_layers=n_layers, dwell=dwell)
     at_least(2, n_samples=n_samples, n_states=n_states)
-    if not 1 <= dwell < np.inf:
-        raise SettingsError(f"dwell={dwell}: must be a number of samples, 1 or more")
     one_of(("xtanh", "leaky-relu", "none"), activation=activation)
     positive(slope=slope)
     rng = generator(random_state)

@@ -59,9 +59,7 @@ def scenes(
     at_least(1, n_recordings=n_recordings, n_sources=n_sources, n_layers=n_layers)
     at_least(2, n_segments=n_segments, samples_per_segment=samples_per_segment)
     one_of(("same", "other"), sensors=sensors)
-    for name, value in (("loudness", loudness), ("jitter", jitter)):
-        if not (value >= 0 and np.isfinite(value)):
-            raise SettingsError(f"{name}={value}: must be 0 or more")
+    at_least(0, loudness=loudness, jitter=jitter)
     extra = np.ones((n_recordings, n_sources)) if gains is None else np.asarray(gains, np.float64)
     if extra.shape != (n_recordings, n_sources) or not (extra > 0).all():
         raise SettingsError(

@@ -144,8 +144,7 @@ def images(
     one_of(tuple(EXPONENTS), shape=shape)
     one_of(("independent", "common", "none"), modulation=modulation)
     positive(reach=reach)
-    if not (noise >= 0 and np.isfinite(noise)):
-        raise SettingsError(f"noise={noise}: must be 0 or more")
+    at_least(0, noise=noise)
     names = (factors,) if isinstance(factors, str) else tuple(factors)
     if not names or len(set(names)) < len(names) or not set(names) <= set(FACTORS):
         raise SettingsError(

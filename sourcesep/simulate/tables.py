@@ -92,8 +92,7 @@ def factors(
     at_least(2, n_samples=n_samples)
     at_least(1, n_series=n_series, n_factors=n_factors, n_regimes=n_regimes)
     one_of(("independent", "common", "constant"), volatility=volatility)
-    if not (noise >= 0 and np.isfinite(noise)):
-        raise SettingsError(f"noise={noise}: must be 0 or more")
+    at_least(0, noise=noise)
     if not 0 <= missing < 1:
         raise SettingsError(f"missing={missing}: must be from 0 to below 1")
     rng = generator(random_state)

@@ -74,6 +74,7 @@ class TestMatching:
             (np.eye(4), np.full((4, 4), np.nan), "S_hat has NaN or infinite values"),
             (np.eye(4)[:, [0, 0]] * [1, 0], np.eye(4), r"S: column 1 is constant \(silent\)"),
             ("abc", np.eye(4), "S: must be an array of real numbers"),
+            (np.eye(4), 1j * np.eye(4), "S_hat: must be an array of real numbers .they are compl"),
         ],
     )
     def test_refusals(self, S, S_hat, message):

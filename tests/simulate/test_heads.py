@@ -154,7 +154,7 @@ class TestEEG:
             ({"n_channels": 3}, "n_channels=3: must be 4 or more"),
             ({"n_artefacts": 5}, "n_artefacts=5: must be from 0 to 4, and at most n_sources"),
             ({"n_sources": 2}, "n_artefacts=4: must be from 0"),
-            ({"noise": -1.0}, r"noise=-1.0: must be 0 or more, in volts"),
+            ({"noise": -1.0}, r"noise=-1.0: must be 0 or more"),
             ({"sfreq": 100.0, "line_frequency": 60.0}, "line noise below half of it"),
         ],
     )
