@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from sourcesep.exceptions import OutputError
 
-__all__ = ["BLOCK", "Codec", "blocks", "forget_time", "open_wav", "write_wav"]
+__all__ = ["BLOCK", "Codec", "blocks", "forget_time", "open_wav", "write_wav", "writing"]
 
 Array = NDArray[np.float64]
 
@@ -108,19 +109,26 @@ def forget_time(path: Path) -> None:
             file.write(bytes(4))
 
 
-def write_wav(path: Path, x: Array, sfreq: float, subtype: str = "PCM_16") -> None:
-    """Write signals, (channels, times), rounded to the subtype's grid."""
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line what keeps files from being written (OutputError)."""
     import soundfile
 
-    codec = Codec(subtype)
     try:
+        yield
+    except OutputError:
+        raise
+    except (soundfile.SoundFileError, OSError) as error:
+        raise OutputError(
+            f"output={path}: cannot write ({error}); check space and permissions"
+        ) from error
+
+
+def write_wav(path: Path, x: Array, sfreq: float, subtype: str = "PCM_16") -> None:
+    """Write signals, (channels, times), rounded to the subtype's grid."""
+    codec = Codec(subtype)
+    with writing(path):
         with open_wav(path, x.shape, sfreq, codec) as file:
             for block in blocks(x):
                 file.write(codec.encode(codec.quantise(x[:, block])).T)
         forget_time(path)
-    except (soundfile.SoundFileError, OSError) as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"output={path}: cannot write ({error}); check space and permissions"
-        ) from error

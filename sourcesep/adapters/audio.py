@@ -15,7 +15,7 @@ import numpy as np
 
 from sourcesep.adapters._audio_samples import AudioFormat, AudioSamples
 from sourcesep.adapters._separated import Separated
-from sourcesep.adapters._wav import Codec, forget_time, open_wav
+from sourcesep.adapters._wav import Codec, forget_time, open_wav, writing
 from sourcesep.exceptions import OutputError, SettingsError, SourcesepWarning
 from sourcesep.recording import Recording, longest_in_memory
 from sourcesep.samples import pieces
@@ -157,17 +157,11 @@ def write(separation: Separated, folder: Path, *, bit_depth: str | None = None) 
     OutputError
         If the files cannot be written.
     """
-    import soundfile
-
     asked = Codec(_subtype_for(separation.recording.origin, bit_depth))
     wider = [Codec(s) for s in ("FLOAT", "DOUBLE") if asked.subtype != "DOUBLE"]
     files = _file_names(separation.n_components)
-    try:
+    with writing(folder):
         used = next((c for c in (asked, *wider) if _write_set(separation, folder, files, c)), None)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise OutputError(
-            f"output={folder}: cannot write WAV files ({error}); check space and permissions"
-        ) from error
     if used is None:
         raise OutputError(
             f"output={folder}: a source has NaN or infinite samples and is not written; "

@@ -14,7 +14,7 @@ import numpy as np
 
 from sourcesep.adapters._eeg_files import check_companions, check_promises
 from sourcesep.adapters._separated import Separated, loadings
-from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.output import component_name
 from sourcesep.recording import Event, Recording, suffix_of
 
@@ -242,7 +242,7 @@ def write(
     ------
     SettingsError
         If `exclude` names a component that does not exist.
-    OutputError
+    OSError
         If the files cannot be written.
     """
     from sourcesep.adapters._maps import draw_maps
@@ -254,17 +254,12 @@ def write(
             f"exclude={absent}: no such component; they are 0 to {separation.n_components - 1}"
         )
     origin = _origin_of(separation.recording)
-    try:
-        files = _save(sources_raw(separation), folder, "sources_raw")
-        info = origin.raw.copy().pick(list(origin.picks)).info
-        draw_maps(separation, info, folder / "component_maps.png")
-        files.append("component_maps.png")
-        if exclude is not None:
-            files += _save(_cleaned(separation, origin, excluded), folder, "cleaned_raw")
-    except OSError as error:
-        raise OutputError(
-            f"output={folder}: cannot write ({error}); check space and permissions"
-        ) from error
+    files = _save(sources_raw(separation), folder, "sources_raw")
+    info = origin.raw.copy().pick(list(origin.picks)).info
+    draw_maps(separation, info, folder / "component_maps.png")
+    files.append("component_maps.png")
+    if exclude is not None:
+        files += _save(_cleaned(separation, origin, excluded), folder, "cleaned_raw")
     return {"files": files, "exclude": excluded}
 
 

@@ -21,7 +21,7 @@ from sourcesep.adapters._columns import Column, cure_of, filled, from_array, is_
 from sourcesep.adapters._csv import NO_ROWS, read_csv
 from sourcesep.adapters._parquet import read_parquet
 from sourcesep.adapters._separated import Separated
-from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.output import component_name
 from sourcesep.recording import Recording
 from sourcesep.samples import map_npy
@@ -313,7 +313,7 @@ def write(separation: Separated, folder: Path) -> dict[str, Any]:
 
     Raises
     ------
-    OutputError
+    OSError
         If the files cannot be written.
     """
     recording = separation.recording
@@ -327,14 +327,9 @@ def write(separation: Separated, folder: Path) -> dict[str, Any]:
             [["column", *components]], ([name, *row] for name, row in loadings)
         )
     files["prior.csv"] = _prior_rows(separation, components)
-    try:
-        for name, rows in files.items():
-            with (folder / name).open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
-    except OSError as error:
-        raise OutputError(
-            f"output={folder}: cannot write ({error}); check space and permissions"
-        ) from error
+    for name, rows in files.items():
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
     return {"files": list(files), "time_columns": list(time), "units": UNITS}
 
 

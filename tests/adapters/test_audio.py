@@ -482,12 +482,12 @@ def test_unknown_bit_depth(fake, folder):
 
 
 def test_a_rate_that_no_wav_holds(fake, folder):
-    with pytest.raises(OutputError, match=r"sfreq=0\.5: a WAV file holds whole rates"):
+    with pytest.raises(OutputError, match=r"^sfreq=0\.5: a WAV file holds whole rates"):
         audio.write(fake(recording_of(noise(), sfreq=0.5), 1), folder)
 
 
 def test_a_folder_that_is_not_there(fake, tmp_path):
-    with pytest.raises(OutputError, match="cannot write WAV files"):
+    with pytest.raises(OutputError, match=r"^output=.*none: cannot write"):
         audio.write(fake(recording_of(noise()), 1), tmp_path / "none")
 
 

@@ -13,7 +13,6 @@ from sourcesep.adapters import _csv, _parquet, table
 from sourcesep.exceptions import (
     InputError,
     MissingDependencyError,
-    OutputError,
     SettingsError,
     SourcesepWarning,
 )
@@ -563,9 +562,3 @@ def test_chunks_of_rows_join(fake, folder, monkeypatch):
     rows = rows_of(folder / "sources.csv")[1:]
     assert [row[0] for row in rows] == [str(i) for i in range(50)]
     assert np.array_equal(np.array([r[1:] for r in rows], float).T, separation.sources)
-
-
-def test_an_unwritable_folder(fake, tmp_path):
-    separation = fake(read(write_csv(tmp_path, "a,b\n1,2\n3,5\n4,4\n")), 2)
-    with pytest.raises(OutputError, match=r"output=.*none: cannot write \("):
-        table.write(separation, tmp_path / "none")
