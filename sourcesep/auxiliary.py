@@ -149,8 +149,7 @@ def build_many(
     if not recordings:
         raise SettingsError("recordings=[]: at least one is needed")
     shortest = min(recordings, key=lambda r: r.n_times)
-    default = default_spec(recordings[0].kind, shortest.n_times, shortest.sfreq)
-    terms = resolve(spec, default)
+    terms = resolve(spec, recordings[0].kind, shortest.n_times, shortest.sfreq)
     for term in terms:
         if term.name in ("recording", "folder") and len(recordings) == 1:
             raise SettingsError(

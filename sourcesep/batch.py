@@ -225,8 +225,7 @@ def _resolved(job: Job, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _spec(aux: str | None, kind: Kind, n_times: int, sfreq: float) -> str:
     """The SPEC as it is resolved for a recording like this."""
-    default = auxiliary.default_spec(kind, n_times, sfreq)
-    return auxiliary.canonical(auxiliary.resolve(aux, default))
+    return auxiliary.canonical(auxiliary.resolve(aux, kind, n_times, sfreq))
 
 
 def _written_with(saving: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +12,7 @@ import numpy as np
 from sourcesep import metrics, simulate
 from sourcesep._version import __version__
 from sourcesep.exceptions import InputError
-from sourcesep.output import check_output, read_result, replacing
+from sourcesep.output import RESULT, check_output, read_result, replacing, write_result
 from sourcesep.persistence import read_metadata
 from sourcesep.recording import Recording, read
 
@@ -165,11 +162,10 @@ def simulate_files(
     with replacing(folder, overwrite) as temporary:
         for name, signal in zip(names, [mixture.data, *mixture.images], strict=True):
             write_wav(temporary / name, signal, mixture.sfreq, "FLOAT")
-        facts = {"kind": kind, "from": list(sources), "rt60": rt60, "seed": seed}
+        facts: dict[str, Any] = {"kind": kind, "from": list(sources), "rt60": rt60, "seed": seed}
         if mixture.mixing is not None:
-            facts["mixing"] = mixture.mixing.tolist()
-        text = json.dumps({"simulation": facts, "versions": {"sourcesep": __version__}}, indent=2)
-        (temporary / "result.json").write_text(text + "\n", encoding="utf-8")
+            facts["mixing"] = mixture.mixing
+        write_result(temporary, {"simulation": facts, "versions": {"sourcesep": __version__}})
     return [folder / name for name in names]
 
 
@@ -184,11 +180,9 @@ def describe(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return read_metadata(path)
     try:
-        if not path.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if path.is_dir():
-            path = path / "result.json"
-        if path.suffix != ".json":
+            path = path / RESULT
+        if path.exists() and path.suffix != ".json":
             raise ValueError(f"ends in {path.suffix or 'nothing'}")
         return read_result(path)
     except (OSError, ValueError) as error:

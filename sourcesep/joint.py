@@ -283,8 +283,7 @@ def _moments(recording: Recording, aux: str | None) -> Moments:
 
 
 def _terms(recording: Recording, aux: str) -> tuple[auxiliary.Term, ...]:
-    default = auxiliary.default_spec(recording.kind, recording.n_times, recording.sfreq)
-    return auxiliary.resolve(aux, default)
+    return auxiliary.resolve(aux, recording.kind, recording.n_times, recording.sfreq)
 
 
 def _seconds(recording: Recording, aux: str | None) -> list[float]:

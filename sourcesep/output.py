@@ -18,6 +18,7 @@ import numpy as np
 from sourcesep.exceptions import OutputError, SettingsError
 
 __all__ = [
+    "RESULT",
     "alone",
     "beside",
     "check_model_output",
@@ -30,6 +31,7 @@ __all__ = [
     "recover",
     "replacing",
     "sha256",
+    "write_result",
 ]
 
 RESULT = "result.json"
@@ -137,6 +139,13 @@ def _is_result(folder: Path) -> bool:
         return False
     versions = facts.get("versions")
     return isinstance(versions, dict) and "sourcesep" in versions
+
+
+def write_result(folder: Path, facts: dict[str, Any]) -> str:
+    """Write a result.json, and return its text."""
+    text = json.dumps(facts, indent=2, allow_nan=False, default=plain)
+    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    return text
 
 
 def read_result(path: Path) -> dict[str, Any]:

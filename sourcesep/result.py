@@ -20,7 +20,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.contracts import contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
-from sourcesep.output import check_output, plain, replacing, sha256
+from sourcesep.output import check_output, replacing, sha256, write_result
 from sourcesep.recording import Recording, adapter_for
 from sourcesep.samples import pieces
 
@@ -339,9 +339,7 @@ class Separation:
             "python": sys.version.split()[0],
             "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         }
-        text = json.dumps(result, indent=2, allow_nan=False, default=plain)
-        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
-        as_read: dict[str, Any] = json.loads(text)
+        as_read: dict[str, Any] = json.loads(write_result(folder, result))
         return as_read
 
     def _look_for(self, exclude: Sequence[int | str]) -> dict[str, dict[str, list[Any]]]:

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from sourcesep.exceptions import SettingsError
 from sourcesep.recording import Kind
 
-__all__ = ["TERMS", "Term", "canonical", "default_spec", "number", "parse"]
+__all__ = ["TERMS", "Term", "canonical", "default_spec", "number", "parse", "resolve"]
 
 MIN_SAMPLES = 8
 """The fewest samples that a default segment has, where the recording allows it."""
@@ -117,12 +117,12 @@ def canonical(terms: tuple[Term, ...]) -> str:
     return "+".join(map(str, terms))
 
 
-def resolve(spec: str | None, default: str) -> tuple[Term, ...]:
-    """Read a SPEC, or the default where there is none; plain ``segments`` are the default's."""
-    return tuple(
-        parse(default)[0] if term == Term("segments") else term
-        for term in parse(default if spec is None else spec)
-    )
+def resolve(spec: str | None, kind: Kind, n_times: int, sfreq: float) -> tuple[Term, ...]:
+    """Read a SPEC for a recording; None and plain ``segments`` are what `default_spec` says."""
+    default = parse(default_spec(kind, n_times, sfreq))
+    if spec is None:
+        return default
+    return tuple(default[0] if term == Term("segments") else term for term in parse(spec))
 
 
 def default_spec(kind: Kind, n_times: int, sfreq: float) -> str:
