@@ -6,10 +6,12 @@ import csv
 import hashlib
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from statistics import mode
 from typing import NamedTuple
 
 import numpy as np
@@ -100,15 +102,7 @@ def gather(
         raise SettingsError(
             f"aux={aux!r}: clean recordings have labels from folder, column:NAME or annotations"
         )
-    if not folder.is_dir():
-        raise InputError(f"folder={folder}: no such folder; check the path")
-    paths = sorted(
-        p
-        for p in folder.rglob("*")
-        if kind_of(p) == "audio" and not p.name.startswith(".") and p.is_file()
-    )
-    if not paths:
-        raise InputError(f"folder={folder}: holds no audio files; name the folder of recordings")
+    paths = _audio_files(folder)
     parts_of = _LABELLED[terms[0].name](folder, paths, terms[0].arguments)
 
     def left_out(path: Path, error: InputError) -> None:
@@ -123,26 +117,30 @@ def gather(
                 heard[path] = _heard(path, parts)
         except InputError as error:
             left_out(path, error)
-    rates = Counter(one.sfreq for one in heard.values())
-    usual = rates.most_common(1)[0][0] if rates else 0.0
-    found: dict[str, list[NDArray[np.float64]]] = {}
-    used = set()
-    for path, one in heard.items():
-        if one.sfreq != usual:
-            like = next(other for other in heard if heard[other].sfreq == usual)
-            text = f"{path}: {one.sfreq:g} Hz, {like} has {usual:g} Hz; all must have one rate"
-            left_out(path, InputError(f"{text}: resample them first"))
-            continue
-        for label, signal in one.signals:
-            found.setdefault(label, []).append(signal)
-            used.add(path)
-    labels = sorted(found)
-    if len(labels) < 2:
+    used = [one for one in _of_one_rate(heard, left_out) if one.signals]
+    found = defaultdict(list)
+    for label, signal in chain.from_iterable(one.signals for one in used):
+        found[label].append(signal)
+    if len(found) < 2:
         raise InputError(
-            f"folder={folder}: {'one label, ' + repr(labels[0]) if labels else 'no label'}: at "
-            "least two are needed to tell sources apart; see --aux"
+            f"folder={folder}: {'one label, ' + repr(*found) if found else 'no label'}: at least "
+            "two are needed to tell sources apart; see --aux"
         )
-    return Clean(folder, usual, {label: found[label] for label in labels}, len(used))
+    return Clean(folder, used[0].sfreq, dict(sorted(found.items())), len(used))
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    """The audio files in a folder and all below it, in sorted order."""
+    if not folder.is_dir():
+        raise InputError(f"folder={folder}: no such folder; check the path")
+    paths = sorted(
+        p
+        for p in folder.rglob("*")
+        if kind_of(p) == "audio" and not p.name.startswith(".") and p.is_file()
+    )
+    if not paths:
+        raise InputError(f"folder={folder}: holds no audio files; name the folder of recordings")
+    return paths
 
 
 class _Heard(NamedTuple):
@@ -166,6 +164,21 @@ def _heard(path: Path, parts: Parts) -> _Heard:
         if end > begin:
             signals.append((label, recording.data[0, begin:end]))
     return _Heard(recording.sfreq, signals)
+
+
+def _of_one_rate(
+    heard: dict[Path, _Heard], left_out: Callable[[Path, InputError], None]
+) -> Iterator[_Heard]:
+    """Pass on the recordings of the rate that most of them have."""
+    rates = [one.sfreq for one in heard.values()]
+    usual = mode(rates) if rates else 0.0
+    for path, one in heard.items():
+        if one.sfreq == usual:
+            yield one
+        else:
+            like = list(heard)[rates.index(usual)]
+            text = f"{path}: {one.sfreq:g} Hz, {like} has {usual:g} Hz; all must have one rate"
+            left_out(path, InputError(f"{text}: resample them first"))
 
 
 def _by_folder(folder: Path, _: list[Path], __: tuple[str, ...]) -> Callable[[Path], Parts]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from sourcesep.ivae.spectral import power, to_spectrum, window_size
 from sourcesep.ivae.trained_variances import best_lift
 from sourcesep.output import check_model_output
 from sourcesep.persistence import TRAINING, read_file, write_file
+from sourcesep.selection import check_seed
 from sourcesep.source_priors import require_torch, save_prior
 
 if TYPE_CHECKING:
@@ -193,13 +194,10 @@ def _check(
             raise SettingsError(f"{name}={value!r}: allowed are {', '.join(allowed)}")
     if not 0 <= noisy <= 1:
         raise SettingsError(f"noisy={noisy}: must be a share, 0 to 1")
-    numbers = {"random_state": (random_state, 0), "n_steps": (n_steps, 1)}
-    for name, (number, least) in numbers.items():
-        if number is None and name == "n_steps":
-            continue
-        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        if not (whole and cast("int", number) >= least):
-            raise SettingsError(f"{name}={number!r}: must be a whole number, {least} or more")
+    check_seed(random_state)
+    is_whole = isinstance(n_steps, int | np.integer) and not isinstance(n_steps, bool)
+    if n_steps is not None and not (is_whole and n_steps >= 1):
+        raise SettingsError(f"n_steps={n_steps!r}: must be a whole number, 1 or more")
     if seconds is not None and not seconds > 0:
         raise SettingsError(f"seconds={seconds}: must be above 0; leave it out for no time budget")
 

@@ -58,7 +58,7 @@ class Column:
     values : ndarray of shape (n_rows,)
         int64; or float64, NaN where there is a gap; or, for text, objects of type str.
     written : sequence of str, optional
-        The values as they were written, where that is not how Python writes them.
+        The values as they were written; numbers may go without, and are as Python writes them.
     """
 
     values: NDArray[np.int64] | NDArray[np.float64] | NDArray[np.object_]
@@ -69,7 +69,7 @@ class Column:
         """The values as they were written."""
         if self.written is not None:
             return self.written
-        return [v if isinstance(v, str) else repr(v) for v in self.values.tolist()]
+        return list(map(repr, self.values.tolist()))
 
     @property
     def is_text(self) -> bool:

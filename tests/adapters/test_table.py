@@ -117,6 +117,15 @@ def test_all_columns_stay_available_in_their_type(tmp_path):
     assert [math.isnan(v) for v in columns["gappy"]] == [True, False, True]
 
 
+def test_times_in_an_array_are_kept_as_python_writes_them(tmp_path):
+    rows = [(0.25, 1, 2), (0.5, 3, 5), (0.75, 4, 4)]
+    np.save(tmp_path / "a.npy", np.array(rows, [("t", float), ("x", int), ("y", int)]))
+    with pytest.warns(SourcesepWarning, match="t kept as time"):
+        recording = read(tmp_path / "a.npy")
+    assert recording.origin.time == {"t": ("0.25", "0.5", "0.75")}
+    assert (recording.names, recording.sfreq) == (("x", "y"), 4.0)
+
+
 @pytest.mark.parametrize("columns", ["y,x", ["y", "x"], ("y", "x"), " y , x "])
 def test_columns_are_chosen_in_the_given_order(tmp_path, columns):
     path = write_csv(tmp_path, "x,y,z\n1,2,3\n3,5,9\n")
