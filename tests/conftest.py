@@ -1,4 +1,4 @@
-"""One thread, no screen, and Ctrl-C: set before anything that reads them is imported."""
+"""One thread, no screen, and Ctrl-C: set before anything that reads them is imported; mixtures."""
 
 import os
 import signal
@@ -8,3 +8,18 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 # jobs in the background of a shell ignore it, and what they start does so too
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import numpy as np  # noqa: E402, after what it reads
+
+
+def sources(n=2, n_times=8000, seed=0):
+    """Laplace sources whose loudness changes every 160 samples, 20 ms at 8 kHz."""
+    rng = np.random.default_rng(seed)
+    scale = np.exp(rng.normal(size=(n, -(-n_times // 160)))).repeat(160, axis=1)
+    return rng.laplace(size=(n, n_times)) * scale[:, :n_times]
+
+
+def mixture(n=2, n_times=8000, seed=0):
+    """Such sources through a random matrix, in as many channels, up to .5 in size."""
+    x = np.random.default_rng(seed + 100).standard_normal((n, n)) @ sources(n, n_times, seed)
+    return 0.5 * x / np.abs(x).max()

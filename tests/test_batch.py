@@ -20,16 +20,11 @@ from sourcesep.batch import Job, separate_file, separate_files, share
 from sourcesep.separation import separate
 from sourcesep.workers import in_order
 
+from .conftest import mixture
+
 OPTIONS = list(inspect.signature(separate).parameters.values())[1:]
 SETTINGS = {option.name: option.default for option in OPTIONS} | {"mixing": "linear"}
 SAVING = {"overwrite": False, "bit_depth": None, "exclude": ()}
-
-
-def mixture(seed, n_times=4000):
-    rng = np.random.default_rng(seed)
-    scale = np.exp(rng.normal(size=(2, n_times // 160))).repeat(160, axis=1)
-    x = rng.standard_normal((2, 2)) @ (rng.laplace(size=(2, n_times)) * scale)
-    return 0.5 * x / np.abs(x).max()
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def jobs(tmp_path):
     made = []
     for seed in range(4):
         path = tmp_path / f"in{seed}.wav"
-        soundfile.write(path, mixture(seed, 4000 + 800 * seed).T, 8000, "PCM_16")
+        soundfile.write(path, mixture(n_times=4000 + 800 * seed, seed=seed).T, 8000, "PCM_16")
         made.append(Job(path, tmp_path / "out" / f"in{seed}", SETTINGS, SAVING))
     return made
 
@@ -176,13 +171,13 @@ class TestResume:
         (jobs[0].folder / "source01.wav").unlink()
         assert not separate_file(again).resumed
         assert separate_file(again).resumed
-        soundfile.write(jobs[0].path, mixture(9).T, 8000, "PCM_16")
+        soundfile.write(jobs[0].path, mixture(seed=9).T, 8000, "PCM_16")
         assert not separate_file(again).resumed
 
     @pytest.mark.parametrize("exclude", [(0,), (1, "eog")])
     def test_with_components_excluded(self, tmp_path, exclude):
         info = mne.create_info(["Fp1", "Cz", "EOG"], 100.0, ["eeg", "eeg", "eog"])
-        x = 1e-5 * np.vstack([mixture(0), mixture(0)[:1]])
+        x = 1e-5 * np.vstack([mixture(), mixture()[:1]])
         path = tmp_path / "rest_raw.fif"
         mne.io.RawArray(x, info, verbose="error").save(path, verbose="error")
         job = Job(path, tmp_path / "out", SETTINGS, SAVING | {"exclude": exclude}, resume=True)

@@ -21,14 +21,9 @@ from hypothesis import strategies as st
 from sourcesep import Separation, separate
 from sourcesep.cli import main
 
+from .conftest import mixture
+
 SFREQ = 8000
-
-
-def mixture(n=2, n_times=4000):
-    rng = np.random.default_rng(0)
-    scale = np.exp(rng.normal(size=(n, n_times // 160))).repeat(160, axis=1)
-    x = rng.standard_normal((n, n)) @ (rng.laplace(size=(n, n_times)) * scale)
-    return 0.5 * x / np.abs(x).max()
 
 
 def wav(path, x, subtype="PCM_16"):
@@ -53,7 +48,7 @@ def eeg(tmp_path_factory):
     with info._unlock():
         info["highpass"] = 1.0
     path = tmp_path_factory.mktemp("eeg") / "rest_raw.fif"
-    raw = mne.io.RawArray(1e-5 * mixture(3, 3200), info, verbose="error")
+    raw = mne.io.RawArray(1e-5 * mixture(n=3, n_times=3200), info, verbose="error")
     raw.save(path, verbose="error")
     return path
 
@@ -428,7 +423,7 @@ class TestSays:
         assert found.stderr == f"m.wav: not identifiable: {said}\n"
 
     def test_a_warning_a_line(self):
-        wav("w.wav", np.concatenate([mixture(), np.zeros((1, 4000))]) * 0.5 + 0.3)
+        wav("w.wav", np.concatenate([mixture(), np.zeros((1, 8000))]) * 0.5 + 0.3)
         found = run("separate", "w.wav")
         lines = found.stderr.splitlines()
         assert len(lines) == 2
@@ -461,13 +456,13 @@ class TestSays:
             assert any(re.fullmatch(pattern, line) for line in lines), start
 
     def test_a_channel_that_is_silent_beside_one_that_is_not(self):
-        wav("left.wav", np.concatenate([mixture()[:1], np.zeros((1, 4000))]))
+        wav("left.wav", np.concatenate([mixture()[:1], np.zeros((1, 8000))]))
         found = run("separate", "left.wav")
         assert found.exit_code == 0, found.stderr
         assert found.stdout == "separated/left: 2 sources, not identifiable\n"
 
     def test_verbose_gives_every_score_its_own_unit(self):
-        wav("three.wav", mixture(3)[:2])
+        wav("three.wav", mixture(n=3)[:2])
         found = run("separate", "-v", "--mixing", "underdetermined", "-k", "3", "three.wav")
         scores = [line for line in found.stderr.splitlines() if " ms: " in line]
         assert scores

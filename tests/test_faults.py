@@ -29,16 +29,11 @@ from sourcesep.exceptions import InputError, OutputError
 from sourcesep.output import alone, beside, recover, replacing
 from sourcesep.recording import read
 
+from .conftest import mixture
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OPTIONS = list(inspect.signature(separation.separate).parameters.values())[1:]
 SETTINGS = {option.name: option.default for option in OPTIONS} | {"mixing": "linear"}
-
-
-def mixture(n_times=1600, n=2):
-    rng = np.random.default_rng(0)
-    scale = np.exp(rng.normal(size=(n, n_times // 160))).repeat(160, axis=1)
-    x = rng.standard_normal((n, n)) @ (rng.laplace(size=(n, n_times)) * scale)
-    return 0.5 * x / np.abs(x).max()
 
 
 @pytest.fixture
@@ -270,7 +265,7 @@ def ends(group, seconds=10):
 def test_told_to_end(tmp_path, number, jobs, code, said):
     """Nothing half-written stays, and no process; what is whole stays."""
     for name, seconds in (("a", 1), ("b", 20), ("c", 20), ("d", 20)):
-        soundfile.write(tmp_path / f"{name}.wav", mixture(8000 * seconds).T, 8000)
+        soundfile.write(tmp_path / f"{name}.wav", mixture(n_times=8000 * seconds).T, 8000)
     words = ["separate", *(f"{name}.wav" for name in "abcd"), "--json", "-j", str(jobs)]
     command = [sys.executable, "-m", "sourcesep", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -385,7 +380,7 @@ def test_a_process_that_may_not_have_more_memory_says_so(inputs):
         "main([*words, '-f', '--mixing', 'convolutive', '-k', '2'])\n"
     )
     path, folder = inputs / "long.wav", inputs / "out"
-    soundfile.write(path, mixture(800_000).T, 8000)
+    soundfile.write(path, mixture(n_times=800_000).T, 8000)
     arguments = [sys.executable, "-c", script, str(path), str(folder)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr

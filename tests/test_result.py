@@ -21,20 +21,13 @@ from sourcesep.recording import Recording
 from sourcesep.result import Separation
 from sourcesep.samples import Stamp, pieces
 
+from .conftest import mixture, sources
+
 SFREQ = 8000
 
 
-def sources(seconds, n=2, seed=0):
-    """Laplace sources whose loudness changes every 20 ms."""
-    rng = np.random.default_rng(seed)
-    n_times = round(seconds * SFREQ)
-    scale = np.exp(rng.normal(size=(n, -(-n_times // 160)))).repeat(160, axis=1)
-    return rng.laplace(size=(n, n_times)) * scale[:, :n_times]
-
-
-def mixed(seconds, n=2, seed=0, room=0.4):
-    x = np.random.default_rng(seed + 100).standard_normal((n, n)) @ sources(seconds, n, seed)
-    return room * x / np.abs(x).max()
+def mixed(seconds, seed=0):
+    return 0.8 * mixture(n_times=round(seconds * SFREQ), seed=seed)
 
 
 def wav(path, x, subtype="PCM_16"):
@@ -165,7 +158,7 @@ class TestLong:
         assert not found.recording.in_memory
         assert found.u.n_times == 2 * SFREQ
         assert found.verdict.label == "trusted"
-        assert metrics.mcc(sources(20).T, found.sources.T) > 0.999
+        assert metrics.mcc(sources(n_times=20 * SFREQ).T, found.sources.T) > 0.999
         total = found.images.sum(axis=0) + found.residual
         np.testing.assert_allclose(total, found.recording.data[:], atol=1e-12)
         for k, image in enumerate(found.images):
@@ -201,7 +194,7 @@ class TestLong:
 
     def test_full_scale_anywhere_makes_all_of_it_float(self, tmp_path, long):
         mixing = np.array([[1, 0.9], [0.9, 1]])
-        x = mixing @ (0.01 * sources(6))
+        x = mixing @ (0.01 * sources(n_times=6 * SFREQ))
         x[:, -9] = mixing @ [1.2, -1.2]  # each exceeds full scale, and their sum does not
         path = wav(tmp_path / "a.wav", x)
         facts = linear(path).save(tmp_path / "r")
@@ -218,7 +211,7 @@ class TestLong:
         assert len(spans) >= 18
         assert all(span.stop > 30 * SFREQ > span.start - 3 * SFREQ for span in spans)
         estimate = found.sources[:, 30 * SFREQ : 32 * SFREQ]
-        assert metrics.mcc(sources(2).T, estimate.T) > 0.999
+        assert metrics.mcc(sources(n_times=2 * SFREQ).T, estimate.T) > 0.999
 
     def test_stretches_are_apart_and_everywhere(self, tmp_path, long):
         spans = read(wav(tmp_path / "a.wav", mixed(60))).stretches
@@ -269,7 +262,7 @@ class TestLong:
         for aux in ("segments:.02,.1", "adaptive", labels, f"file:{tmp_path / 'u.npy'}"):
             found = linear(path, aux=aux)
             assert found.u.n_times == 2 * SFREQ
-            assert metrics.mcc(sources(6).T, found.sources.T) > 0.99
+            assert metrics.mcc(sources(n_times=6 * SFREQ).T, found.sources.T) > 0.99
         with pytest.raises(InputError, match=r"u of shape \(7,\): must be \(48000,\)"):
             linear(path, aux=labels[:7])
 

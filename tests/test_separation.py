@@ -27,19 +27,9 @@ from sourcesep.exceptions import (
     SourcesepWarning,
 )
 
+from .conftest import mixture, sources
+
 SFREQ = 8000
-
-
-def sources(seed=0, n=2, n_times=8000):
-    """Laplace sources whose loudness changes every 20 ms."""
-    rng = np.random.default_rng(seed)
-    scale = np.exp(rng.normal(size=(n, -(-n_times // 160)))).repeat(160, axis=1)
-    return rng.laplace(size=(n, n_times)) * scale[:, :n_times]
-
-
-def mixture(seed=0, n=2, n_times=8000):
-    x = np.random.default_rng(seed + 100).standard_normal((n, n)) @ sources(seed, n, n_times)
-    return 0.5 * x / np.abs(x).max()
 
 
 def wav(path, x, subtype="PCM_16"):

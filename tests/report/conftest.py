@@ -9,6 +9,8 @@ import soundfile
 
 import sourcesep
 
+from ..conftest import mixture  # noqa: TID252
+
 SCRIPT = "<script>document.title='harmed'</script>"
 QUOTED = "\"quoted\" 'n' & Käse"
 IMAGE = "<img src=x onerror=alert(1)>"
@@ -28,18 +30,6 @@ class Saved:
         return (self.folder / "report.html").read_text("utf-8")
 
 
-def sources(n=2, n_times=8000, seed=0):
-    """Laplace sources whose loudness changes every 20 ms."""
-    rng = np.random.default_rng(seed)
-    scale = np.exp(rng.normal(size=(n, -(-n_times // 160)))).repeat(160, axis=1)
-    return rng.laplace(size=(n, n_times)) * scale[:, :n_times]
-
-
-def mixed(n=2, n_times=8000, seed=0):
-    x = np.random.default_rng(seed + 100).standard_normal((n, n)) @ sources(n, n_times, seed)
-    return 0.5 * x / np.abs(x).max()
-
-
 def saved(separation, folder):
     return Saved(separation, folder, separation.save(folder, report=True))
 
@@ -48,7 +38,7 @@ def saved(separation, folder):
 def audio(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audio")
     path = folder / '<b> & "duo".wav'
-    soundfile.write(path, mixed(n_times=2 * SFREQ).T, SFREQ, "PCM_16")
+    soundfile.write(path, mixture(n_times=2 * SFREQ).T, SFREQ, "PCM_16")
     return saved(sourcesep.separate(path), folder / "out")
 
 
@@ -60,7 +50,7 @@ def table(tmp_path_factory):
     levels = ['"' + IMAGE + '"', '"' + quoted + '"']
     rows = [
         f"2020-{i:04d},{a!r},{b!r},{levels[i // 150 % 2]}"
-        for i, (a, b) in enumerate(mixed(n_times=1200).T.tolist())
+        for i, (a, b) in enumerate(mixture(n_times=1200).T.tolist())
     ]
     path = folder / "series.csv"
     path.write_text("\n".join([head, *rows]) + "\n", "utf-8")
@@ -83,7 +73,7 @@ def eeg(tmp_path_factory):
     )
     with info._unlock():
         info["highpass"] = 1.0
-    raw = mne.io.RawArray(1e-5 * mixed(n=8, n_times=6000), info, verbose="error")
+    raw = mne.io.RawArray(1e-5 * mixture(n=8, n_times=6000), info, verbose="error")
     raw.set_annotations(mne.Annotations([0, 20, 40], [20] * 3, [SCRIPT, QUOTED, IMAGE]))
     separation = sourcesep.separate(raw, n_components=4, aux="annotations")
     return saved(separation, tmp_path_factory.mktemp("eeg") / "out")

@@ -19,6 +19,8 @@ from sourcesep.report import page, players
 from sourcesep.report.page import checks, write_report
 from sourcesep.report.sources import along
 
+from ..conftest import mixture  # noqa: TID252
+
 VOID = {"meta", "img", "source", "br", "link", "input"}
 TEMPLATES = Path(page.__file__).parent / "templates"
 
@@ -201,7 +203,7 @@ class TestWhatItSays:
         assert passed == (any_kind.result["verdict"] == "trusted")
 
     def test_eeg_without_places_has_loadings_instead(self, tmp_path):
-        x = 1e-5 * mixture()
+        x = 1e-5 * mixture(n_times=2000, seed=3)
         recording = sourcesep.Recording(x, 100.0, ("A", "B"), ("V", "V"), "eeg")
         sourcesep.separate(recording).save(tmp_path / "out", report=True)
         parsed = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
@@ -214,7 +216,7 @@ class TestWhatItSays:
         from sourcesep.cli import main
 
         path = tmp_path / "duo.wav"
-        soundfile.write(path, mixture().T, 8000)
+        soundfile.write(path, mixture(n_times=2000, seed=3).T, 8000)
         words = ["separate", str(path), "-o", str(tmp_path / "out"), "--report", "-q"]
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 0, done.output
@@ -228,7 +230,7 @@ class TestWhatItSays:
         from sourcesep.cli import main
 
         path, folder = tmp_path / "duo.wav", tmp_path / "out"
-        soundfile.write(path, mixture().T, 8000)
+        soundfile.write(path, mixture(n_times=2000, seed=3).T, 8000)
         words = ["separate", str(path), "-o", str(folder), "-q", "-f", "--resume"]
         for options, shown in (([], False), (["--report"], True), (["--report"], True)):
             assert CliRunner().invoke(main, [*words, *options]).exit_code == 0
@@ -371,7 +373,7 @@ class TestSaving:
         assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
     def test_an_array_and_one_source_have_a_report(self, tmp_path):
-        separation = sourcesep.separate((mixture(), 50.0), n_components=1)
+        separation = sourcesep.separate((mixture(n_times=2000, seed=3), 50.0), n_components=1)
         separation.save(tmp_path / "out", report=True)
         words = Page((tmp_path / "out" / "report.html").read_text("utf-8")).words
         assert "1 source from 2 channels" in words
@@ -381,7 +383,7 @@ class TestSaving:
     def test_a_given_model_shows_this_recordings_prior(self, audio, tmp_path):
         from sourcesep.report.prior import time_prior
 
-        x = mixture(n_times=4000, seed=0)
+        x = mixture(n_times=4000)
         again = sourcesep.separate(
             sourcesep.Recording(x, 8000.0, ("ch0", "ch1"), ("", ""), "audio"),
             model=audio.separation.ivae,
@@ -391,12 +393,6 @@ class TestSaving:
         blocks = again.sources.reshape(2, 25, 160).std(axis=2)
         for k, (_, quantiles) in enumerate(shown.quantiles):
             np.testing.assert_allclose(quantiles[1], np.median(blocks[k]), rtol=0.15)
-
-
-def mixture(n_times=2000, seed=3):
-    from .conftest import mixed
-
-    return mixed(n_times=n_times, seed=seed)
 
 
 class TestSize:
