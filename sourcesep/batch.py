@@ -143,7 +143,7 @@ def separate_file(job: Job) -> Outcome:
         warnings.simplefilter("always", SourcesepWarning)
         try:
             recover(job.folder)
-            done = _earlier(job) if job.resume else None
+            done = _earlier(job)
             if done is not None and _has_its_model(job):
                 return replace(outcome, result=done, resumed=True)
             # a run that was killed before it wrote the model is done again
@@ -165,7 +165,7 @@ def separate_file(job: Job) -> Outcome:
                 separation.save_model(job.save_model)
             outcome = replace(outcome, result=result)
         except SourcesepError as error:
-            done = _earlier(job) if job.resume else None  # another process may have been faster
+            done = _earlier(job)  # another process may have been faster
             if done is not None and _has_its_model(job):
                 outcome = replace(outcome, result=done, resumed=True)
             else:
@@ -190,7 +190,9 @@ def _unforeseen(error: Exception) -> str:
 
 
 def _earlier(job: Job) -> dict[str, Any] | None:
-    """The result in the job's folder, if this version, input and settings would give it again."""
+    """The result to resume: that in the job's folder, if it would be the same if made again."""
+    if not job.resume:
+        return None
     try:
         result = read_result(job.folder / RESULT)
         about, output = result["input"], result["output"]

@@ -73,12 +73,6 @@ class Shared(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Failed(NamedTuple):
-    """Why a recording cannot be used."""
-
-    error: SourcesepError
-
-
 class Task(NamedTuple):
     """A recording to read, the most values it may lend, and the SPEC within it."""
 
@@ -178,8 +172,8 @@ def train(
         Task(number, source, most if number in lent else 0, spec)
         for number, source in enumerate(sources)
     ]
-    sum_up = partial(_share, columns=columns, with_moments=mixing in ("auto", LinearModel.family))
-    tried = _that_fit(in_order(partial(_tried, sum_up), tasks, n_jobs=n_jobs, dask=dask))
+    read = partial(_tried, columns=columns, with_moments=mixing in ("auto", LinearModel.family))
+    tried = _that_fit(in_order(read, tasks, n_jobs=n_jobs, dask=dask))
     shares = list(
         _raising(tried) if on_failure is None else _usable(list(tried), sources, on_failure)
     )
@@ -237,17 +231,14 @@ def _share(task: Task, *, columns: str | Sequence[str] | None, with_moments: boo
         named = recording.path or Path(f"recording {task.number}")
         spans = _lent(recording, task.most, task.aux)
         parts = [_centred(recording, span, named) for span in spans]
-        moments = None
+        moments, whole = None, [slice(0, recording.n_times)]
         if with_moments:
-            pieces = recording.summary.spans if not recording.in_memory else [slice(0, None)]
-            whole = (
-                _centred(recording, slice(*span.indices(recording.n_times)), named)
-                for span in pieces
+            pieces = whole if recording.in_memory else recording.summary.spans
+            moments = Moments.joined(
+                [_moments(_centred(recording, span, named), task.aux) for span in pieces]
             )
-            moments = Moments.joined([_moments(piece, task.aux) for piece in whole])
     notes = tuple(str(w.message) for w in caught if issubclass(w.category, SourcesepWarning))
-    is_whole = spans == [slice(0, recording.n_times)]
-    return Shared(named.name, contract_of(recording), parts, is_whole, moments, notes)
+    return Shared(named.name, contract_of(recording), parts, spans == whole, moments, notes)
 
 
 def _centred(recording: Recording, span: slice, path: Path) -> Recording:
@@ -303,15 +294,15 @@ def _fitting(recording: Recording, aux: str) -> str:
     return auxiliary.canonical(tuple(terms))
 
 
-def _tried(sum_up: Callable[[Task], Shared], task: Task) -> Shared | Failed:
-    """Read a recording, or return why it cannot be used."""
+def _tried(task: Task, **how: Any) -> Shared | SourcesepError:
+    """What a recording gives to the fit, or why it cannot be used."""
     try:
-        return sum_up(task)
+        return _share(task, **how)
     except (InputError, SettingsError) as error:
-        return Failed(error)
+        return error
 
 
-def _that_fit(tried: Iterator[Shared | Failed]) -> Iterator[Shared | Failed]:
+def _that_fit(tried: Iterator[Shared | SourcesepError]) -> Iterator[Shared | SourcesepError]:
     """Pass recordings on as long as their covariances together can be held in memory."""
     size = 0
     for share in tried:
@@ -326,33 +317,33 @@ def _that_fit(tried: Iterator[Shared | Failed]) -> Iterator[Shared | Failed]:
         yield share
 
 
-def _raising(tried: Iterator[Shared | Failed]) -> Iterator[Shared]:
+def _raising(tried: Iterator[Shared | SourcesepError]) -> Iterator[Shared]:
     """Pass on recordings that go together; raise the error of the first that does not."""
     first: Shared | None = None
     for share in tried:
-        if isinstance(share, Failed):
-            raise share.error
+        if isinstance(share, SourcesepError):
+            raise share
         first = first or share
         check_alike(first.contract, share.contract, where=share.name, other=first.name)
         yield share
 
 
 def _usable(
-    tried: Sequence[Shared | Failed],
+    tried: Sequence[Shared | SourcesepError],
     sources: Sequence[Any],
     on_failure: Callable[[str, SourcesepError], None],
 ) -> Iterator[Shared]:
     """Pass on recordings that go together; tell `on_failure` why the others do not."""
     read = [share for share in tried if isinstance(share, Shared)]
     if not read:
-        raise next(share.error for share in tried if isinstance(share, Failed))
+        raise next(error for error in tried if isinstance(error, SourcesepError))
     usual = Counter(repr(share.contract) for share in read).most_common(1)[0][0]
     first = next(share for share in read if repr(share.contract) == usual)
     kept = 0
     for number, (share, source) in enumerate(zip(tried, sources, strict=True)):
         try:
-            if isinstance(share, Failed):
-                raise share.error
+            if isinstance(share, SourcesepError):
+                raise share
             check_alike(first.contract, share.contract, where=share.name, other=first.name)
         except (InputError, SettingsError) as error:
             named = isinstance(source, str | Path)
