@@ -125,12 +125,12 @@ class Column:
 
 def from_cells(cells: Sequence[str]) -> Column:
     """Return the column that was written as `cells`: integers, floats or text."""
-    values = numbers(cells, careful=True)
+    values = numbers(cells)
     return Column(np.array(cells, dtype=object) if values is None else values, cells)
 
 
 def numbers(
-    cells: Sequence[str], *, careful: bool, whole: bool = True
+    cells: Sequence[str], *, whole: bool = True
 ) -> NDArray[np.int64] | NDArray[np.float64] | None:
     """Read cells as int64, or as float64 with NaN where there is a gap; None where one is text.
 
@@ -138,12 +138,10 @@ def numbers(
     ----------
     cells : sequence of str
         As they are written.
-    careful : bool
-        Whether there may be an underscore, which Python takes within a number.
     whole : bool
         Whether all of them may be whole numbers.
     """
-    if careful and not all(is_number(c) or _empty(c) for c in cells):
+    if "_" in "".join(cells):  # which Python takes within a number
         return None
     try:
         if whole:

@@ -32,10 +32,10 @@ class _Growing:
     cells: list[str] = field(default_factory=list)
     is_text: bool = False
 
-    def extend(self, cells: Sequence[str], *, careful: bool) -> None:
+    def extend(self, cells: Sequence[str]) -> None:
         """Append a chunk."""
         whole = not self.parts or self.parts[0].dtype == np.int64
-        values = None if self.is_text else numbers(cells, careful=careful, whole=whole)
+        values = None if self.is_text else numbers(cells, whole=whole)
         if values is None:
             self.is_text = True
             self.parts.clear()
@@ -78,9 +78,8 @@ def _columns(
     path: Path, delimiter: str, texts: Sequence[int]
 ) -> tuple[list[str], list[_Growing], int]:
     """Read names, columns and number of rows; columns whose index is in `texts` are text."""
-    underscores = [False]
     with _opened(path) as file:
-        rows = _rows(file, delimiter, underscores)
+        rows = _rows(file, delimiter)
         names = next(rows, None)
         if names is None:
             raise InputError(NO_ROWS)
@@ -98,11 +97,11 @@ def _columns(
             _Growing(is_time_name(name.strip() or "index"), is_text=i in texts)
             for i, name in enumerate(names)
         ]
-        n_rows, underscores[0] = 0, False
+        n_rows = 0
         while chunk := first + list(islice(rows, ROWS_AT_ONCE)):
             for column, cells in zip(columns, zip(*chunk, strict=True), strict=True):
-                column.extend(cells, careful=underscores[0])
-            n_rows, first, underscores[0] = n_rows + len(chunk), [], False
+                column.extend(cells)
+            n_rows, first = n_rows + len(chunk), []
     return names, columns, n_rows
 
 
@@ -122,18 +121,17 @@ def _opened(path: Path) -> Iterator[TextIO]:
         raise
 
 
-def _lines(file: TextIO, underscores: list[bool]) -> Iterator[str]:
-    """Yield the lines; note in `underscores` if one has an underscore, which float() takes."""
+def _lines(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file of text."""
     for line in file:
         if "\0" in line:
             raise InputError("holds binary data, not text; save the table as CSV in UTF-8")
-        underscores[0] |= "_" in line
         yield line
 
 
-def _rows(file: TextIO, delimiter: str, underscores: list[bool]) -> Iterator[list[str]]:
+def _rows(file: TextIO, delimiter: str) -> Iterator[list[str]]:
     """Yield all rows except blank lines; each must be as wide as the first."""
-    reader = csv.reader(_lines(file, underscores), delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
     width = 0
     try:
         for row in reader:
