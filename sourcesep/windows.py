@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from sourcesep.exceptions import InputError, SettingsError
-
 __all__ = [
     "change_points",
     "edges",
@@ -53,7 +51,6 @@ def edges(n_times: int, length: int) -> NDArray[np.int64]:
     ndarray of int, shape (n_segments + 1,)
         Increasing from 0 to `n_times`.
     """
-    _need_positive(n_times=n_times, length=length)
     n_segments = max(1, (n_times + length // 2) // length)
     return np.append(np.arange(n_segments, dtype=np.int64) * length, n_times)
 
@@ -68,7 +65,7 @@ def labels_between(bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(bounds) - 1, dtype=np.int64), np.diff(bounds))
 
 
-def change_points(features: Array, min_size: int = MIN_FRAMES) -> NDArray[np.int64]:
+def change_points(features: Array) -> NDArray[np.int64]:
     """Find where the mean or the variance of features changes.
 
     Binary segmentation: a stretch is cut where two Gaussians, each with its own mean
@@ -79,8 +76,6 @@ def change_points(features: Array, min_size: int = MIN_FRAMES) -> NDArray[np.int
     ----------
     features : ndarray of shape (n_frames, n_features)
         Finite values, e.g. the log power of each channel.
-    min_size : int
-        The shortest stretch, in frames, at least 2.
 
     Returns
     -------
@@ -92,13 +87,6 @@ def change_points(features: Array, min_size: int = MIN_FRAMES) -> NDArray[np.int
     Schwarz (1978), "Estimating the dimension of a model"; Scott & Knott (1974), "A
     cluster analysis method for grouping means in the analysis of variance".
     """
-    if features.ndim != 2 or not np.isfinite(features).all():
-        raise InputError(
-            f"features of shape {features.shape}: finite values of shape (n_frames, n_features) "
-            "are needed"
-        )
-    if min_size < 2:
-        raise SettingsError(f"min_size={min_size}: a stretch has at least 2 frames")
     scores = _principal_scores(features)
     n_frames, n_scores = scores.shape
     if n_scores == 0:
@@ -119,7 +107,7 @@ def change_points(features: Array, min_size: int = MIN_FRAMES) -> NDArray[np.int
     stretches = [(0, n_frames)]
     while stretches:
         start, stop = stretches.pop()
-        cuts = np.arange(start + min_size, stop - min_size + 1)
+        cuts = np.arange(start + MIN_FRAMES, stop - MIN_FRAMES + 1)
         if cuts.size == 0:
             continue
         gain = cost(start, stop) - cost(start, cuts) - cost(cuts, stop)
@@ -162,21 +150,15 @@ def frames(x: NDArray[Real], size: int, hop: int) -> NDArray[Real]:
     -------
     ndarray of shape (n_frames, n_channels, size)
         Frame ``i`` begins at sample ``i * hop - (size - hop)``.
-
-    Raises
-    ------
-    SettingsError
-        If `size` or `hop` is below 1, or `hop` above `size`.
     """
-    _check_frames(size, hop)
-    if x.ndim != 2 or x.shape[1] == 0:
-        raise InputError(f"shape={x.shape}: a signal has two axes, (channels, times), and samples")
     n_channels, n_times = x.shape
-    n_frames = _n_frames(n_times, size, hop)
+    n_frames = (n_times - 1 + size - hop) // hop + 1  # every one that holds a sample
     padded = np.zeros((n_channels, (n_frames - 1) * hop + size), dtype=x.dtype)
     padded[:, size - hop : size - hop + n_times] = x
     views = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, ::hop]
-    return np.multiply(views.transpose(1, 0, 2), _window(size).astype(x.dtype), order="C")
+    window = _window(size).astype(x.dtype)
+    framed: NDArray[Real] = np.multiply(views.transpose(1, 0, 2), window, order="C")
+    return framed
 
 
 def overlap_add(framed: NDArray[Real], hop: int, n_times: int) -> NDArray[Real]:
@@ -199,16 +181,7 @@ def overlap_add(framed: NDArray[Real], hop: int, n_times: int) -> NDArray[Real]:
     -------
     ndarray of shape (n_channels, n_times)
     """
-    _need_positive(n_times=n_times)
-    if framed.ndim != 3:
-        raise InputError(f"shape={framed.shape}: frames have axes (frames, channels, samples)")
     n_frames, n_channels, size = framed.shape
-    _check_frames(size, hop)
-    if n_frames != _n_frames(n_times, size, hop):
-        raise SettingsError(
-            f"n_times={n_times}: a signal of that length has {_n_frames(n_times, size, hop)} "
-            f"frames of size={size} and hop={hop}, not {n_frames}"
-        )
     dual = _dual_window(size, hop).astype(framed.dtype)
     n_blocks = -(-size // hop)
     out = np.zeros((n_channels, n_frames + n_blocks - 1, hop), dtype=framed.dtype)
@@ -254,12 +227,6 @@ def istft(spectrum: NDArray[Any], size: int, hop: int, n_times: int) -> NDArray[
     -------
     ndarray of shape (n_channels, n_times)
     """
-    _check_frames(size, hop)
-    if spectrum.ndim != 3 or spectrum.shape[1] != size // 2 + 1:
-        raise InputError(
-            f"shape={spectrum.shape}: a transform of size={size} has axes "
-            f"(channels, {size // 2 + 1} frequencies, frames)"
-        )
     framed: NDArray[Any] = fft.irfft(spectrum.transpose(2, 0, 1), n=size, axis=-1)
     return overlap_add(framed, hop, n_times)
 
@@ -278,20 +245,3 @@ def _dual_window(size: int, hop: int) -> Array:
     total = squares.reshape(-1, hop).sum(axis=0)
     dual: Array = window / total[np.arange(size) % hop]
     return dual
-
-
-def _n_frames(n_times: int, size: int, hop: int) -> int:
-    """Every frame that holds a sample of the signal."""
-    return (n_times - 1 + size - hop) // hop + 1
-
-
-def _check_frames(size: int, hop: int) -> None:
-    _need_positive(size=size, hop=hop)
-    if hop > size:
-        raise SettingsError(f"hop={hop}: must be at most size={size}, or samples are skipped")
-
-
-def _need_positive(**values: int) -> None:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise SettingsError(f"{name}={value}: must be a whole number of samples, 1 or more")

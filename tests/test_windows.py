@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.windows import (
     change_points,
     edges,
@@ -62,12 +61,6 @@ def test_a_last_segment_under_half_is_joined_to_the_one_before():
     assert edges(3, 10).tolist() == [0, 3]
 
 
-@pytest.mark.parametrize("length", [0, -1, 2.5, True])
-def test_segments_refuse_a_length_that_is_no_count(length):
-    with pytest.raises(SettingsError, match=f"length={length}: must be a whole number"):
-        segments(10, length)
-
-
 # Change points
 
 
@@ -98,24 +91,25 @@ def test_features_that_move_together_count_once():
     np.testing.assert_array_equal(change_points(np.tile(one, 64)), change_points(one))
 
 
-def test_stretches_are_not_shorter_than_asked():
-    features = np.repeat(np.arange(100.0) % 2, 4)[:, None]
-    features = features + 0.01 * np.random.default_rng(0).standard_normal(features.shape)
-    found = change_points(features, min_size=4)
+def test_stretches_have_eight_frames():
+    features = 0.01 * np.random.default_rng(0).standard_normal((200, 1))
+    features[50:53] += 1
+    found = change_points(features)
     assert found.size > 0
-    assert np.diff(np.concatenate([[0], found, [len(features)]])).min() >= 4
+    assert np.diff(np.concatenate([[0], found, [len(features)]])).min() >= 8
+
+
+def test_weak_directions_around_a_strong_one_do_not_hide_a_change():
+    rng = np.random.default_rng(0)
+    one = rng.standard_normal((300, 1))
+    one[150:] += 0.8
+    many = one + 0.1 * rng.standard_normal((300, 8))
+    np.testing.assert_allclose(change_points(many), change_points(one), atol=5)
 
 
 def test_constant_and_short_features_have_no_change_points():
     assert change_points(np.ones((50, 2))).size == 0
     assert change_points(np.arange(3.0)[:, None]).size == 0
-
-
-def test_change_points_refuse_what_they_cannot_use():
-    with pytest.raises(InputError, match="finite values of shape"):
-        change_points(np.array([[np.nan], [1.0]]))
-    with pytest.raises(SettingsError, match="min_size=1: a stretch has at least 2 frames"):
-        change_points(np.ones((10, 1)), min_size=1)
 
 
 # Frames and the STFT
@@ -207,33 +201,3 @@ def test_overlap_add_is_the_nearest_signal_to_changed_frames():
     for seed in range(3):
         other = frames(signal(90, seed), 16, 5)
         assert abs(((changed - best) * other).sum()) < 1e-10
-
-
-@pytest.mark.parametrize(
-    ("size", "hop", "message"),
-    [
-        (0, 1, "size=0: must be a whole number of samples, 1 or more"),
-        (8, 0, "hop=0: must be a whole number of samples, 1 or more"),
-        (8, 2.5, "hop=2.5: must be a whole number of samples"),
-        (8, 9, "hop=9: must be at most size=8, or samples are skipped"),
-    ],
-)
-def test_sizes_that_cannot_be_are_refused(size, hop, message):
-    with pytest.raises(SettingsError, match=message):
-        frames(signal(20), size, hop)
-    with pytest.raises(SettingsError, match=message):
-        stft(signal(20), size, hop)
-
-
-def test_frames_that_do_not_fit_the_length_are_refused():
-    with pytest.raises(SettingsError, match=r"n_times=50: .* has 16 frames .*, not 28"):
-        overlap_add(frames(signal(100), 16, 4), 4, 50)
-
-
-def test_shapes_that_cannot_be_are_refused():
-    with pytest.raises(InputError, match=r"shape=\(20,\): a signal has two axes"):
-        frames(np.ones(20), 8, 4)
-    with pytest.raises(InputError, match="frames have axes"):
-        overlap_add(np.ones((2, 2)), 4, 10)
-    with pytest.raises(InputError, match=r"size=8 has axes \(channels, 5 frequencies, frames\)"):
-        istft(np.ones((1, 4, 3), dtype=complex), 8, 4, 10)
