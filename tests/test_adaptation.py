@@ -182,6 +182,15 @@ class TestRange:
         x[50] *= 1000
         assert ivae.out_of_range(x) == []
 
+    def test_nor_are_two_of_a_hundred(self):
+        data = scene(1)[0]
+        ivae = quick().fit(data.observations)
+        x = 0.1 * data.observations[:100]
+        x[:2] *= 10_000
+        assert ivae.out_of_range(x) == []
+        x[2] *= 10_000
+        assert [row["share"] for row in ivae.out_of_range(x)] == [0.03] * 3
+
     def test_a_linear_map_holds_everywhere(self, recwarn):
         a, b, _ = scene(1)
         ivae = quick().fit(a.observations)

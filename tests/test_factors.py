@@ -58,6 +58,15 @@ def test_adaptive_ignores_a_silent_channel_and_survives_digital_silence():
     assert (np.flatnonzero(np.diff(u.labels)) + 1).tolist() == [6400, 9600]
 
 
+def test_adaptive_sees_no_change_within_silence():
+    rng = np.random.default_rng(0)
+    levels = (1.0, 1.0, 1e-4, 1e-8)  # the last two are 80 dB and more below the others
+    halves = [level * rng.standard_normal((1, 2000)) for level in levels]
+    data = np.concatenate([part for x in halves for part in (x, -x)], axis=1)  # of mean 0
+    u = build("adaptive", Recording(data, 8000.0, ("a",), ("",), "audio"))
+    assert (np.flatnonzero(np.diff(u.labels)) + 1).tolist() == [8000]
+
+
 def test_adaptive_sees_through_gaps():
     whole = recording(4000, seed=3, kind="table")
     loud = whole.data.copy()

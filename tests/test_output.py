@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from sourcesep.exceptions import OutputError, SettingsError
 from sourcesep.output import (
+    alone,
+    beside,
     check_model_output,
     check_output,
     folders_for,
     plain,
     read_result,
+    recover,
     replacing,
     sha256,
 )
@@ -228,6 +231,42 @@ class TestReplacing:
         assert run.returncode == 9
         assert not (tmp_path / "r").exists()
         assert [p for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
+
+
+class TestKilled:
+    @pytest.mark.parametrize(
+        ("left", "kept"),
+        [
+            (("r", "new"), "r"),  # while it wrote
+            (("old", "new"), "new"),  # between the two steps of a replacement
+            (("r", "old"), "r"),  # after both
+            (("old",), "old"),
+            (("new",), None),
+        ],
+    )
+    def test_what_was_whole_is_not_lost(self, tmp_path, left, kept):
+        folder = tmp_path / "r"
+        for what in left:
+            place = folder if what == "r" else beside(folder, what)
+            place.mkdir()
+            (place / what).touch()
+        recover(folder)
+        assert names(tmp_path) == ([] if kept is None else ["r", f"r/{kept}"])
+
+    def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(self, tmp_path, monkeypatch):
+        import fcntl
+
+        path, asked = tmp_path / "r", []
+
+        def flock(descriptor, how):
+            if not asked:  # as by the one that had it before
+                beside(path, "lock").unlink()
+            asked.append(how)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with alone(path):
+            assert len(asked) == 2
+            assert beside(path, "lock").exists()
 
 
 def test_read_result(tmp_path):

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sourcesep.adapters import audio, eeg, table
+from sourcesep.auxiliary import build
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
-from sourcesep.recording import SUFFIXES, Recording, adapter_for, read, suffix_of
+from sourcesep.recording import SUFFIXES, Event, Recording, adapter_for, read, suffix_of
 
 
 def make(data, names=None, units=None, sfreq=100.0, path=None):
@@ -29,6 +31,19 @@ def make(data, names=None, units=None, sfreq=100.0, path=None):
 
 def noise(seed=0, shape=(3, 100)):
     return 0.1 * np.random.default_rng(seed).standard_normal(shape)
+
+
+def test_a_part_has_its_own_annotations_and_columns():
+    events = (Event(1.0, 3.0, "a"), Event(6.0, 1.0, "b"))
+    whole = replace(make(noise(), sfreq=10.0), events=events, columns={"c": np.arange(100)})
+    part = whole.part(slice(20, 80))
+    np.testing.assert_array_equal(part.data, whole.data[:, 20:80])
+    np.testing.assert_array_equal(part.columns["c"], np.arange(20, 80))
+    labels = [
+        [u.scales[0].names[label] for label in u.labels]
+        for u in (build("annotations", whole).take(slice(20, 80)), build("annotations", part))
+    ]
+    assert labels[0] == labels[1]
 
 
 def test_facts():

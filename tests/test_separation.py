@@ -574,7 +574,7 @@ class TestTables:
         lines = path.read_text().splitlines()
         other = tmp_path / "other.csv"
         rows = [line.split(",") for line in lines[1:]]
-        scaled = [row[:2] + [v and repr(1000 * float(v)) for v in row[2:]] for row in rows]
+        scaled = [row[:2] + [v and repr(2.54 * float(v)) for v in row[2:]] for row in rows]
         other.write_text("\n".join([lines[0], *map(",".join, scaled)]) + "\n")
         with pytest.warns(SourcesepWarning, match="explains these rows worse than its own, by"):
             separate(other, model=found.ivae, **self.settings)
