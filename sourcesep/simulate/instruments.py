@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -48,18 +47,12 @@ def instrument(
     ndarray of shape (n_times,)
         Zero mean and unit power.
     """
-    one_of(("pad", "melody", "bass", "drums"), kind=kind)
+    one_of(tuple(PLAYERS), kind=kind)
     n_times = n_samples(seconds, sfreq)
     rng = generator(random_state)
     beat = 60 / rng.uniform(84, 132)
     sound = np.zeros(n_times)
-    players: dict[str, Callable[..., None]] = {
-        "pad": _pad,
-        "melody": _melody,
-        "bass": _bass,
-        "drums": _drums,
-    }
-    players[kind](sound, sfreq, beat, rng)
+    PLAYERS[kind](sound, sfreq, beat, rng)
     sound -= sound.mean()
     return np.asarray(sound / (sound.std() or 1.0))
 
@@ -152,3 +145,7 @@ def _drums(
             _add(sound, start, 0.25 * rattle + 0.4 * body)
         hiss = np.diff(rng.standard_normal(t.size + 2), 2)
         _add(sound, start, rng.uniform(0.03, 0.07) * np.exp(-t / 0.025) * hiss)
+
+
+PLAYERS = {"pad": _pad, "melody": _melody, "bass": _bass, "drums": _drums}
+"""What plays each kind, into an array that is given."""

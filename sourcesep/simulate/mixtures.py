@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -239,7 +239,7 @@ def from_recordings(
     InputError
         If there is none, their rates differ, or one is silent.
     """
-    one_of(("instantaneous", "saturated", "room"), kind=kind)
+    one_of(get_args(MixtureKind), kind=kind)
     if not recordings:
         raise InputError("recordings=(): nothing to mix; give one recording a source")
     rates = [r.sfreq for r in recordings]

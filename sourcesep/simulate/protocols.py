@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ __all__ = [
     "shuffled_labels",
 ]
 
+Activation = Literal["xtanh", "leaky-relu", "none"]
+Distribution = Literal["gaussian", "laplace"]
 Modulation = Literal["independent", "common", "none"]
 LinearKind = Literal[
     "uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed", "gaussian"
@@ -63,8 +65,8 @@ def ivae(
     n_layers: int = 3,
     *,
     n_channels: int | None = None,
-    source: Literal["gaussian", "laplace"] = "gaussian",
-    activation: Literal["xtanh", "leaky-relu", "none"] = "xtanh",
+    source: Distribution = "gaussian",
+    activation: Activation = "xtanh",
     slope: float = 0.1,
     noise: float = 0.0,
     modulation: Modulation = "independent",
@@ -115,7 +117,7 @@ def ivae(
     n_channels = n_sources if n_channels is None else n_channels
     at_least(1, n_layers=n_layers)
     at_least(n_sources, n_channels=n_channels)
-    one_of(("xtanh", "leaky-relu", "none"), activation=activation)
+    one_of(get_args(Activation), activation=activation)
     positive(slope=slope)
     at_least(0, noise=noise)
     rng = generator(random_state)
@@ -144,7 +146,7 @@ def icebeem(
     n_layers: int = 2,
     *,
     slope: float = 0.2,
-    source: Literal["gaussian", "laplace"] = "gaussian",
+    source: Distribution = "gaussian",
     modulation: Modulation = "independent",
     random_state: RandomState = 0,
 ) -> Protocol:
@@ -193,7 +195,7 @@ def hidden_markov(
     *,
     n_states: int = 3,
     dwell: float = 500.0,
-    activation: Literal["xtanh", "leaky-relu", "none"] = "xtanh",
+    activation: Activation = "xtanh",
     slope: float = 0.1,
     random_state: RandomState = 0,
 ) -> Protocol:
@@ -229,7 +231,7 @@ def hidden_markov(
     """
     at_least(1, n_sources=n_sources, n_layers=n_layers, dwell=dwell)
     at_least(2, n_samples=n_samples, n_states=n_states)
-    one_of(("xtanh", "leaky-relu", "none"), activation=activation)
+    one_of(get_args(Activation), activation=activation)
     positive(slope=slope)
     rng = generator(random_state)
     levels = np.geomspace(0.5, 3.0, n_states)
@@ -287,8 +289,7 @@ def linear_sources(
     ndarray of shape (n_sources, n_samples)
         The sources; mix them with a matrix of your own or `instantaneous`.
     """
-    kinds = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed", "gaussian")
-    one_of(kinds, kind=kind)
+    one_of(get_args(LinearKind), kind=kind)
     at_least(2, n_samples=n_samples)
     at_least(1, n_sources=n_sources)
     rng = generator(random_state)
@@ -338,8 +339,8 @@ def _modulated(
     n_segments, samples_per_segment, n_sources = shape
     at_least(1, n_segments=n_segments, n_sources=n_sources)
     at_least(2, samples_per_segment=samples_per_segment)
-    one_of(("gaussian", "laplace"), source=source)
-    one_of(("independent", "common", "none"), modulation=modulation)
+    one_of(get_args(Distribution), source=source)
+    one_of(get_args(Modulation), modulation=modulation)
     scales = rng.uniform(*bounds, (n_segments, n_sources))
     if modulation == "common":
         scales = np.repeat(scales[:, :1], n_sources, axis=1)

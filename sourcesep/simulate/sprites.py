@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def images(
     at_least(2, samples_per_label=samples_per_label)
     at_least(4, size=size)
     one_of(tuple(EXPONENTS), shape=shape)
-    one_of(("independent", "common", "none"), modulation=modulation)
+    one_of(get_args(Modulation), modulation=modulation)
     positive(reach=reach)
     at_least(0, noise=noise)
     names = (factors,) if isinstance(factors, str) else tuple(factors)
