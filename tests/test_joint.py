@@ -125,7 +125,9 @@ class TestMuchData:
 
     def test_a_recording_that_lends_nothing_counts_too(self, little, monkeypatch):
         monkeypatch.setattr(joint, "MOST_LENT", 2)
-        assert "all 120 segments" in train(arrays(scene(6, 3)), mixing="linear").reason_
+        ivae = train(arrays(scene(6, 3)), mixing="linear")
+        assert "all 120 segments" in ivae.reason_
+        assert ivae.label_counts_.sum() == 2 * 2000  # of 12,000 values in three channels
 
     def test_a_recording_shorter_than_a_segment_is_one(self, little):
         (long, f), (short, _) = arrays(scene(9))
