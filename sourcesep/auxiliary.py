@@ -24,7 +24,7 @@ from sourcesep.labels import (
     named_columns,
     renumber,
 )
-from sourcesep.recording import Recording
+from sourcesep.recording import Recording, first_few
 from sourcesep.samples import unchanged
 from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 
@@ -250,7 +250,7 @@ def renumbered(u: Auxiliary, names: tuple[str, ...]) -> Auxiliary:
     if unknown:
         raise InputError(
             f"u={unknown[0]!r}: a label that the fit has not seen; known are "
-            f"{', '.join(names[:10])}"
+            f"{first_few(names, 10)}"
         )
     number = np.array([known[name] for name in u.scales[0].names] + [LEFT_OUT])
     return Auxiliary((Scale(number[u.labels], names),), u.covariates, False, u.spec)

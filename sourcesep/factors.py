@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sourcesep import windows
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.labels import Factor, Scale, from_values, named_columns
-from sourcesep.recording import Event, Recording
+from sourcesep.recording import Event, Recording, first_few
 from sourcesep.samples import map_npy
 from sourcesep.spec import Term, number
 
@@ -249,7 +249,7 @@ def _annotations(term: Term, recordings: Sequence[Recording]) -> Factor:
         known = sorted({repr(e.description) for r in recordings for e in r.events})
         raise SettingsError(
             f"aux={str(term)!r}: no such annotation lasts any time; there are: "
-            f"{', '.join(known[:10]) or 'none'}{' ...' if len(known) > 10 else ''}"
+            f"{first_few(known, 10) or 'none'}"
         )
     return Factor((scale,))
 

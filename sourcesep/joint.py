@@ -20,7 +20,7 @@ from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.moments import Moments
-from sourcesep.recording import Recording
+from sourcesep.recording import Recording, first_few
 from sourcesep.selection import MIXINGS
 from sourcesep.separation import as_recording, separate
 from sourcesep.singly import singly
@@ -362,8 +362,7 @@ def _notes(shares: Sequence[Shared]) -> Iterator[str]:
     """Yield each thing that was handled on the way once, after the names it applies to."""
     for note in dict.fromkeys(note for share in shares for note in share.notes):
         names = [share.name for share in shares if note in share.notes]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        yield f"{', '.join(names[:3])}{more}: {note}"
+        yield f"{first_few(names, 3)}: {note}"
 
 
 def _laid_end_to_end(shares: Sequence[Shared], aux: str) -> tuple[Recording, Auxiliary]:

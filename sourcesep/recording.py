@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ __all__ = [
     "Recording",
     "adapter_for",
     "check_magnitude",
+    "first_few",
     "from_array",
     "kind_of",
     "longest_in_memory",
@@ -195,7 +196,7 @@ class Recording:
         bad = [n for n, is_good in zip(self.names, good, strict=True) if not is_good]
         if bad:
             raise InputError(
-                f"{self._where}NaN or infinite samples in channel {_first_few(bad)}: all must be "
+                f"{self._where}NaN or infinite samples in channel {first_few(bad)}: all must be "
                 "finite; repair or leave out those channels"
             )
         check_magnitude(low.min(), high.max(), self._where)
@@ -263,7 +264,7 @@ class Recording:
             counts = zip(self.names, missing.tolist(), strict=True)
             named = [f"{name} ({count})" for name, count in counts if count]
             raise InputError(
-                f"{self._where}NaN or missing values in channel {_first_few(named)}: {cure}"
+                f"{self._where}NaN or missing values in channel {first_few(named)}: {cure}"
             )
 
     def check_unchanged(self) -> None:
@@ -272,8 +273,10 @@ class Recording:
             check_unchanged(self.path, self._stamp)
 
 
-def _first_few(names: list[str]) -> str:
-    return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Join names for a message; if there are more than `most`, the others are counted."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def longest_in_memory(n_channels: int) -> int:

@@ -66,7 +66,7 @@ def test_facts():
             {"data": np.where(noise() == noise()[1, 4], np.inf, noise())},
             "NaN or infinite samples in channel c1: all must be finite",
         ),
-        ({"data": np.full((7, 9), np.nan)}, r"in channel c0, c1, c2, c3, c4 \.\.\.: all must"),
+        ({"data": np.full((7, 9), np.nan)}, r"in channel c0, c1, c2, c3, c4 and 2 more: all must"),
     ],
 )
 def test_what_cannot_be_separated(arguments, message):

@@ -23,7 +23,7 @@ from sourcesep.adapters._parquet import read_parquet
 from sourcesep.adapters._separated import Separated
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.output import component_name
-from sourcesep.recording import Recording
+from sourcesep.recording import Recording, first_few
 from sourcesep.samples import map_npy
 
 __all__ = ["TableOrigin", "read", "write"]
@@ -132,10 +132,7 @@ def read(
         )
     left = [name for name in table if name not in {*chosen, *time, *beside}]
     if known and columns is None and left:
-        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
-        notes.append(
-            f"{', '.join(left[:5])}{more} left out: the model was fitted on other columns"
-        )
+        notes.append(f"{first_few(left)} left out: the model was fitted on other columns")
     data = _gathered(table, chosen)
     if interpolate is not None:
         notes.append(_interpolate(data, chosen, interpolate))
