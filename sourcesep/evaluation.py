@@ -14,7 +14,7 @@ from sourcesep._version import __version__
 from sourcesep.exceptions import InputError
 from sourcesep.output import RESULT, check_output, read_result, replacing, write_result
 from sourcesep.persistence import read_metadata
-from sourcesep.recording import Recording, read
+from sourcesep.recording import Recording, from_array, read
 
 __all__ = ["Score", "describe", "evaluate_files", "simulate_files"]
 
@@ -147,16 +147,10 @@ def simulate_files(
     if sources:
         recordings = [read(path) for path in sources]
     else:
-        recordings = [
-            Recording(
-                simulate.speech(seconds, random_state=1000 * seed + k)[None],
-                16000.0,
-                (f"talker{k}",),
-                ("",),
-                "audio",
-            )
-            for k in range(n_sources)
-        ]
+        talkers = (
+            simulate.speech(seconds, random_state=1000 * seed + k) for k in range(n_sources)
+        )
+        recordings = [from_array(talker[None], 16000) for talker in talkers]
     mixture = simulate.from_recordings(recordings, kind, rt60=rt60, random_state=seed)
     names = ["mixture.wav"] + [f"image{k:02d}.wav" for k in range(len(recordings))]
     with replacing(folder, overwrite) as temporary:

@@ -255,8 +255,7 @@ def write(
         )
     origin = _origin_of(separation.recording)
     files = _save(sources_raw(separation), folder, "sources_raw")
-    info = origin.raw.copy().pick(list(origin.picks)).info
-    draw_maps(separation, info, folder / "component_maps.png")
+    draw_maps(separation, _info(origin), folder / "component_maps.png")
     files.append("component_maps.png")
     if exclude is not None:
         files += _save(_cleaned(separation, origin, excluded), folder, "cleaned_raw")
@@ -265,12 +264,16 @@ def write(
 
 def scalp_pictures(separation: Separated) -> list[bytes]:
     """Return a PNG picture of each component on the scalp; none without sensor positions."""
-    import mne
-
     from sourcesep.adapters._maps import scalp_maps
 
-    origin = _origin_of(separation.recording)
-    return scalp_maps(loadings(separation), mne.pick_info(origin.raw.info, list(origin.picks)))
+    return scalp_maps(loadings(separation), _info(_origin_of(separation.recording)))
+
+
+def _info(origin: EEGOrigin) -> Any:
+    """What MNE knows of the recording's channels, in their order."""
+    import mne
+
+    return mne.pick_info(origin.raw.info, list(origin.picks))
 
 
 def _origin_of(recording: Recording) -> EEGOrigin:

@@ -204,7 +204,7 @@ def _facts(separation: Separation, result: dict[str, Any]) -> dict[str, Any]:
         "channel": CHANNELS[recording.kind],
         "is_audio": is_audio,
         "title": result["input"]["name"] or KINDS[recording.kind],
-        "duration": recording.n_times / recording.sfreq,
+        "duration": recording.seconds,
         "verdict": result["verdict"],
         "sentence": _sentence(result["sentence"]),
         "checks": checks(result["evidence"], result["bounds"]),

@@ -140,7 +140,7 @@ def time_axis(recording: Recording) -> Axis:
         return Axis(label, tuple((100 * (i + 0.5) / len(cells), cells[i]) for i in rows))
     if recording.kind == "table":
         return panels.linear_axis(0, recording.n_times, "row")
-    return panels.seconds_axis(recording.n_times / recording.sfreq)
+    return panels.seconds_axis(recording.seconds)
 
 
 def along(recording: Recording) -> str:
@@ -158,9 +158,7 @@ def standard_loadings(separation: Separation) -> Array:
 
 def _power_panel(image: Array, full: float, x: Axis, name: str, way: str = "over time") -> Panel:
     """Power along the samples in dB against `full`."""
-    n_bins = int(np.clip(image.shape[1] // 8, 2, N_STRETCHES))
-    power = panels.binned(np.square(image).mean(axis=0), n_bins)
-    level = _decibel(power / full)
+    level = _decibel(_powers(image) / full)
     return Panel(
         f"Power {way}",
         f"Power of {name} {way}, in decibels; its loudest stretch has "
@@ -180,10 +178,14 @@ def _mean_level(x: Array) -> float:
     return float(_decibel(np.square(x).mean()))
 
 
-def _loudest(x: Array) -> float:
-    """Power of the loudest stretch."""
+def _powers(x: Array) -> Array:
+    """Power of each stretch of a signal, averaged over channels."""
     n_bins = int(np.clip(x.shape[1] // 8, 2, N_STRETCHES))
-    return float(panels.binned(np.square(x).mean(axis=0), n_bins).max()) or 1.0
+    return panels.binned(np.square(x).mean(axis=0), n_bins)
+
+
+def _loudest(x: Array) -> float:
+    return float(_powers(x).max()) or 1.0
 
 
 def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
@@ -199,7 +201,7 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
         spectrogram = Panel(
             "Spectrogram",
             f"Spectrogram of {name}, up to {recording.sfreq / 2000:g} kHz over "
-            f"{recording.n_times / recording.sfreq:.1f} seconds.",
+            f"{recording.seconds:.1f} seconds.",
             None,
             y,
             picture=panels.picture(density, -DYNAMICS, 0),
