@@ -198,7 +198,9 @@ def test_the_next_goes_on_when_the_first_has_ended(tmp_path):
     assert names(tmp_path) == ["a", f"a/{order[-1]}"]
 
 
-def test_one_wins_and_the_other_says_so(job, monkeypatch):
+@pytest.fixture
+def raced(job, monkeypatch):
+    """A job that another process does while it is done."""
     real = separation.separate
 
     def while_another_does(*arguments, **settings):
@@ -207,7 +209,11 @@ def test_one_wins_and_the_other_says_so(job, monkeypatch):
         return real(*arguments, **settings)
 
     monkeypatch.setattr(separation, "separate", while_another_does)
-    assert "exists already; name another folder" in separate_file(job).error
+    return job
+
+
+def test_one_wins_and_the_other_says_so(raced):
+    assert "exists already; name another folder" in separate_file(raced).error
 
 
 def test_even_at_the_last_moment(tmp_path):
@@ -219,16 +225,8 @@ def test_even_at_the_last_moment(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
-def test_who_resumes_takes_what_the_other_has_written(job, monkeypatch):
-    real = separation.separate
-
-    def while_another_does(*arguments, **settings):
-        monkeypatch.setattr(separation, "separate", real)
-        assert separate_file(job).error is None
-        return real(*arguments, **settings)
-
-    monkeypatch.setattr(separation, "separate", while_another_does)
-    outcome = separate_file(replace(job, resume=True))
+def test_who_resumes_takes_what_the_other_has_written(raced):
+    outcome = separate_file(replace(raced, resume=True))
     assert (outcome.error, outcome.resumed) == (None, True)
 
 
