@@ -111,11 +111,9 @@ class Auxiliary:
         )
 
 
-def build(
-    spec: str | None, recording: Recording, *, reject_by_annotation: bool = True
-) -> Auxiliary:
+def build(spec: str | None, recording: Recording) -> Auxiliary:
     """Build u for one recording; see `build_many`."""
-    return build_many(spec, [recording], reject_by_annotation=reject_by_annotation)
+    return build_many(spec, [recording])
 
 
 def build_many(

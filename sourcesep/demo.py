@@ -48,15 +48,13 @@ def best_si_sdr(references: Array, estimates: Array) -> float:
     return float(table[rows, columns].mean())
 
 
-def run(folder: Path, *, overwrite: bool = True) -> Iterator[Row]:
+def run(folder: Path) -> Iterator[Row]:
     """Write each mixture to a WAV file in `folder`, separate that file, and score both.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Gets ``NAME.wav`` and ``NAME/`` of every mixture.
-    overwrite : bool
-        Whether earlier results there are replaced.
+        Gets ``NAME.wav`` and ``NAME/`` of every mixture, in the place of earlier ones.
 
     Yields
     ------
@@ -78,7 +76,7 @@ def run(folder: Path, *, overwrite: bool = True) -> Iterator[Row]:
         path = folder / f"{name}.wav"
         write_wav(path, mixture.data, SFREQ)
         separation = separate(path)
-        separation.save(folder / name, overwrite=overwrite)
+        separation.save(folder / name, overwrite=True)
         heard = mixture.images[:, 0]
         before = float(metrics.si_sdr(heard, mixture.data[0]).mean())
         ours = best_si_sdr(heard, np.stack([image[0] for image in separation.images]))

@@ -142,7 +142,7 @@ def test_bad_samples_are_left_out_whatever_the_spec(spec):
     for scale in u.scales:
         np.testing.assert_array_equal(scale.labels == LEFT_OUT, bad)
         assert np.unique(scale.labels[~bad]).tolist() == list(range(scale.n_labels))
-    assert build(spec, r, reject_by_annotation=False).used.all()
+    assert build_many(spec, [r], reject_by_annotation=False).used.all()
 
 
 def test_labels_keep_their_names_when_others_are_left_out():
