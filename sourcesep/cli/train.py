@@ -92,9 +92,12 @@ def train(
     given["on_failure"] = left_out
     with in_lines("train", quiet=quiet):
         check_model_output(Path(save_model), overwrite)
-        learn = {"model": _model, "prior": _prior}[kind]
         try:
-            lines = learn(inputs, save_model, quiet, given, failed)
+            if kind == "model":
+                lines = _model(inputs, save_model, given, failed)
+            else:
+                is_watched = not quiet and sys.stderr is not None
+                lines = _prior(inputs, save_model, given | {"progress": is_watched})
         except MemoryError as error:
             raise InputError("out of memory; train on fewer or shorter recordings") from error
     if not quiet:
@@ -108,11 +111,7 @@ def train(
 
 
 def _model(
-    inputs: tuple[str, ...],
-    save_model: str,
-    quiet: bool,
-    settings: dict[str, Any],
-    failed: list[str],
+    inputs: tuple[str, ...], save_model: str, settings: dict[str, Any], failed: list[str]
 ) -> list[str]:
     """Fit one model; what to say of it."""
     from sourcesep.joint import train
@@ -129,20 +128,13 @@ def _model(
     return [f"{save_model}: {found}"] + [doubt] * (verdict.label != "trusted")
 
 
-def _prior(
-    inputs: tuple[str, ...],
-    save_model: str,
-    quiet: bool,
-    settings: dict[str, Any],
-    failed: list[str],
-) -> list[str]:
+def _prior(inputs: tuple[str, ...], save_model: str, settings: dict[str, Any]) -> list[str]:
     """Train a prior of sources; what to say of it."""
     from sourcesep.prior_training import train_prior
 
     if len(inputs) > 1:
         raise SettingsError(f"{len(inputs)} INPUTs: a prior is trained on one folder; give that")
-    is_watched = not quiet and sys.stderr is not None
-    prior = train_prior(inputs[0], save_model=save_model, progress=is_watched, **settings)
+    prior = train_prior(inputs[0], save_model=save_model, **settings)
     elbo = prior.card["elbo"]
     return [
         f"{save_model}: {', '.join(prior.labels)}; held-out ELBO {elbo['with_u']:.3f} nats a cell "
