@@ -134,45 +134,51 @@ def share(items: Sequence[Item], part: str) -> list[Item]:
 
 def separate_file(job: Job) -> Outcome:
     """Separate one recording and write the result; whatever fails is said in the outcome."""
-    from sourcesep.result import check_options
-    from sourcesep.separation import separate
-
-    outcome = Outcome(job.path, job.folder)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SourcesepWarning)
         try:
             recover(job.folder)
-            done = _earlier(job)
-            if done is not None and _has_its_model(job):
-                return replace(outcome, result=done, resumed=True)
-            # a run that was killed before it wrote the model is done again
-            saving = dict(job.saving) | ({} if done is None else {"overwrite": True})
-            if job.resume and not saving["overwrite"]:
-                check_resumable(job.folder)
-            check_output(job.folder, saving["overwrite"])
-            if job.save_model is not None:
-                check_model_output(job.save_model, job.saving["overwrite"])
-            if (kind := kind_of(job.path)) is not None:
-                check_options(kind, saving.get("bit_depth"), saving.get("exclude", ()))
-            separation = separate(job.path, **job.seen())
-            of = separation.recording
-            as_given = {name: job.settings.get(name) for name in ("model", "prior")}
-            spec = _spec(job.settings.get("aux"), of.kind, of.n_times, of.sfreq)
-            separation.settings |= as_given | {"aux": spec}
-            result = separation.save(job.folder, **saving)
-            if job.save_model is not None:
-                separation.save_model(job.save_model)
-            outcome = replace(outcome, result=result)
+            outcome = _kept(job) or _made(job)
         except SourcesepError as error:
-            done = _earlier(job)  # another process may have been faster
-            if done is not None and _has_its_model(job):
-                outcome = replace(outcome, result=done, resumed=True)
-            else:
-                outcome = replace(outcome, error=str(error))
+            # or another process was faster
+            outcome = _kept(job) or Outcome(job.path, job.folder, error=str(error))
         except Exception as error:  # one that nobody thought of must not stop the others
-            outcome = replace(outcome, error=_unforeseen(error))
+            outcome = Outcome(job.path, job.folder, error=_unforeseen(error))
     return replace(outcome, warnings=tuple(str(w.message) for w in caught))
+
+
+def _made(job: Job) -> Outcome:
+    """Do a job; what is refused raises a SourcesepError."""
+    from sourcesep.result import check_options
+    from sourcesep.separation import separate
+
+    # a run that was killed before it wrote the model is done again
+    saving = dict(job.saving) | ({} if _earlier(job) is None else {"overwrite": True})
+    if job.resume and not saving["overwrite"]:
+        check_resumable(job.folder)
+    check_output(job.folder, saving["overwrite"])
+    if job.save_model is not None:
+        check_model_output(job.save_model, job.saving["overwrite"])
+    if (kind := kind_of(job.path)) is not None:
+        check_options(kind, saving.get("bit_depth"), saving.get("exclude", ()))
+    separation = separate(job.path, **job.seen())
+    of = separation.recording
+    as_given = {name: job.settings.get(name) for name in ("model", "prior")}
+    spec = _spec(job.settings.get("aux"), of.kind, of.n_times, of.sfreq)
+    separation.settings |= as_given | {"aux": spec}
+    result = separation.save(job.folder, **saving)
+    if job.save_model is not None:
+        separation.save_model(job.save_model)
+    return Outcome(job.path, job.folder, result)
+
+
+def _kept(job: Job) -> Outcome | None:
+    """What is there already, if the job is to be resumed and its model is there too."""
+    result = _earlier(job)
+    if result is None or not (job.save_model is None or job.save_model.exists()):
+        return None
+    return Outcome(job.path, job.folder, result, resumed=True)
 
 
 def _unforeseen(error: Exception) -> str:
@@ -206,10 +212,6 @@ def _earlier(job: Job) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, OSError):
         return None  # no result, or none of ours: it is made anew, and that says what is wrong
     return result if same else None
-
-
-def _has_its_model(job: Job) -> bool:
-    return job.save_model is None or job.save_model.exists()
 
 
 def _resolved(job: Job, about: Mapping[str, Any]) -> dict[str, Any]:
