@@ -24,7 +24,8 @@ from sourcesep.labels import (
     named_columns,
     renumber,
 )
-from sourcesep.recording import Recording, first_few
+from sourcesep.messages import first_few
+from sourcesep.recording import Recording
 from sourcesep.samples import unchanged
 from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 

@@ -14,6 +14,7 @@ from sourcesep import auxiliary
 from sourcesep._version import __version__
 from sourcesep.cluster import connected, expect_workers
 from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
+from sourcesep.messages import in_brief
 from sourcesep.output import (
     RESULT,
     check_model_output,
@@ -183,7 +184,7 @@ def _kept(job: Job) -> Outcome | None:
 
 def _unforeseen(error: Exception) -> str:
     """Say in one line what no adapter and no model has said."""
-    text = " ".join(str(error).split())[:200]
+    text = in_brief(error)
     told_by_torch = isinstance(error, RuntimeError) and "alloc" in text
     if isinstance(error, MemoryError) or told_by_torch:
         return (
@@ -325,7 +326,7 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[Outcome]:
                 yield _returned(task.result(), job)
             else:
                 died = isinstance(failure, KilledWorker)
-                reason = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
+                reason = f"{type(failure).__name__}: {in_brief(failure)}"
                 error = DIED if died else ELSEWHERE.format(reason=reason)
                 yield Outcome(job.path, job.folder, error=error)
 

@@ -16,6 +16,7 @@ from sourcesep.exceptions import (
     SettingsError,
     SourcesepWarning,
 )
+from sourcesep.messages import in_brief
 
 __all__ = ["connected", "expect_workers"]
 
@@ -56,10 +57,9 @@ def connected(address: str, cure: str) -> Iterator[Any]:
         _check_answer(address)
         client = Client(address, set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise SettingsError(
-            f"dask={address}: no scheduler answers there ({reason}); start one with `dask "
-            "scheduler`, and give its address as tcp://HOST:8786"
+            f"dask={address}: no scheduler answers there ({in_brief(error)}); start one with "
+            "`dask scheduler`, and give its address as tcp://HOST:8786"
         ) from error
     log = logging.getLogger("distributed.client")
     level = log.level

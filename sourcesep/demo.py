@@ -11,6 +11,7 @@ import numpy as np
 from sourcesep import metrics, simulate
 from sourcesep.exceptions import OutputError
 from sourcesep.ivae.model import Array
+from sourcesep.messages import in_brief
 
 __all__ = ["Row", "best_si_sdr", "mixtures", "run"]
 
@@ -70,7 +71,7 @@ def run(folder: Path) -> Iterator[Row]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"output={folder}: cannot be written ({error.strerror}); choose another with -o"
+            f"output={folder}: cannot be written ({in_brief(error)}); choose another with -o"
         ) from error
     for name, mixture in mixtures().items():
         path = folder / f"{name}.wav"

@@ -12,6 +12,7 @@ import numpy as np
 from sourcesep import metrics, simulate
 from sourcesep._version import __version__
 from sourcesep.exceptions import InputError
+from sourcesep.messages import in_brief
 from sourcesep.output import RESULT, check_output, read_result, replacing, write_result
 from sourcesep.persistence import read_metadata
 from sourcesep.recording import Recording, from_array, read
@@ -180,8 +181,7 @@ def describe(path: Path) -> dict[str, Any]:
             raise ValueError(f"ends in {path.suffix or 'nothing'}")
         return read_result(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"path={path}: is no result.json ({reason}); name a .safetensors file or a result "
-            "folder"
+            f"path={path}: is no result.json ({in_brief(error)}); name a .safetensors file or a "
+            "result folder"
         ) from error

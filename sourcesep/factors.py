@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sourcesep import windows
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.labels import Factor, Scale, from_values, named_columns
-from sourcesep.recording import Event, Recording, first_few
+from sourcesep.messages import first_few
+from sourcesep.recording import Event, Recording
 from sourcesep.samples import map_npy
 from sourcesep.spec import Term, number
 

@@ -20,7 +20,8 @@ from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.moments import Moments
-from sourcesep.recording import Recording, first_few
+from sourcesep.messages import first_few
+from sourcesep.recording import Recording
 from sourcesep.selection import MIXINGS
 from sourcesep.separation import as_recording, separate
 from sourcesep.singly import singly

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sourcesep.exceptions import OutputError, SettingsError
+from sourcesep.messages import in_brief
 
 __all__ = [
     "RESULT",
@@ -159,7 +160,7 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, RecursionError) as error:
-        raise ValueError(getattr(error, "strerror", None) or str(error)) from error
+        raise ValueError(in_brief(error)) from error
     if not isinstance(facts, dict):
         raise ValueError(f"holds a {type(facts).__name__}, not an object")
     return facts
@@ -167,8 +168,8 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"output={folder}: cannot be written ({error.strerror or error}); free some space or "
-        "choose another with -o"
+        f"output={folder}: cannot be written ({in_brief(error)}); free some space or choose "
+        "another with -o"
     )
 
 

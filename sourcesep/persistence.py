@@ -23,6 +23,7 @@ from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import ModelFileError, OutputError
 from sourcesep.ivae.model import Model, State
+from sourcesep.messages import in_brief
 from sourcesep.output import alone, beside, check_model_output, plain
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _write(path: Path, content: bytes) -> None:
         if isinstance(error, OutputError):
             raise
         raise OutputError(
-            f"path={path}: cannot be written ({error.strerror or error}); choose another folder"
+            f"path={path}: cannot be written ({in_brief(error)}); choose another folder"
         ) from error
 
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.messages import first_few
 from sourcesep.samples import (
     Samples,
     Stamp,
@@ -33,7 +34,6 @@ __all__ = [
     "Recording",
     "adapter_for",
     "check_magnitude",
-    "first_few",
     "from_array",
     "kind_of",
     "longest_in_memory",
@@ -271,12 +271,6 @@ class Recording:
         """Refuse to go on if the file has changed since it was read."""
         if self.path is not None:
             check_unchanged(self.path, self._stamp)
-
-
-def first_few(names: Sequence[str], most: int = 5) -> str:
-    """Join names for a message; if there are more than `most`, the others are counted."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def longest_in_memory(n_channels: int) -> int:

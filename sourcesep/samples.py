@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import InputError
+from sourcesep.messages import in_brief
 from sourcesep.windows import edges
 
 __all__ = ["Resampled", "Samples", "Sliced", "Stamp", "Summary"]
@@ -98,8 +99,8 @@ def map_npy(path: Path) -> NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # what NumPy raises on a damaged header is of no fixed type
         raise InputError(
-            f"not a readable .npy file of numbers ({' '.join(str(error).split())[:200]}); write "
-            "it with numpy.save, without Python objects"
+            f"not a readable .npy file of numbers ({in_brief(error)}); write it with numpy.save, "
+            "without Python objects"
         ) from error
     if not isinstance(array, np.ndarray):
         array.close()

@@ -34,6 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep.cluster import connected, expect_workers
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep.messages import in_brief
 
 __all__ = ["as_done", "in_order"]
 
@@ -188,7 +189,7 @@ def _started(function: Callable[[Any], Any], n_jobs: int) -> tuple[Connection, B
                 process.start()
             return ours, process
         except (OSError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
+            reason = in_brief(error)
     raise SettingsError(f"n_jobs={n_jobs}: no process can be started ({reason}); ask for fewer")
 
 

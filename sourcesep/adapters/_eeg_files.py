@@ -12,6 +12,7 @@ from typing import Any
 
 from sourcesep.adapters._matlab import check_matlab
 from sourcesep.exceptions import InputError
+from sourcesep.messages import in_brief
 
 __all__ = ["check_companions", "check_promises"]
 
@@ -34,8 +35,7 @@ def check_promises(path: Path, suffix: str) -> None:
             check(path)
         except (OSError, EOFError, struct.error, zlib.error) as error:
             raise InputError(
-                f"input={path}: cannot be read ({' '.join(str(error).split())[:200]}); check that "
-                "it is complete"
+                f"input={path}: cannot be read ({in_brief(error)}); check that it is complete"
             ) from error
 
 

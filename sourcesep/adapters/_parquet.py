@@ -10,6 +10,7 @@ import numpy as np
 
 from sourcesep.adapters._columns import Column, from_array, from_cells
 from sourcesep.exceptions import InputError, MissingDependencyError
+from sourcesep.messages import in_brief
 
 __all__ = ["read_parquet"]
 
@@ -48,7 +49,7 @@ def read_parquet(path: Path) -> Iterator[tuple[str, Column]]:
         raise
     except Exception as error:  # what pandas and pyarrow raise is of no fixed type
         raise InputError(
-            f"not a readable Parquet file ({' '.join(str(error).split())[:200]}); write it anew"
+            f"not a readable Parquet file ({in_brief(error)}); write it anew"
         ) from error
     if not isinstance(frame.index, pandas.RangeIndex):
         frame = frame.reset_index()

@@ -22,8 +22,9 @@ from sourcesep.adapters._csv import NO_ROWS, read_csv
 from sourcesep.adapters._parquet import read_parquet
 from sourcesep.adapters._separated import Separated
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.messages import first_few
 from sourcesep.output import component_name
-from sourcesep.recording import Recording, first_few
+from sourcesep.recording import Recording
 from sourcesep.samples import map_npy
 
 __all__ = ["TableOrigin", "read", "write"]

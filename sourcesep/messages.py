@@ -1,0 +1,20 @@
+"""What messages have in common: how they list names, and quote the errors of other libraries."""
+
+from collections.abc import Sequence
+
+__all__ = ["first_few", "in_brief"]
+
+LONGEST = 200
+"""Letters of what another library says."""
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Join names; if there are more than `most`, the others are counted."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def in_brief(error: BaseException) -> str:
+    """What an error says, in one line that is not too long: of the system, its reason alone."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split())[:LONGEST] or type(error).__name__
