@@ -114,6 +114,14 @@ class TestSources:
 
 
 class TestInput:
+    def test_channels_of_an_array_count_alike_whatever_their_units(self):
+        x = mixture(n=3)
+        units = np.array([[1.0], [1000.0], [0.01]])
+        one, other = (
+            separate((y, SFREQ), n_components=2, mixing="linear").sources for y in (x, units * x)
+        )
+        assert metrics.mcc(one.T, other.T) > 0.999
+
     def test_path_recording_and_array_are_one(self, audio, separation):
         for source in (str(audio), read(audio)):
             np.testing.assert_array_equal(separate(source).sources, separation.sources)
