@@ -275,7 +275,7 @@ class _Kept:
     asked: dict[str, Any]
 
     @property
-    def _text(self) -> str:
+    def _digest(self) -> str:
         return hashlib.sha256(json.dumps(self.asked, sort_keys=True).encode()).hexdigest()
 
     def read(self) -> dict[str, NDArray[Any]] | None:
@@ -284,7 +284,7 @@ class _Kept:
             return None
         try:
             with read_file(self.path, TRAINING) as (facts, tensors):
-                if facts["of"] == self._text:
+                if facts["of"] == self._digest:
                     return dict(tensors)
             reason = "is of another training"
         except ModelFileError as error:
@@ -296,4 +296,4 @@ class _Kept:
 
     def write(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Keep the state of a training."""
-        write_file(self.path, TRAINING, {"of": self._text}, arrays)
+        write_file(self.path, TRAINING, {"of": self._digest}, arrays)

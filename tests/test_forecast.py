@@ -79,6 +79,16 @@ def test_little_is_not_worth_a_line(wav, tmp_path):
     assert forecast.forecast(damaged) is None
 
 
+def test_much_memory_is_however_short_the_time(tmp_path):
+    path = tmp_path / "e_raw.fif"
+    path.touch()
+    with path.open("r+b") as file:
+        file.truncate(80_000_000)
+    found = forecast.forecast(path)
+    assert found.memory[1] > forecast.LARGE
+    assert found.seconds[1] < forecast.LONG
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [

@@ -234,8 +234,11 @@ class TestRecordings:
             (tmp_path / f"{k}.csv").write_text(rows)
         prior = sourcesep.train_prior(tmp_path, aux="annotations:low|high", n_steps=1)
         assert prior.card["seconds"] == {"high": 24.0, "low": 24.0}
-        (tmp_path / "1.csv").write_text("onset,duration,label\n-1,x,low\n")
-        self.refused(tmp_path, "onset=-1, duration=x: must be seconds", aux="annotations")
+        for times in ("1,x", "-1,2", "1,-2", "nan,2", "1,inf"):
+            (tmp_path / "1.csv").write_text(f"onset,duration,label\n{times},low\n")
+            onset, duration = times.split(",")
+            said = f"onset={onset}, duration={duration}: must be seconds"
+            self.refused(tmp_path, said, aux="annotations")
 
 
 class TestFile:
