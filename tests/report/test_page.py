@@ -17,7 +17,7 @@ import sourcesep
 from sourcesep.exceptions import OutputError, SourcesepWarning
 from sourcesep.report import page, players
 from sourcesep.report.page import checks, write_report
-from sourcesep.report.sources import along
+from sourcesep.report.sources import along, gallery
 
 from ..conftest import mixture  # noqa: TID252
 
@@ -111,6 +111,16 @@ class TestWhatItSays:
                 a.get("aria-label", "").startswith(f"Power of {name} over time")
                 for a in parsed.all("svg")
             )
+
+    def test_a_residual_has_pictures_only_if_there_is_one(self):
+        x = mixture()
+        x -= x.mean(axis=1, keepdims=True)  # which would be left
+        recording = sourcesep.Recording(x, 8000.0, ("ch0", "ch1"), ("", ""), "audio")
+        for called, n_panels, said in ("ab", 0, "nothing but rounding"), ("a", 2, " dB against"):
+            found = sourcesep.separate(recording, n_components=len(called), mixing="linear")
+            residual = gallery(found, called).residual
+            assert len(residual.panels) == n_panels
+            assert said in residual.note
 
     def test_eeg_has_maps_courses_and_spectra(self, eeg):
         parsed = Page(eeg.page)
