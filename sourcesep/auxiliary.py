@@ -102,6 +102,11 @@ class Auxiliary:
         used: NDArray[np.bool_] = np.all([s.labels != LEFT_OUT for s in self.scales], axis=0)
         return used
 
+    def in_use(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], Auxiliary]:
+        """Return x, (n_channels, n_times), and u of the samples that are `used`."""
+        used = self.used
+        return (x, self) if used.all() else (x[:, used], self.take(used))
+
     def take(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Auxiliary:
         """Return u of some of the samples; labels keep their meaning."""
         return Auxiliary(

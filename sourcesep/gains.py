@@ -25,8 +25,7 @@ def heldout_gain(
     What the rich model has kept aside in its fit saves another fit of it. If it mends what
     the simple one has made of noise, both have kept the same samples aside.
     """
-    if not u.used.all():
-        x, u = x[:, u.used], u.take(u.used)
+    x, u = u.in_use(x)
     if FITTED_NOISE in rich.mends and (aside := simple.held_out(u)) is not None:
         test = u.take(aside)
         gain = rich.log_density(x[:, aside], test) - simple.log_density(x[:, aside], test)

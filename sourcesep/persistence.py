@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import ModelFileError, OutputError
-from sourcesep.ivae.model import Model, State
+from sourcesep.ivae.model import Model, State, under
 from sourcesep.messages import in_brief
 from sourcesep.output import alone, beside, check_model_output, plain
 
@@ -103,7 +103,7 @@ def save(model: IVAE, path: str | Path, *, contract: Mapping[str, Any] | None = 
         "scores": model.scores_,
         "reason": model.reason_,
     }
-    tensors = {f"model.{name}": tensor for name, tensor in state.tensors.items()}
+    tensors = under("model", state.tensors)
     tensors["label_counts"] = np.asarray(model.label_counts_, np.int64)
     if model.range_ is not None:
         tensors["component_range"] = model.range_

@@ -169,7 +169,7 @@ def families_of(mixing: Any) -> tuple[str, ...]:
 def _exceeds_rank(n_components: int | None, x: Array, u: Auxiliary) -> bool:
     if n_components is None:
         return False
-    return n_components > numerical_rank(x if u.used.all() else x[:, u.used])
+    return n_components > numerical_rank(u.in_use(x)[0])
 
 
 def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
@@ -286,8 +286,7 @@ def choose_n_components(
         If x is constant, or too short for even one component (see `check`).
     """
     check(fill(x), u, n_components=1)
-    if not u.used.all():
-        x, u = x[:, u.used], u.take(u.used)
+    x, u = u.in_use(x)
     missing = bool(np.isnan(x).any())
     keep = excerpt(u, most=FEWER if missing else EXCERPT)
     x, u = x[:, keep], u.take(keep)

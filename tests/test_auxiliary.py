@@ -353,6 +353,12 @@ def test_used_needs_a_label_on_every_scale():
     coarse = Scale(np.array([0, LEFT_OUT, 0]), ("c",))
     u = Auxiliary((fine, coarse), None, is_time=True, spec="")
     assert u.used.tolist() == [True, False, False]
+    x, part = u.in_use(np.arange(6.0).reshape(2, 3))
+    assert x.tolist() == [[0.0], [3.0]]
+    assert part.n_times == 1
+    again = part.in_use(x)
+    assert again[0] is x
+    assert again[1] is part
 
 
 @pytest.mark.parametrize("kind", ["audio", "array"])

@@ -22,7 +22,7 @@ from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.latent_start import full_flow, in_units
 from sourcesep.ivae.missing import check_values
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State, under
 from sourcesep.ivae.prior_tables import (
     Prior,
     encoded_prior,
@@ -195,7 +195,10 @@ class AmortisedModel(Model):
     @property
     def history(self) -> dict[str, list[float]]:
         """Both terms of the bound along the training, nats a sample; none for a matrix."""
-        return {k: getattr(self.history_, k)[:, 0].tolist() for k in ("reconstruction", "kl")}
+        return {
+            "reconstruction": self.history_.reconstruction[:, 0].tolist(),
+            "kl": self.history_.kl[:, 0].tolist(),
+        }
 
     @property
     def noise(self) -> Array:
@@ -227,8 +230,7 @@ class AmortisedModel(Model):
         from sourcesep.ivae.amortised_fit import fit_best
         from sourcesep.ivae.likelihood import hold_out
 
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         check_values(x)
         x = calmed(x) if np.isfinite(x).all() else x
         self.with_mean = not u.is_time
@@ -333,8 +335,7 @@ class AmortisedModel(Model):
 
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior, a row a label, that fits what it encodes."""
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         x = self._standardised(x)
         z = self.map.start(x)
         scale = np.zeros_like(z)
@@ -365,12 +366,10 @@ class AmortisedModel(Model):
     def state(self) -> State:
         """Everything needed to rebuild the model."""
         state = self.map.state()
-        tensors: dict[str, NDArray[Any]] = {f"map.{k}": v for k, v in state.tensors.items()}
-        tensors |= {f"frame.{k}": v for k, v in self.frame.tensors().items()}
+        tensors = under("map", state.tensors) | under("frame", self.frame.tensors())
         tensors |= {"centre": self.centre, "width": self.width}
-        tensors |= {f"prior.{name}": value for name, value in prior_tensors(self.prior).items()}
-        history = dataclasses.asdict(self.history_)
-        tensors |= {f"history.{name}": value for name, value in history.items()}
+        tensors |= under("prior", prior_tensors(self.prior))
+        tensors |= under("history", dataclasses.asdict(self.history_))
         facts = {
             "settings": self._settings(),
             "map": state.facts,

@@ -116,8 +116,7 @@ class BrainModel(LinearModel):
         SettingsError
             If more components are asked for than the rank of x.
         """
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         white = whiten(x, self.requested)
         seen = see(_whitened(white, x), u, self.sfreq if self.bands else None)
         rows = self._rows(seen)

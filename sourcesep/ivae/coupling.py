@@ -27,7 +27,7 @@ from sourcesep.ivae.coupling_fit import (
 )
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Posterior, Settings, State
+from sourcesep.ivae.model import Array, Posterior, Settings, State, under
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.ranges import calmed, tamed
 from sourcesep.ivae.training import History, Schedule, require_torch, resolve_device, train
@@ -229,8 +229,7 @@ class CouplingModel(InvertibleModel):
 
         from sourcesep.ivae.likelihood import Likelihood
 
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         if not np.isfinite(x).all():
             raise InputError(
                 f"x holds {np.count_nonzero(~np.isfinite(x))} values that are not finite; "
@@ -259,8 +258,7 @@ class CouplingModel(InvertibleModel):
 
     def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
         """Return a model trained on from this one, a little, by another recording."""
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         x, held = calmed(x), self.held_out(u)
         y = self.linear.posterior(x).mean
         seed = int(rng.integers(2**63))
@@ -364,18 +362,14 @@ class CouplingModel(InvertibleModel):
     def state(self) -> State:
         """Everything needed to rebuild the model, all restarts included."""
         linear = self.linear.state()
-        tensors: dict[str, NDArray[Any]] = {f"linear.{k}": v for k, v in linear.tensors.items()}
-        tensors |= {
+        tensors = under("linear", linear.tensors) | {
             "restarts": self.flow.parameters.numpy(),
             "range": self._range,
             "shrinkage": self._shrinkage,
             "scores": self.restart_scores,
-            "prior.mean": self.prior.mean,
-            "prior.scale": self.prior.scale,
-            "prior.shape": self.prior.shape,
         }
-        history = dataclasses.asdict(self.history_)
-        tensors |= {f"history.{name}": value for name, value in history.items()}
+        tensors |= under("prior", self.prior.tensors())
+        tensors |= under("history", dataclasses.asdict(self.history_))
         return State(tensors, {"settings": self._settings(), "linear": linear.facts})
 
     @classmethod

@@ -16,7 +16,7 @@ from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.jointdiag import coarse_to_fine
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import check_infinite
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State, under
 from sourcesep.ivae.prior_tables import gaussian_prior, pooled, table_for
 from sourcesep.ivae.priors import LabelPrior
 
@@ -156,8 +156,7 @@ class FactorModel(Model):
         SettingsError
             If the number of factors is not one below the number of channels that vary.
         """
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         check_infinite(x)
         centre, width = _moments(x)
         width[width <= 1e-12 * np.abs(centre)] = 0
@@ -282,8 +281,7 @@ class FactorModel(Model):
 
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map, and the prior that fits x given u best."""
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         width = np.sqrt(self.noise[self._varies])
         seen = Observed.of(self._centred(x) / width[:, None], u.labels, u.n_labels)
         start = Factors(
@@ -313,20 +311,13 @@ class FactorModel(Model):
 
     def state(self) -> State:
         """Everything needed to rebuild the model."""
-        tensors = {
-            "mean": self.mean,
-            "mixing": self.mixing,
-            "noise": self.noise,
-            "prior.mean": self.prior.mean,
-            "prior.scale": self.prior.scale,
-            "prior.shape": self.prior.shape,
-        }
+        tensors = {"mean": self.mean, "mixing": self.mixing, "noise": self.noise}
         facts = {
             "standardise_channels": self.standardise_channels,
             "with_mean": self.with_mean,
             "log_likelihood": self.log_likelihood,
         }
-        return State(tensors, facts)
+        return State(tensors | under("prior", self.prior.tensors()), facts)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
@@ -346,7 +337,7 @@ class FactorModel(Model):
             raise ValueError(f"tensors {', '.join(wrong) or 'noise, prior.scale'} cannot be")
         model = cls(d, standardise_channels=facts["standardise_channels"])
         model.mean, model.mixing, model.noise = (tensors[k] for k in ("mean", "mixing", "noise"))
-        model.prior = LabelPrior(*(tensors[f"prior.{k}"] for k in ("mean", "scale", "shape")))
+        model.prior = LabelPrior(**state.part("prior"))
         model.with_mean, model.log_likelihood = facts["with_mean"], facts["log_likelihood"]
         return model
 

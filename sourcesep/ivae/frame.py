@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -97,4 +96,4 @@ class Frame:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Everything needed to rebuild it."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"order": self.order, "offset": self.offset, "gain": self.gain}

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.linear_gaussian import LinearGaussian
-from sourcesep.ivae.model import Array, Model, State
-from sourcesep.ivae.prior_tables import gaussian_prior
+from sourcesep.ivae.model import Array, Model, State, under
+from sourcesep.ivae.prior_tables import gaussian_prior, pooled
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import numerical_rank
 
@@ -144,8 +144,8 @@ class LatentStart:
         if self.flow is None:
             return State(tensors, {"flow": None})
         flow = self.flow.state()
-        tensors |= {f"flow.{name}": value for name, value in flow.tensors.items()}
-        return State(tensors, {"flow": flow.facts, "chosen": self.chosen})
+        facts = {"flow": flow.facts, "chosen": self.chosen}
+        return State(tensors | under("flow", flow.tensors), facts)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
@@ -180,8 +180,6 @@ def in_units(flow: CouplingModel, centre: Array, width: Array) -> CouplingModel:
 
 def _told(prior: LabelPrior, counts: NDArray[np.int64]) -> Array:
     """Nats a sample by which u makes each component likelier, (n_components,)."""
-    share = counts / counts.sum()
-    mean = share @ prior.mean
-    overall = share @ (prior.variance + (prior.mean - mean) ** 2)
-    told: Array = 0.5 * (np.log(overall) - share @ np.log(prior.variance))
+    _, overall = pooled(prior.mean, prior.variance, counts)
+    told: Array = 0.5 * (np.log(overall) - (counts / counts.sum()) @ np.log(prior.variance))
     return told

@@ -13,7 +13,7 @@ from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, Settings, State, under
 from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.order import any_order, fine_enough, is_series, less_means
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
@@ -163,8 +163,7 @@ class LinearModel(InvertibleModel):
         SettingsError
             If more components are asked for than the rank of x.
         """
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         white = whiten(x, self.requested, standardise_channels=self.standardise_channels)
         y = white.matrix @ (x - white.mean[:, None])
         starts, series = self.starts, is_series(x, u)
@@ -188,8 +187,7 @@ class LinearModel(InvertibleModel):
         """
         if self.start != BY_SHAPE or len(self.scores) < 2:
             return None
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         keep, others = excerpt(u), [name for name in self.scores if name != BY_SHAPE]
         steady = first_steady(self._unmix(x)[:, keep], u.take(keep), others, rng)
         if steady is None:
@@ -233,8 +231,7 @@ class LinearModel(InvertibleModel):
 
     def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
         """Return a model whose matrix goes on from this one's, by the same start."""
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         other = copy.copy(self)
         other.mean = x.mean(axis=1)
         turn = turned(other._unmix(x), u, rng, self.start)
@@ -332,15 +329,12 @@ class LinearModel(InvertibleModel):
 
     def state(self) -> State:
         """Everything needed to rebuild the model."""
-        tensors: dict[str, Any] = {
+        tensors = {
             "mean": self.mean,
             "unmixing": self.unmixing,
             "mixing": self.mixing,
             "complement": self.complement,
             "remainder": self.remainder,
-            "prior.mean": self.prior.mean,
-            "prior.scale": self.prior.scale,
-            "prior.shape": self.prior.shape,
         }
         facts = {
             "starts": list(self.starts),
@@ -349,7 +343,7 @@ class LinearModel(InvertibleModel):
             "start": self.start,
             "scores": self.scores,
         }
-        return State(tensors, facts)
+        return State(tensors | under("prior", self.prior.tensors()), facts)
 
     @classmethod
     def from_state(cls, state: State) -> Self:
@@ -362,11 +356,10 @@ class LinearModel(InvertibleModel):
             shapes=exponents(facts["shapes"]),
             standardise_channels=facts["standardise_channels"],
         )
-        for name in ("mean", "unmixing", "mixing", "complement", "remainder"):
-            setattr(model, name, tensors[name])
-        model.prior = LabelPrior(
-            tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]
-        )
+        model.mean = tensors["mean"]
+        model.unmixing, model.mixing = tensors["unmixing"], tensors["mixing"]
+        model.complement, model.remainder = tensors["complement"], tensors["remainder"]
+        model.prior = LabelPrior(**state.part("prior"))
         model.start, model.scores = facts["start"], facts["scores"]
         if model.start not in model.starts:
             raise ValueError(f"start={model.start!r} is none of {model.starts}")

@@ -7,7 +7,7 @@ speaks to a model through `Model` alone and never asks which family it is of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sourcesep.ivae.moments import Moments
 
 __all__ = ["DEVICES", "ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
-__all__ += ["unheeded"]
+__all__ += ["under", "unheeded"]
 
 Array = NDArray[np.float64]
 
@@ -71,6 +71,11 @@ class State:
         """Return the tensors whose names begin with ``name.``, with that prefix removed."""
         whole = f"{name}."
         return {k.removeprefix(whole): v for k, v in self.tensors.items() if k.startswith(whole)}
+
+
+def under(name: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return tensors with ``name.`` before their names, as `State.part` takes it off again."""
+    return {f"{name}.{k}": v for k, v in tensors.items()}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def table_for(prior: Prior, u: Auxiliary) -> tuple[LabelPrior, NDArray[np.int64]
 def prior_tensors(prior: Prior) -> dict[str, NDArray[Any]]:
     """Everything needed to rebuild a prior."""
     table = label_table(prior)
-    tensors = {"mean": table.mean, "scale": table.scale, "shape": table.shape}
+    tensors: dict[str, NDArray[Any]] = {**table.tensors()}
     if isinstance(prior, NetworkPrior):
         tensors |= {"centre": prior.centre, "width": prior.width}
         tensors |= {f"weights{i}": value for i, value in enumerate(prior.weights)}

@@ -84,6 +84,10 @@ class LabelPrior:
         variance: Array = (self.scale * spread(self.shape)) ** 2
         return variance
 
+    def tensors(self) -> dict[str, Array]:
+        """What it is made of, by name."""
+        return {"mean": self.mean, "scale": self.scale, "shape": self.shape}
+
     @classmethod
     def fit(
         cls,

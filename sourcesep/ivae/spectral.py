@@ -17,7 +17,7 @@ from scipy.fft import next_fast_len
 from sourcesep import windows
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import stretches
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import Basis
 
@@ -50,8 +50,6 @@ LARGEST_RATIO = 1e6
 """Of a source's amplitude at any channel to that at its reference channel, in one bin."""
 FAINT = 1e-8
 """Power of a cell, of channels of unit variance, below which it holds rounding and no sound."""
-PRIOR = ("mean", "scale", "shape")
-"""What a `LabelPrior` is made of."""
 
 
 def window_size(seconds: float, sfreq: float, n_times: int) -> int:
@@ -252,8 +250,7 @@ class SpectralModel(Model):
         SettingsError
             If there cannot be as many sources as are asked for.
         """
-        if not u.used.all():
-            x, u = x[:, u.used], u.take(u.used)
+        x, u = u.in_use(x)
         self.basis = Basis.of(x)
         y = self.basis.coordinates(x).astype(np.float32)
         self._learn(y[:, self._enough(u)], u, rng)
@@ -364,8 +361,8 @@ class SpectralModel(Model):
     def state(self) -> State:
         """Everything needed to rebuild the model."""
         tensors = {name: getattr(self, name) for name in self.tensors}
-        tensors |= {f"basis.{name}": value for name, value in self.basis._asdict().items()}
-        tensors |= {f"prior.{name}": getattr(self.prior, name) for name in PRIOR}
+        tensors |= under("basis", self.basis._asdict())
+        tensors |= under("prior", self.prior.tensors())
         return State(tensors, {name: getattr(self, name) for name in self.facts})
 
     @classmethod
@@ -377,8 +374,8 @@ class SpectralModel(Model):
             setattr(model, name, facts[name])
         for name in cls.tensors:
             setattr(model, name, tensors[name])
-        model.basis = Basis(*(tensors[f"basis.{name}"] for name in Basis._fields))
-        model.prior = LabelPrior(*(tensors[f"prior.{name}"] for name in PRIOR))
+        model.basis = Basis(**state.part("basis"))
+        model.prior = LabelPrior(**state.part("prior"))
         n_bins = model.size // 2 + 1
         if model.decoder.shape[2:] != (n_bins,) or model.colour.shape[1:] != (n_bins,):
             raise ValueError(f"windows of {model.size} samples have {n_bins} bins")
