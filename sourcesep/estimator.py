@@ -17,14 +17,14 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
-from sourcesep.ivae.model import Array, Settings, unheeded
+from sourcesep.ivae.model import Array, Settings
 from sourcesep.ivae.ranges import winsorised_range
 from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
 from sourcesep.rows import check_complete, end_to_end, is_list_of_arrays, is_list_of_columns
-from sourcesep.selection import FAMILIES, PRIORS, families_of, select
+from sourcesep.selection import FAMILIES, PRIORS, families_of, select, unheeded
 
 __all__ = ["IVAE"]
 

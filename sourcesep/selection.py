@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from sourcesep.rivalry import MARGIN, Selection, the_better
 from sourcesep.verdict import MISFITS, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection"]
-__all__ += ["check_seed", "choose_n_components", "families_of", "select"]
+__all__ += ["check_seed", "choose_n_components", "families_of", "select", "unheeded"]
 
 FAMILIES: dict[str, type[Model]] = {
     model.family: model
@@ -56,6 +56,14 @@ the components of the one before still depend on each other in the way that it m
 elsewhere a richer map that fits a little better would separate worse."""
 PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
+UNASKED: dict[str, tuple[Any, ...]] = {
+    "kernel_size": (None, 1),
+    "post_kernel_size": (1,),
+    "condition_decoder": (False,),
+    "n_restarts": (None,),
+    "source_prior": (None,),
+}
+"""Settings that change the model, with their values if nobody has asked for them."""
 
 MOST_NUMBERS = 12
 """Numbers of components that are tried when none is given."""
@@ -164,6 +172,13 @@ def families_of(mixing: Any) -> tuple[str, ...]:
     elif not (isinstance(mixing, list | tuple) and all(name in MIXINGS[1:] for name in mixing)):
         raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
     return tuple(name for name in FAMILIES if name in mixing and name != LinearModel.family)
+
+
+def unheeded(settings: Settings, families: Iterable[type[Model]]) -> dict[str, Any]:
+    """Return the settings that were asked for and make no difference to these families."""
+    heeded = set[str]().union(*(family.heeded() for family in families))
+    asked = {name: getattr(settings, name) for name in UNASKED}
+    return {k: v for k, v in asked.items() if v not in UNASKED[k] and k not in heeded}
 
 
 def _exceeds_rank(n_components: int | None, x: Array, u: Auxiliary) -> bool:

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from sourcesep import IVAE, separate
 from sourcesep.cli import main
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.ivae.model import Settings, unheeded
-from sourcesep.selection import FAMILIES
+from sourcesep.ivae.model import Settings
+from sourcesep.selection import FAMILIES, unheeded
 
 
 def table(path, names, seed=0):

@@ -7,7 +7,7 @@ speaks to a model through `Model` alone and never asks which family it is of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sourcesep.ivae.moments import Moments
 
 __all__ = ["DEVICES", "ELBO", "QUALITIES", "Array", "Model", "Posterior", "Settings", "State"]
-__all__ += ["under", "unheeded"]
+__all__ += ["under"]
 
 Array = NDArray[np.float64]
 
@@ -385,20 +385,3 @@ class Model(ABC):
     @abstractmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
-
-
-UNASKED: dict[str, tuple[Any, ...]] = {
-    "kernel_size": (None, 1),
-    "post_kernel_size": (1,),
-    "condition_decoder": (False,),
-    "n_restarts": (None,),
-    "source_prior": (None,),
-}
-"""Settings that change the model, with their values if nobody has asked for them."""
-
-
-def unheeded(settings: Settings, families: Iterable[type[Model]]) -> dict[str, Any]:
-    """Return the settings that were asked for and make no difference to these families."""
-    heeded = set[str]().union(*(family.heeded() for family in families))
-    asked = {name: getattr(settings, name) for name in UNASKED}
-    return {k: v for k, v in asked.items() if v not in UNASKED[k] and k not in heeded}
