@@ -227,7 +227,7 @@ class AmortisedModel(Model):
             If more components are asked for than the rank of x.
         """
         require_torch(self.family)
-        from sourcesep.ivae.amortised_fit import fit_best
+        from sourcesep.ivae.amortised_fit import Plan, fit_best
         from sourcesep.ivae.likelihood import hold_out
 
         x, u = u.in_use(x)
@@ -241,20 +241,15 @@ class AmortisedModel(Model):
         x = self._standardised(x)
         held = hold_out(u)
         kept = fit_matrix(x, u, ~held, rng, self.requested, self.starts)
-        kept, self.scores = fit_best(
-            self.candidates,
-            kept,
-            x,
-            u,
-            held,
-            rng,
-            kernel_size=self.kernel_size,
-            condition_decoder=self.condition_decoder,
-            n_restarts=self.n_restarts,
-            n_steps=self.n_steps,
-            device=resolve_device(self.device),
-            flow=self.flow and in_units(self.flow, self.centre, self.width),
+        plan = Plan(
+            self.kernel_size,
+            self.condition_decoder,
+            self.n_restarts,
+            self.n_steps,
+            resolve_device(self.device),
         )
+        flow = self.flow and in_units(self.flow, self.centre, self.width)
+        kept, self.scores = fit_best(self.candidates, kept, plan, x, u, held, rng, flow=flow)
         if isinstance(kept.map, MatrixMap):
             kept = fit_matrix(x, u, np.ones(u.n_times, bool), rng, self.requested, self.starts)
         self.candidate = kept.map.candidate

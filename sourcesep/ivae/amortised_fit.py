@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sourcesep.ivae.coupling import CouplingModel
 
-__all__ = ["fit_best", "fit_networks", "train_networks"]
+__all__ = ["Plan", "fit_best", "fit_networks"]
 
 REGRESSION = 400
 """Steps of the decoder on the start, at most."""
@@ -40,20 +40,41 @@ MORE_NOISE = 0.01
 the encoder find its way."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Settings of a fit.
+
+    Parameters
+    ----------
+    kernel_size : int
+        Samples that the networks see.
+    condition_decoder : bool
+        Whether the decoder sees u.
+    n_restarts : int
+        Of the flow.
+    n_steps : int
+        Minibatches of the networks, unless they are given up before; half as many for the flow.
+    device : str
+        Where they are trained.
+    """
+
+    kernel_size: int
+    condition_decoder: bool
+    n_restarts: int
+    n_steps: int
+    device: str
+
+
 def fit_best(
     names: tuple[str, ...],
     matrix: Candidate,
+    plan: Plan,
     x: Array,
     u: Auxiliary,
     held: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
-    kernel_size: int,
-    condition_decoder: bool,
-    n_restarts: int,
-    n_steps: int,
-    device: str,
-    flow: CouplingModel | None = None,
+    flow: CouplingModel | None,
 ) -> tuple[Candidate, dict[str, float]]:
     """Fit the candidates of these names, and keep the likeliest.
 
@@ -67,14 +88,10 @@ def fit_best(
         Of "linear", "flow" and "networks".
     matrix : Candidate
         The linear one.
-    n_restarts : int
-        Of the flow.
-    n_steps : int
-        Minibatches of the networks; half as many for the flow.
-    flow : CouplingModel, optional
-        Fitted to these samples of x, but for those held out: takes the place of another.
-    x, u, held, rng, kernel_size, condition_decoder, device
+    plan, x, u, held, rng
         As for `fit_networks`.
+    flow : CouplingModel or None
+        Fitted to these samples of x, but for those held out: takes the place of another.
 
     Returns
     -------
@@ -84,12 +101,15 @@ def fit_best(
     """
     start, scores, found = matrix.map.start, {}, {"linear": matrix}
     if "linear" in names:
-        scores["linear"] = score(matrix, x, u, held, with_spectra=kernel_size > 1)
-    more = set(names) != {"linear"} and kernel_size == 1 and start.linear.n_components > 1
+        scores["linear"] = score(matrix, x, u, held, with_spectra=plan.kernel_size > 1)
+    more = set(names) != {"linear"} and plan.kernel_size == 1 and start.linear.n_components > 1
     if more and np.isfinite(x).all():
         if flow is None:
             start = start.with_flow(
-                x, u, held, rng, n_restarts=n_restarts, n_steps=n_steps // 2, device=device
+                *(x, u, held, rng),
+                n_restarts=plan.n_restarts,
+                n_steps=plan.n_steps // 2,
+                device=plan.device,
             )
         else:
             start = replace(start, flow=flow, chosen=tuple(range(flow.n_components)))
@@ -99,20 +119,10 @@ def fit_best(
     ahead = {"linear": MARGIN, "flow": -LOOSER * start.linear.n_components}
     if "networks" in names or not scores:
         rivals = [scores[name] + ahead[name] for name in scores]
-        found["networks"] = fit_networks(
-            start,
-            x,
-            u,
-            held,
-            rng,
-            kernel_size=kernel_size,
-            condition_decoder=condition_decoder,
-            n_steps=n_steps,
-            device=device,
-            target=max(rivals, default=-np.inf),
-        )
+        target = max(rivals, default=-np.inf)
+        found["networks"] = fit_networks(start, plan, x, u, held, rng, target=target)
         history = found["networks"].history
-        given_up = history.n_steps < n_steps
+        given_up = history.n_steps < plan.n_steps
         scores["networks"] = (
             float(history.elbo.max()) if given_up else score(found["networks"], x, u, held)
         )
@@ -122,16 +132,13 @@ def fit_best(
 
 def fit_networks(
     start: LatentStart,
+    plan: Plan,
     x: Array,
     u: Auxiliary,
     held: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
-    kernel_size: int,
-    condition_decoder: bool,
-    n_steps: int,
-    device: str,
-    target: float = -np.inf,
+    target: float,
 ) -> Candidate:
     """Train networks from the linear candidate, or from a flow.
 
@@ -139,6 +146,8 @@ def fit_networks(
     ----------
     start : LatentStart
         First guesses of z.
+    plan : Plan
+        What networks, and how long they are trained.
     x : ndarray of shape (n_channels, n_times)
         Each channel of mean 0 and variance 1; NaN where missing.
     u : Auxiliary
@@ -147,106 +156,65 @@ def fit_networks(
         Samples that are not trained on.
     rng : numpy.random.Generator
         For every random choice.
-    kernel_size : int
-        Samples that the networks see.
-    condition_decoder : bool
-        Whether the decoder sees u.
-    n_steps : int
-        Minibatches, unless they are given up before.
-    device : str
-        Where they are trained.
     target : float
         Held-out log density below which they would not be kept, nats a sample.
     """
-    is_complete = bool(np.isfinite(x).all())
-    z, free, with_mean = start(x), u.take(~held), not u.is_time
-    prior: Prior
-    if u.covariates is None:
-        inputs: NDArray[np.generic] = u.labels
-        prior = LabelPrior.fit(
-            z[:, ~held], free.labels, u.n_labels, with_mean=with_mean, shapes=GAUSSIAN
-        )
-    else:
-        prior = NetworkPrior.fit(z[:, ~held], free, rng)
-        inputs = standardised(u.covariates, prior.centre, prior.width)
+    z = start(x)
+    prior, inputs = _first_prior(z, u, held, rng)
     architecture = Architecture(
         len(x),
         len(z),
         n_labels=u.n_labels if u.covariates is None else 0,
         n_covariates=0 if u.covariates is None else len(inputs),
-        kernel_size=kernel_size,
-        with_mean=with_mean,
-        condition_decoder=condition_decoder,
-        with_missing=not is_complete,
+        kernel_size=plan.kernel_size,
+        with_mean=not u.is_time,
+        condition_decoder=plan.condition_decoder,
+        with_missing=not np.isfinite(x).all(),
     )
-    net, prior, history = train_networks(
-        x,
-        z,
-        inputs,
-        prior,
-        held,
-        rng,
-        architecture=architecture,
-        n_steps=n_steps,
-        device=device,
-        target=target,
-    )
-    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
-
-
-def train_networks(
-    x: Array,
-    z: Array,
-    inputs: NDArray[np.generic],
-    prior: Prior,
-    held: NDArray[np.bool_],
-    rng: np.random.Generator,
-    *,
-    architecture: Architecture,
-    n_steps: int,
-    device: str,
-    target: float = -np.inf,
-) -> tuple[Autoencoder, Prior, History]:
-    """Train a decoder on first guesses of z, and then all networks on the bound.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n_channels, n_times)
-        Each channel of mean 0 and variance 1; NaN where missing.
-    z : ndarray of shape (n_components, n_times)
-        First guesses.
-    inputs : ndarray
-        Labels (n_times,), or covariates (n_covariates, n_times).
-    prior : LabelPrior or NetworkPrior
-        Of the first guesses.
-    held : ndarray of bool, shape (n_times,)
-        Samples that are not trained on.
-    rng : numpy.random.Generator
-        For every random choice.
-    architecture : Architecture
-        Of the networks.
-    n_steps : int
-        Minibatches.
-    device : str
-        Where they are trained.
-    target : float
-        As for `train`.
-    """
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     with torch.no_grad():
         net = Autoencoder.draw(architecture, 1, generator)
         _set_skip(net, x, z)
         _set_prior(net, prior)
-        net = net.with_parameters(net.parameters.to(device))
-        observed = Observed(x, z, inputs, net)
-        regression = Reconstruction(net, observed, held, generator, encoded=False)
-        train(regression, Schedule(min(REGRESSION, n_steps), LEARNING_RATE))
-        net.views["noise"].copy_((regression.noise_left() + MORE_NOISE).log()[..., None])
-        bound = Bound(net, observed, held, generator, prior.shape, n_steps)
-        schedule = Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP)
-        history = train(bound, schedule, target=target)
+        net = net.with_parameters(net.parameters.to(plan.device))
+        history = _train(
+            net, Observed(x, z, inputs, net), held, generator, plan, prior.shape, target
+        )
         net = net.with_parameters(net.parameters.cpu())
-        return net, _prior_in(net, prior), history
+        prior = _prior_in(net, prior)
+    return Candidate(NetworkMap(net, start, int(rng.integers(2**31))), prior, history)
+
+
+def _first_prior(
+    z: Array, u: Auxiliary, held: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[Prior, NDArray[np.generic]]:
+    """The prior of first guesses, and what networks see of u: labels, or covariates as rows."""
+    free = u.take(~held)
+    if u.covariates is None:
+        table = LabelPrior.fit(
+            z[:, ~held], free.labels, u.n_labels, with_mean=not u.is_time, shapes=GAUSSIAN
+        )
+        return table, u.labels
+    prior = NetworkPrior.fit(z[:, ~held], free, rng)
+    return prior, standardised(u.covariates, prior.centre, prior.width)
+
+
+def _train(
+    net: Autoencoder,
+    observed: Observed,
+    held: NDArray[np.bool_],
+    generator: torch.Generator,
+    plan: Plan,
+    shape: Array,
+    target: float,
+) -> History:
+    """Train the decoder on first guesses of z, and then all networks on the bound, in place."""
+    n_steps = plan.n_steps
+    regression = Reconstruction(net, observed, held, generator)
+    train(regression, Schedule(min(REGRESSION, n_steps), LEARNING_RATE))
+    net.views["noise"].copy_((regression.noise_left() + MORE_NOISE).log()[..., None])
+    bound = Bound(net, observed, held, generator, shape, n_steps)
+    return train(bound, Schedule(n_steps, LEARNING_RATE, warm_up=WARM_UP), target=target)
 
 
 def _set_skip(net: Autoencoder, x: Array, z: Array) -> None:

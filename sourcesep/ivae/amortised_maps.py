@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sourcesep.ivae.latent_start import LatentStart
 from sourcesep.ivae.model import ELBO, Array, State
 from sourcesep.ivae.networks import Architecture, Autoencoder
-from sourcesep.ivae.prior_tables import pooled
+from sourcesep.ivae.prior_tables import overall
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.smoothing import Smoothed, smooth
 
@@ -219,9 +219,8 @@ class FlowMap(NoisyMap):
 
     def _among_others(self, mean: Array, scale: Array) -> tuple[Array, Array]:
         """Moments of every component of the flow from those of the sources."""
-        prior = self.flow.prior
-        overall = pooled(prior.mean, prior.variance, np.ones(prior.n_labels, np.int64))
-        every = [np.repeat(row[:, None], mean.shape[1], axis=1) for row in overall]
+        moments = overall(self.flow.prior)
+        every = [np.repeat(row[:, None], mean.shape[1], axis=1) for row in moments]
         every[1] = np.sqrt(every[1])
         for whole, part in zip(every, (mean, scale), strict=True):
             whole[list(self.start.chosen)] = part

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.special import gammaln
 
+from sourcesep.ivae.heldout import looked_at
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.networks import Autoencoder, Code, contexts
 from sourcesep.ivae.priors import spread
@@ -32,8 +33,6 @@ N_DRAWS = 4
 WARM = 0.3
 """Share of the training on the plain ELBO, one draw, before importance weights: they say
 little while q is far off."""
-MOST_HELD_OUT = 4000
-"""Held-out samples that are looked at during training."""
 HELD_OUT_DRAWS = 16
 
 
@@ -202,8 +201,7 @@ class Minibatches:
         begins = np.arange(observed.n_times - self.length + 1)
         self._begins = torch.tensor(begins[~held] if self.is_pointwise else begins)
         told = np.flatnonzero(held) if self.is_pointwise else begins[:: self.length]
-        thin = math.ceil(len(told) * self.length / MOST_HELD_OUT)
-        self.held_begins = torch.tensor(told[:: max(1, thin)], device=device)
+        self.held_begins = torch.tensor(looked_at(told, self.length), device=device)
 
     def draw(self) -> Tensor:
         """Where the windows of a fresh minibatch begin."""
@@ -239,34 +237,15 @@ class Reconstruction(Minibatches):
     """An `Objective`: the squared error of decoding, summed over the channels.
 
     All channels count alike: a likelihood that learns the noise of each prefers to bend
-    the codes for a few of them, and what is bent is harder to separate.
-
-    Parameters
-    ----------
-    encoded : bool
-        Whether z is the mean of q(z|x,u), so that encoder and decoder are trained; or
-        the start, so that the decoder alone is.
+    the codes for a few of them, and what is bent is harder to separate. z is the start, so
+    that the decoder alone is trained.
     """
-
-    def __init__(
-        self,
-        net: Autoencoder,
-        observed: Observed,
-        held: NDArray[np.bool_],
-        generator: torch.Generator,
-        *,
-        encoded: bool,
-    ) -> None:
-        super().__init__(net, observed, held, generator)
-        self._encoded = encoded
 
     def _power(self, net: Autoencoder, begins: Tensor, keep: Tensor) -> Tensor:
         """What is left of every channel in the samples to keep, (n_restarts, n_channels)."""
         observed, length = self.observed, self.length
         moments = observed.moments(net, begins, length)
         z = observed.start(begins, length).expand(net.n_restarts, -1, -1, -1)
-        if self._encoded:
-            z = observed.encode(net, begins, length, moments).mean.view_as(z)
         inner = moments[..., observed.margin : observed.margin + length]
         errors = observed.errors(net, z[:, :, None], inner, begins, length)
         weight = (keep * observed.there(begins, length)).expand_as(errors[0])

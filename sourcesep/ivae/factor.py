@@ -17,7 +17,7 @@ from sourcesep.ivae.jointdiag import coarse_to_fine
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import check_infinite
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State, under
-from sourcesep.ivae.prior_tables import gaussian_prior, pooled, table_for
+from sourcesep.ivae.prior_tables import gaussian_prior, overall, table_for
 from sourcesep.ivae.priors import LabelPrior
 
 __all__ = ["FactorModel"]
@@ -129,9 +129,9 @@ class FactorModel(Model):
         The unmixing matrix gives the posterior mean of a complete sample whose label is not
         known; the posterior itself depends on the label and on what is missing.
         """
-        overall = self._overall()
+        prior = self._overall()
         seen = np.ones((int(self._varies.sum()), 1), bool)
-        covariance = self._gaussian.covariance(seen, overall.variance)[0]
+        covariance = self._gaussian.covariance(seen, prior.variance)[0]
         unmixing = np.zeros((self.n_components, self.n_channels))
         unmixing[:, self._varies] = covariance @ (self._gaussian.mixing.T / self._gaussian.noise)
         return unmixing, self.mixing
@@ -240,8 +240,7 @@ class FactorModel(Model):
 
     def _overall(self) -> LabelPrior:
         """The prior of a sample whose label is not known, a Gaussian of the same moments."""
-        ones = np.ones(self.prior.n_labels, np.int64)
-        mean, variance = pooled(self.prior.mean, self.prior.variance, ones)
+        mean, variance = overall(self.prior)
         return gaussian_prior(mean[None], variance[None])
 
     def _rows(self, u: Auxiliary | None, n_times: int) -> tuple[LabelPrior, NDArray[np.int64]]:
@@ -288,7 +287,7 @@ class FactorModel(Model):
             self._gaussian.mixing / width[:, None],
             np.zeros(len(width)),
             np.ones(len(width)),
-            *_repeated(0.0 * self._overall().mean, self._overall().variance, u.n_labels),
+            *_repeated(np.zeros((1, self.n_components)), self._overall().variance, u.n_labels),
         )
         found, _ = maximise(start, seen, Fitted(False, False, not u.is_time))
         other = copy.copy(self)

@@ -9,8 +9,8 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["after_splices", "block_folds", "draw_halves", "excerpt", "means_by_label"]
-__all__ += ["random_halves", "stretches"]
+__all__ = ["after_splices", "block_folds", "draw_halves", "excerpt", "looked_at"]
+__all__ += ["means_by_label", "random_halves", "stretches"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
@@ -25,6 +25,8 @@ STRETCH = 4
 long as its reach: there is then little that a cut can spoil."""
 MOST_ROUNDS = 10
 """How often the folds take turns within one label, at most."""
+MOST_LOOKED_AT = 4000
+"""Held-out samples by which a training is judged while it runs."""
 
 
 def _blocks(labels: NDArray[np.int64], n_labels: int, n_parts: int) -> NDArray[np.int64]:
@@ -125,6 +127,11 @@ def after_splices(at: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
     for begin in np.flatnonzero(np.diff(at) != 1) + 1:
         near[begin : begin + reach] = True
     return near
+
+
+def looked_at(begins: NDArray[np.int64], length: int = 1) -> NDArray[np.int64]:
+    """Return so many of the held-out windows of this length that a look does not take long."""
+    return begins[:: max(1, -(-len(begins) * length // MOST_LOOKED_AT))]
 
 
 def means_by_label(values: Array, labels: NDArray[np.int64]) -> Array:

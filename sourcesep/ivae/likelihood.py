@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.flow import Flow, Tape
-from sourcesep.ivae.heldout import block_folds
+from sourcesep.ivae.heldout import block_folds, looked_at
 from sourcesep.ivae.invertible import SIGMA
 from sourcesep.ivae.model import Array
 
@@ -29,8 +29,6 @@ MEMORY = 0.95
 """Of the running moments, from one minibatch of a label to the next."""
 VARIANCE_FLOOR = 1e-4
 """Least variance of a label in training, where a component's overall variance is near 1."""
-MOST_HELD_OUT = 4000
-"""Held-out samples that are looked at during training."""
 
 
 class Likelihood:
@@ -75,8 +73,7 @@ class Likelihood:
         self._counts = torch.tensor(counts)
         self._begins = torch.tensor(np.cumsum(counts) - counts)
         self._shares = (self._counts / len(order)).to(like)
-        kept = np.flatnonzero(held)
-        kept = kept[:: max(1, math.ceil(len(kept) / MOST_HELD_OUT))]
+        kept = looked_at(np.flatnonzero(held))
         self._held = torch.tensor(y[:, kept]).to(like)
         self._held_labels = torch.tensor(labels[kept], device=like.device)
 

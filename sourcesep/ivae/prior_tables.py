@@ -18,6 +18,7 @@ __all__ = [
     "encoded_prior",
     "gaussian_prior",
     "label_table",
+    "overall",
     "pooled",
     "prior_from",
     "prior_tensors",
@@ -38,8 +39,13 @@ def gaussian_prior(mean: Array, variance: Array) -> LabelPrior:
 def pooled(mean: Array, variance: Array, counts: NDArray[np.int64]) -> tuple[Array, Array]:
     """Mean and variance of all labels together, of so many samples each, (n_components,)."""
     share = counts / counts.sum()
-    overall = share @ mean
-    return overall, share @ (variance + (mean - overall) ** 2)
+    centre = share @ mean
+    return centre, share @ (variance + (mean - centre) ** 2)
+
+
+def overall(prior: LabelPrior) -> tuple[Array, Array]:
+    """Mean and variance where the label is not known, all of them counting alike."""
+    return pooled(prior.mean, prior.variance, np.ones(prior.n_labels, np.int64))
 
 
 def encoded_prior(z: Array, scale: Array, u: Auxiliary, *, with_mean: bool) -> LabelPrior:
@@ -63,8 +69,8 @@ def table_for(prior: Prior, u: Auxiliary) -> tuple[LabelPrior, NDArray[np.int64]
     table, rows = prior.at(u) if isinstance(prior, NetworkPrior) else (prior, u.labels)
     if (rows >= 0).all():
         return table, rows
-    overall = pooled(table.mean, table.variance, np.ones(table.n_labels, np.int64))
-    mean, scale = overall[0], np.sqrt(overall[1]) / spread(table.shape)
+    mean, variance = overall(table)
+    scale = np.sqrt(variance) / spread(table.shape)
     longer = LabelPrior(
         np.vstack([table.mean, mean]), np.vstack([table.scale, scale]), table.shape
     )

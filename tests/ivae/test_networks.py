@@ -115,7 +115,7 @@ class TestObjectives:
 
     def test_held_out_samples_are_never_trained_on(self):
         net, observed, held = problem()
-        objective = Reconstruction(net, observed, held, generator(), encoded=False)
+        objective = Reconstruction(net, observed, held, generator())
         drawn = torch.cat([objective.draw() for _ in range(5)])
         assert not held[drawn.numpy()].any()
         assert held[objective.held_begins.numpy()].all()
