@@ -66,7 +66,8 @@ METHODS: dict[str, Callable[[], Any]] = {
 
 def raw_of(data: np.ndarray, names: Sequence[str], sfreq: float, *, filtered: bool = True) -> Any:
     """Return a Raw of EEG, high-passed at 1 Hz or as it is."""
-    raw = mne.io.RawArray(data, mne.create_info(list(names), sfreq, "eeg"), verbose="error")
+    # a RawArray is no copy, and filters work in place
+    raw = mne.io.RawArray(data.copy(), mne.create_info(list(names), sfreq, "eeg"), verbose="error")
     return raw.filter(1.0, None, verbose="error") if filtered else raw
 
 

@@ -256,8 +256,9 @@ class ComponentAnalysis(Plots):
                 model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
             )
         self.reliability_ = told
-        # a curve's components have none that is the same whatever their amplitudes
+        # a curve's components share none that is the same whatever their amplitudes
         self._correlation = brain.correlation if model is brain else np.eye(number)
+        self._signal = brain.signal if model is brain else np.ones(number)
         self.profile_ = None
         if conditions is not None:
             within = Scale(conditions.labels[used], conditions.names)
@@ -325,6 +326,7 @@ class ComponentAnalysis(Plots):
             "scale": self._scale,
             "reliability": self.reliability_,
             "correlation": self._correlation,
+            "signal": self._signal,
         }
         if self.profile_ is not None:
             tensors["log_power"] = self.profile_.log_power
@@ -356,8 +358,9 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         ca.info = from_plain(facts["info"])
         ca.ch_names = list(ca.info["ch_names"])
         ca._scale, ca.reliability_ = tensors["scale"], tensors["reliability"]
-        # files of before it was kept hold components that hardly correlate
+        # files of before they were kept hold components that hardly correlate, or say no noise
         ca._correlation = tensors.get("correlation", np.eye(ca.n_components_))
+        ca._signal = tensors.get("signal", 1 / np.square(ca._correlation).sum(axis=1))
         ca.n_samples_ = facts["n_samples"]
         ca.exclude = ca._components(facts["exclude"])
         ca.labels_ = {name: ca._components(which) for name, which in facts["labels"].items()}
@@ -382,6 +385,8 @@ def _check_shapes(ca: ComponentAnalysis) -> None:
         and bool(np.isfinite(ca._correlation).all())
         and np.allclose(np.diag(ca._correlation), 1)
         and bool(np.linalg.eigvalsh(ca._correlation)[0] > 0),
+        "signal": ca._signal.shape == (n_components,)
+        and bool(((ca._signal >= 0) & (ca._signal <= 1)).all()),
         "profile": ca.profile_ is None
         or shown == (n_components, len(ca.profile_.conditions), len(ca.profile_.bands) - 1),
     }

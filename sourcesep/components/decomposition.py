@@ -40,6 +40,7 @@ class Decomposition:
     n_samples_: int
     _scale: Array
     _correlation: Array
+    _signal: Array
 
     def __init__(self, mixing: str) -> None:
         self.mixing = mixing
@@ -158,15 +159,12 @@ class Decomposition:
             )
         if not x.size or not (chosen or bends):
             return inst
-        among = self._correlation[np.ix_(chosen, chosen)]
-        shared = np.linalg.solve(among, self._correlation[chosen]).T
+        shared = self._correlation[:, chosen] * self._signal[chosen]
 
         def without(piece: Array, part: Array | None = None) -> Array:
             z = model.posterior(piece).mean
             whole = model.decode(z)
             z -= shared @ (z[chosen] if part is None else part)
-            if part is None:
-                z[chosen] = 0
             return piece + model.decode(z) - whole
 
         def undistorted(piece: Array) -> Array:

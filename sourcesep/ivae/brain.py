@@ -23,7 +23,7 @@ from sourcesep.ivae.priors import LabelPrior, smoothed
 from sourcesep.ivae.reproducibility import counterparts
 from sourcesep.ivae.whitening import Whitening, whiten
 
-__all__ = ["BrainModel", "under_noise"]
+__all__ = ["BrainModel", "signal_shares", "under_noise"]
 
 
 BAND_WEIGHT = 3.0
@@ -65,9 +65,12 @@ class BrainModel(LinearModel):
     ----------
     correlation : ndarray of shape (n_components, n_components)
         Of the components of the last fit, which share the electrodes' noise. Not kept in files.
+    signal : ndarray of shape (n_components,)
+        The share of each one's power that is a source's own (`signal_shares`). Nor is it.
     """
 
     correlation: Array
+    signal: Array
 
     _evidence: tuple[Seen, Array] | None = None
 
@@ -125,6 +128,8 @@ class BrainModel(LinearModel):
         rows = self._set_map(white, rows, white.inverse @ rows.T)
         self._evidence = seen, rows
         self.correlation = rows @ rows.T
+        quietest = np.linalg.norm(np.concatenate([white.matrix, white.complement]), 2) ** -2
+        self.signal = signal_shares(self.unmixing, self.correlation, float(quietest))
         self.scores, self.start = {}, self.starts[0]
         if u.is_time and seen.is_whole and self.shapes == (2.0,):
             self.prior = _prior(rows, seen.groups[0], u)
@@ -303,6 +308,42 @@ def under_noise(matrix: Array, groups: Sequence[Group]) -> Array:
     columns = np.linalg.solve(rows, np.eye(d) + leak)
     best: Array = (columns / np.linalg.norm(columns, axis=0)).T
     return best
+
+
+def signal_shares(unmixing: Array, correlation: Array, noise: float) -> Array:
+    """Return how much of each component's power is its source's own.
+
+    Channels are ``x = sum_j b_j s_j + n`` with sources of unit variance and white noise n. Where
+    row w_i estimates s_i by least squares, ``z_i = w_i x`` at unit variance, what channels and
+    component have in common is ``m_i = b_i / |r_i|``, where r_i is the correlation of z_i with
+    s_i. So the least-squares estimate of what the source adds to the channels is ``m_i r_i^2
+    z_i``: the component's own map and course, times the share of its power that is the source's.
+    A regression on z_i, ``m_i z_i``, would also take out what noise does in its place.
+
+    The channels' covariance, ``sum_j r_j^2 m_j m_j' + noise``, seen by w_i is
+
+        1 = sum_j r_j^2 c_ij^2 + noise |w_i|^2
+
+    with correlations c_ij of components. Those that correlate are taken to be equally good,
+    which gives shares that are positive and at most 1, and of two that are the same, half to each.
+
+    Parameters
+    ----------
+    unmixing : ndarray of shape (n_components, n_channels)
+        Rows w_i that make components of unit variance.
+    correlation : ndarray of shape (n_components, n_components)
+        Of the components.
+    noise : float
+        Variance of the noise in every channel. No larger than that of the quietest direction
+        that the channels have, which is what it is taken for.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+    """
+    of_noise = noise * np.square(unmixing).sum(axis=1)
+    shares: Array = (1 - of_noise) / np.square(correlation).sum(axis=1)
+    return shares
 
 
 def _moments(rows: Array, covariances: Array) -> tuple[Array, Array, Array]:
