@@ -6,7 +6,7 @@ import pytest
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae import brain_covariances
-from sourcesep.ivae.brain import BrainModel, under_noise
+from sourcesep.ivae.brain import BrainModel, signal_shares, under_noise
 from sourcesep.ivae.brain_covariances import Group, see
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
@@ -79,6 +79,26 @@ def test_what_chance_explains_is_not_taken_for_noise():
         rows = under_noise(np.eye(d), [Group(found, np.full(n_labels, size), None)])
         moved.append(np.abs(rows - np.eye(d)).max())
     assert np.mean(moved) < 0.03
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1, 0.3])
+def test_shares_of_signal_are_squared_correlations_with_the_sources(noise):
+    rng = np.random.default_rng(3)
+    mixing = rng.standard_normal((12, 8)) / np.sqrt(12)
+    covariance = mixing @ mixing.T + noise * np.eye(12)
+    rows = np.linalg.solve(covariance, mixing).T  # of least squares
+    true = np.einsum("ij,ji->i", rows, mixing)
+    rows /= np.sqrt(np.einsum("ij,jk,ik->i", rows, covariance, rows))[:, None]
+    found = signal_shares(rows, rows @ covariance @ rows.T, noise)
+    assert np.ptp(true) > 0.1 or noise == 0.01
+    assert np.abs(found - true).max() < 0.1 * (1 - true).max()
+
+
+def test_of_two_components_that_are_the_same_half_goes_to_each():
+    rows = np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert np.allclose(signal_shares(rows, np.ones((2, 2)), 0.0), 0.5)
+    # and what does not correlate, without noise, goes whole as in ICA
+    assert np.array_equal(signal_shares(np.eye(2), np.eye(2), 0.0), np.ones(2))
 
 
 @pytest.mark.parametrize("bands", [False, True])
