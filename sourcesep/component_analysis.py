@@ -26,7 +26,7 @@ from sourcesep.components.headers import from_plain, to_plain
 from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
 from sourcesep.exceptions import InputError, OutputError, SettingsError
-from sourcesep.ivae.brain import BrainModel
+from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings, State
@@ -75,9 +75,10 @@ class ComponentAnalysis(Plots):
         How many components.
     reliability_ : ndarray of shape (n_components,)
         Correlation of the component's counterparts in fits to random halves of the data:
-        from .95 on it comes out again, below it is not to be read as a source.
+        from .95 on it comes out again, below it is not to be read as a source. Worked out
+        when it is first asked for, as `verdict_` is.
     verdict_ : sourcesep.verdict.Verdict
-        How far to trust the components; worked out when it is first asked for.
+        How far to trust the components.
     exclude : list of int
         Components that `apply` removes.
     labels_ : dict of str to list of int
@@ -126,6 +127,7 @@ class ComponentAnalysis(Plots):
 
     profile_: Profile | None
     _evidence: tuple[Array, auxiliary.Auxiliary, float]
+    _halves: Halves
 
     def __init__(
         self,
@@ -249,13 +251,16 @@ class ComponentAnalysis(Plots):
         brain = BrainModel.configured(settings)
         family = FAMILIES[self.mixing]
         model = (brain if family is LinearModel else family.configured(settings)).fit(x, u, rng)
-        told = brain.reliability(rng, N_SPLITS) if model is brain else None
-        if told is None:
+        for told in ("reliability_", "verdict_", "_halves"):
+            self.__dict__.pop(told, None)
+        halves = brain.halves(rng, N_SPLITS) if model is brain else None
+        if halves is not None:
+            self._halves = halves
+        else:
             z = model.posterior(x).mean
-            told = split_half_correlations(
+            self.reliability_ = split_half_correlations(
                 model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
             )
-        self.reliability_ = told
         # a curve's components share none that is the same whatever their amplitudes
         self._correlation = brain.correlation if model is brain else np.eye(number)
         self._signal = brain.signal if model is brain else np.ones(number)
@@ -268,8 +273,16 @@ class ComponentAnalysis(Plots):
         self.exclude, self.labels_ = [], {}
         keep = excerpt(u)
         self._evidence = (x[:, keep], u.take(keep), rates[0])
-        self.__dict__.pop("verdict_", None)
         return self
+
+    @cached_property
+    def reliability_(self) -> Array:  # type: ignore[override]
+        """Correlation of each component's counterparts in fits to random halves of the data."""
+        self._fitted()
+        with threadpool_limits(limits=1, user_api="blas"):
+            told = self._halves.reliability()
+        del self._halves  # it may be large
+        return told
 
     @cached_property
     def verdict_(self) -> Verdict:
@@ -369,28 +382,14 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         ca.profile_ = kept and Profile(
             tuple(kept["conditions"]), tuple(kept["bands"]), tensors["log_power"]
         )
-        _check_shapes(ca)
+        shown = None if ca.profile_ is None else ca.profile_.log_power.shape
+        if ca.reliability_.shape != (ca.n_components_,):
+            raise ValueError("reliability does not fit the model")
+        if ca.profile_ is not None and shown != (
+            ca.n_components_,
+            len(ca.profile_.conditions),
+            len(ca.profile_.bands) - 1,
+        ):
+            raise ValueError("profile does not fit the model")
+        ca._check_parts()
     return ca
-
-
-def _check_shapes(ca: ComponentAnalysis) -> None:
-    """Refuse parts of a file that do not belong together (ValueError)."""
-    n_channels, n_components = len(ca.ch_names), ca.n_components_
-    shown = None if ca.profile_ is None else ca.profile_.log_power.shape
-    right = {
-        "channels": ca.model_.n_channels == n_channels and ca._scale.shape == (n_channels,),
-        "scale": bool((ca._scale > 0).all()),
-        "reliability": ca.reliability_.shape == (n_components,),
-        "correlation": ca._correlation.shape == (n_components, n_components)
-        and bool(np.isfinite(ca._correlation).all())
-        and np.allclose(np.diag(ca._correlation), 1)
-        and bool(np.linalg.eigvalsh(ca._correlation)[0] > 0),
-        "signal": ca._signal.shape == (n_components,)
-        and bool(((ca._signal >= 0) & (ca._signal <= 1)).all()),
-        "profile": ca.profile_ is None
-        or shown == (n_components, len(ca.profile_.conditions), len(ca.profile_.bands) - 1),
-    }
-    for name, is_right in right.items():
-        if not is_right:
-            raise ValueError(f"{name} does not fit the model")
-    ca.model_.decode(ca.model_.posterior(np.zeros((n_channels, 2))).mean)

@@ -1,5 +1,6 @@
 """What users of mne.preprocessing.ICA rely on, and what they have missed there."""
 
+import pickle
 import warnings
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -580,6 +581,21 @@ def test_it_is_said_which_components_come_again(raw, ca):
     again = np.flatnonzero(noisy.reliability_ >= 0.95)
     assert f"{len(again)} of 16 components come out again: " in noisy.verdict_.sentence
     assert noisy.verdict_.label == "doubtful"
+
+
+def test_reliability_is_worked_out_when_it_is_asked_for(raw, tmp_path):
+    one, other = ComponentAnalysis(8).fit(raw), ComponentAnalysis(8).fit(raw)
+    told = one.reliability_
+    assert told.min() > 0.9
+    assert one.reliability_ is told
+    # the same from a copy, from one that was pickled, and by the file
+    assert np.array_equal(other.copy().reliability_, told)
+    assert np.array_equal(pickle.loads(pickle.dumps(other)).reliability_, told)
+    other.save(tmp_path / "a.safetensors")
+    assert np.array_equal(read_components(tmp_path / "a.safetensors").reliability_, told)
+    # a second fit is judged by itself
+    assert len(one.fit(raw, raw.ch_names[:9]).reliability_) == 8
+    assert not np.array_equal(one.reliability_, told)
 
 
 # MNE's own ICA

@@ -245,6 +245,25 @@ class Decomposition:
             raise InputError("ComponentAnalysis is not fitted: call fit first")
         return self.model_
 
+    def _check_parts(self) -> None:
+        """Refuse parts of a file that do not belong together (ValueError)."""
+        n_channels, n_components = len(self.ch_names), self.n_components_
+        right = {
+            "channels": self.model_.n_channels == n_channels
+            and self._scale.shape == (n_channels,),
+            "scale": bool((self._scale > 0).all()),
+            "correlation": self._correlation.shape == (n_components, n_components)
+            and bool(np.isfinite(self._correlation).all())
+            and np.allclose(np.diag(self._correlation), 1)
+            and bool(np.linalg.eigvalsh(self._correlation)[0] > 0),
+            "signal": self._signal.shape == (n_components,)
+            and bool(((self._signal >= 0) & (self._signal <= 1)).all()),
+        }
+        for name, is_right in right.items():
+            if not is_right:
+                raise ValueError(f"{name} does not fit the model")
+        self.model_.decode(self.model_.posterior(np.zeros((n_channels, 2))).mean)
+
     def _components(self, which: Sequence[int]) -> list[int]:
         """Check numbers of components."""
         is_list = isinstance(which, list | tuple | np.ndarray | range | set)

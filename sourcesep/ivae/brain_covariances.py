@@ -68,12 +68,9 @@ class Seen(NamedTuple):
         rhythms = self.rhythms and self.rhythms.within(inside)
         return Seen([group.within(inside) for group in self.groups], rhythms, self.is_time)
 
-    @property
-    def holds_all(self) -> bool:
-        """Whether no direction is next to silent."""
-        covariances, counts, _ = self.groups[0]
-        if not len(counts):
-            return False
+    def holds_all(self, inside: NDArray[np.bool_]) -> bool:
+        """Whether no direction is next to silent in some of the coarsest labels."""
+        covariances, counts, _ = self.groups[-1].within(inside)
         pooled = np.tensordot(counts / counts.sum(), covariances.astype(np.float64), 1)
         values = np.linalg.eigvalsh(pooled)
         return bool(values[0] > LEAST_HEARD * values[-1])
