@@ -29,8 +29,9 @@ from sourcesep.exceptions import InputError, OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, Model, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
+from sourcesep.ivae.whitening import moments_of
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_seed
 from sourcesep.singly import in_words, singly
@@ -243,17 +244,21 @@ class ComponentAnalysis(Plots):
         scale = scale_by_type(x, info.get_channel_types())
         x /= scale[:, None]
         del parts  # their samples are in x
-        number = choose_number(x, self.n_components, said_rank(insts, names))
+        moments = moments_of(x)
+        number = choose_number(*moments, x.shape[1], self.n_components, said_rank(insts, names))
         auxiliary.check(u)
         rng = np.random.default_rng(self.random_state)
         starts = ("bands",) if self.bands else ("segments",)
         settings = Settings(number, starts=starts, sfreq=rates[0])
         brain = BrainModel.configured(settings)
         family = FAMILIES[self.mixing]
-        model = (brain if family is LinearModel else family.configured(settings)).fit(x, u, rng)
+        if family is LinearModel:
+            model: Model = brain.fit(x, u, rng, moments)
+        else:
+            model = family.configured(settings).fit(x, u, rng)
+        halves = brain.halves(rng, N_SPLITS) if model is brain else None
         for told in ("reliability_", "verdict_", "_halves"):
             self.__dict__.pop(told, None)
-        halves = brain.halves(rng, N_SPLITS) if model is brain else None
         if halves is not None:
             self._halves = halves
         else:

@@ -21,7 +21,7 @@ from sourcesep.ivae.model import Array, Settings
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior, smoothed
 from sourcesep.ivae.reproducibility import counterparts
-from sourcesep.ivae.whitening import Whitening, whiten
+from sourcesep.ivae.whitening import Whitening, moments_of, whiten_moments
 
 __all__ = ["BrainModel", "Halves"]
 
@@ -88,7 +88,13 @@ class BrainModel(LinearModel):
             self.n_components, bands=self.bands, sfreq=self.sfreq, shapes=self.shapes
         )
 
-    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+    def fit(
+        self,
+        x: Array,
+        u: Auxiliary,
+        rng: np.random.Generator,
+        moments: tuple[Array, Array] | None = None,
+    ) -> Self:
         """Fit matrix and prior to x given u.
 
         Parameters
@@ -99,6 +105,8 @@ class BrainModel(LinearModel):
             Labels of the samples; those left out are not fitted on.
         rng : numpy.random.Generator
             Not needed: nothing is drawn.
+        moments : tuple of ndarray, optional
+            Mean and covariance of x where u is used, if they are known.
 
         Raises
         ------
@@ -107,7 +115,7 @@ class BrainModel(LinearModel):
         """
         if not u.used.all():
             x, u = x[:, u.used], u.take(u.used)
-        white = whiten(x, self.requested)
+        white = whiten_moments(*(moments or moments_of(x)), self.requested)
         seen = see(_whitened(white, x), u, self.sfreq if self.bands else None)
         rows = find_rows(seen)
         # a component's map is what the channels have in common with it (Haufe et al. 2014)
