@@ -104,16 +104,18 @@ def _groups(y: Array, u: Auxiliary) -> tuple[list[Group], bool]:
     _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
     centre = removes_means(np.bincount(index), u.is_time)
     fine, counts = label_covariances(y, finest.labels, finest.n_labels, centre=centre)
+    nested = [np.array_equal(scale.labels[first][index], scale.labels) for scale in u.scales]
+    at = first if all(nested) else slice(None)
     groups = []
-    for scale in u.scales:
-        above = scale.labels[first]
+    for scale, is_nested in zip(u.scales, nested, strict=True):
         if scale is finest:
             covariances, sizes = fine, counts
-        elif np.array_equal(above[index], scale.labels):
-            covariances, sizes = _pooled(fine, counts, above)
+        elif is_nested:
+            covariances, sizes = _pooled(fine, counts, scale.labels[first])
         else:
             covariances, sizes = label_covariances(y, scale.labels, scale.n_labels, centre=centre)
-        groups.append(_evenly(Group(covariances, sizes, _where(scale.labels, coarsest.labels))))
+        where = _where(scale.labels[at], coarsest.labels[at])
+        groups.append(_evenly(Group(covariances, sizes, where)))
     return groups, not centre and len(groups[0].counts) == len(counts)
 
 
