@@ -327,7 +327,7 @@ def test_a_projector_of_the_fit_must_be_applied_again(raw):
 @pytest.mark.filterwarnings(FEW)
 def test_number_of_components(raw):
     few = ComponentAnalysis(0.9).fit(raw).n_components_
-    more = ComponentAnalysis(0.99).fit(raw).n_components_
+    more = ComponentAnalysis(np.float32(0.99)).fit(raw).n_components_
     assert 2 <= few < more < 16
     assert ComponentAnalysis(5).fit(raw).n_components_ == 5
     for wrong in (0, 1, -2, 1.5, True, "many"):
@@ -378,6 +378,8 @@ def test_reject_and_flat(raw):
     assert (~kept.any(axis=1)).sum() in (1, 2)
     with pytest.raises(SettingsError, match="type mag"):
         ComponentAnalysis().fit(raw, reject={"mag": 1e-12})
+    with pytest.raises(SettingsError, match="by type, as in"):
+        ComponentAnalysis().fit(raw, reject=150e-6)
     with pytest.raises(InputError, match="that are left"):
         ComponentAnalysis().fit(raw, reject={"eeg": 1e-9})
 

@@ -107,7 +107,7 @@ def check_number(asked: Any) -> None:
         If it is neither a whole number, 2 or more, nor a share, nor None.
     """
     whole = isinstance(asked, int | np.integer) and not isinstance(asked, bool)
-    share = isinstance(asked, float) and 0 < asked < 1
+    share = isinstance(asked, float | np.floating) and 0 < asked < 1
     if not (asked is None or share or (whole and asked >= 2)):
         raise SettingsError(
             f"n_components={asked!r}: must be 2 or more, a share of variance between 0 and 1, or "
@@ -156,7 +156,7 @@ def choose_number(mean: Array, covariance: Array, n_times: int, asked: Any, most
     rank = min(rank_of_moments(mean, covariance), most)
     if asked is None:
         number = rank
-    elif isinstance(asked, float):
+    elif isinstance(asked, float | np.floating):
         values = np.linalg.eigvalsh(covariance)[::-1][:rank]
         share = np.cumsum(values) / values.sum()
         number = int(np.searchsorted(share, asked) + 1)
