@@ -105,9 +105,10 @@ class Decomposition:
     ) -> Any:
         """Remove components from a recording, in place.
 
-        Components share a little of the electrodes' noise. What others have in common with
-        those that are removed goes too, as by a regression: no trace of an artefact is left
-        in what the fit says of other sources.
+        What is taken out is the best estimate of what the components' sources add to the
+        channels: of each component, map times time course, the share that is its source's own
+        and not the electrodes' noise. Nearly all of one that is found well; little of one that
+        is mostly noise, of which a regression would take out more noise than artefact.
 
         Parameters
         ----------
@@ -209,9 +210,10 @@ class Decomposition:
         """Return the same components as a fitted `mne.preprocessing.ICA`.
 
         Its sources are these to rounding, so every plot, report and file format that MNE
-        has for ICA, and mne-icalabel, take it. MNE knows components that do not correlate:
-        its `ICA.apply` leaves what others share with the removed ones, and its maps are the
-        columns of the inverse. `apply` and `get_components` here do better under noise.
+        has for ICA, and mne-icalabel, take it. MNE puts a cleaned recording together from the
+        components that are kept, so that its maps have to be the columns of the inverse, and
+        its `ICA.apply` takes components out whole, with the noise that is in them. `apply`
+        and `get_components` here do better under noise.
 
         Returns
         -------
