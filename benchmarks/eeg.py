@@ -344,10 +344,11 @@ def hour_fit(path: str) -> None:
         begin = time.process_time()
         ca = ComponentAnalysis().fit(raw)
     seconds = time.process_time() - begin
+    more = reliability_seconds(ca)
     # of this process alone; ru_maxrss goes on from the parent's
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1e6
-    print(f"{ca}\n{seconds:.0f} CPU s, {peak:.2f} GB at most")
+    print(f"{ca}\n{seconds:.0f} CPU s and {more:.0f} for reliability, {peak:.2f} GB at most")
 
 
 TABLES = {
