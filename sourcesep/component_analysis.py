@@ -26,11 +26,12 @@ from sourcesep.components.headers import from_plain, to_plain
 from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
 from sourcesep.exceptions import InputError, OutputError, SettingsError
-from sourcesep.ivae.brain import BrainModel
+from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, Model, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
+from sourcesep.ivae.whitening import moments_of
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_seed
 from sourcesep.singly import in_words, singly
@@ -75,9 +76,10 @@ class ComponentAnalysis(Plots):
         How many components.
     reliability_ : ndarray of shape (n_components,)
         Correlation of the component's counterparts in fits to random halves of the data:
-        from .95 on it comes out again, below it is not to be read as a source.
+        from .95 on it comes out again, below it is not to be read as a source. Worked out
+        when it is first asked for, as `verdict_` is.
     verdict_ : sourcesep.verdict.Verdict
-        How far to trust the components; worked out when it is first asked for.
+        How far to trust the components.
     exclude : list of int
         Components that `apply` removes.
     labels_ : dict of str to list of int
@@ -126,6 +128,7 @@ class ComponentAnalysis(Plots):
 
     profile_: Profile | None
     _evidence: tuple[Array, auxiliary.Auxiliary, float]
+    _halves: Halves
 
     def __init__(
         self,
@@ -241,23 +244,31 @@ class ComponentAnalysis(Plots):
         scale = scale_by_type(x, info.get_channel_types())
         x /= scale[:, None]
         del parts  # their samples are in x
-        number = choose_number(x, self.n_components, said_rank(insts, names))
+        moments = moments_of(x)
+        number = choose_number(*moments, x.shape[1], self.n_components, said_rank(insts, names))
         auxiliary.check(u)
         rng = np.random.default_rng(self.random_state)
         starts = ("bands",) if self.bands else ("segments",)
         settings = Settings(number, starts=starts, sfreq=rates[0])
         brain = BrainModel.configured(settings)
         family = FAMILIES[self.mixing]
-        model = (brain if family is LinearModel else family.configured(settings)).fit(x, u, rng)
-        told = brain.reliability(rng, N_SPLITS) if model is brain else None
-        if told is None:
+        if family is LinearModel:
+            model: Model = brain.fit(x, u, rng, moments)
+        else:
+            model = family.configured(settings).fit(x, u, rng)
+        halves = brain.halves(rng, N_SPLITS) if model is brain else None
+        for told in ("reliability_", "verdict_", "_halves"):
+            self.__dict__.pop(told, None)
+        if halves is not None:
+            self._halves = halves
+        else:
             z = model.posterior(x).mean
-            told = split_half_correlations(
+            self.reliability_ = split_half_correlations(
                 model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
             )
-        self.reliability_ = told
-        # a curve's components have none that is the same whatever their amplitudes
+        # a curve's components share none that is the same whatever their amplitudes
         self._correlation = brain.correlation if model is brain else np.eye(number)
+        self._signal = brain.signal if model is brain else np.ones(number)
         self.profile_ = None
         if conditions is not None:
             within = Scale(conditions.labels[used], conditions.names)
@@ -267,8 +278,16 @@ class ComponentAnalysis(Plots):
         self.exclude, self.labels_ = [], {}
         keep = excerpt(u)
         self._evidence = (x[:, keep], u.take(keep), rates[0])
-        self.__dict__.pop("verdict_", None)
         return self
+
+    @cached_property
+    def reliability_(self) -> Array:  # type: ignore[override]
+        """Correlation of each component's counterparts in fits to random halves of the data."""
+        self._fitted()
+        with threadpool_limits(limits=1, user_api="blas"):
+            told = self._halves.reliability()
+        del self._halves  # it may be large
+        return told
 
     @cached_property
     def verdict_(self) -> Verdict:
@@ -325,6 +344,7 @@ class ComponentAnalysis(Plots):
             "scale": self._scale,
             "reliability": self.reliability_,
             "correlation": self._correlation,
+            "signal": self._signal,
         }
         if self.profile_ is not None:
             tensors["log_power"] = self.profile_.log_power
@@ -356,8 +376,9 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         ca.info = from_plain(facts["info"])
         ca.ch_names = list(ca.info["ch_names"])
         ca._scale, ca.reliability_ = tensors["scale"], tensors["reliability"]
-        # files of before it was kept hold components that hardly correlate
+        # files of before they were kept hold components that hardly correlate, or say no noise
         ca._correlation = tensors.get("correlation", np.eye(ca.n_components_))
+        ca._signal = tensors.get("signal", 1 / np.square(ca._correlation).sum(axis=1))
         ca.n_samples_ = facts["n_samples"]
         ca.exclude = ca._components(facts["exclude"])
         ca.labels_ = {name: ca._components(which) for name, which in facts["labels"].items()}
@@ -366,26 +387,14 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         ca.profile_ = kept and Profile(
             tuple(kept["conditions"]), tuple(kept["bands"]), tensors["log_power"]
         )
-        _check_shapes(ca)
+        shown = None if ca.profile_ is None else ca.profile_.log_power.shape
+        if ca.reliability_.shape != (ca.n_components_,):
+            raise ValueError("reliability does not fit the model")
+        if ca.profile_ is not None and shown != (
+            ca.n_components_,
+            len(ca.profile_.conditions),
+            len(ca.profile_.bands) - 1,
+        ):
+            raise ValueError("profile does not fit the model")
+        ca._check_parts()
     return ca
-
-
-def _check_shapes(ca: ComponentAnalysis) -> None:
-    """Refuse parts of a file that do not belong together (ValueError)."""
-    n_channels, n_components = len(ca.ch_names), ca.n_components_
-    shown = None if ca.profile_ is None else ca.profile_.log_power.shape
-    right = {
-        "channels": ca.model_.n_channels == n_channels and ca._scale.shape == (n_channels,),
-        "scale": bool((ca._scale > 0).all()),
-        "reliability": ca.reliability_.shape == (n_components,),
-        "correlation": ca._correlation.shape == (n_components, n_components)
-        and bool(np.isfinite(ca._correlation).all())
-        and np.allclose(np.diag(ca._correlation), 1)
-        and bool(np.linalg.eigvalsh(ca._correlation)[0] > 0),
-        "profile": ca.profile_ is None
-        or shown == (n_components, len(ca.profile_.conditions), len(ca.profile_.bands) - 1),
-    }
-    for name, is_right in right.items():
-        if not is_right:
-            raise ValueError(f"{name} does not fit the model")
-    ca.model_.decode(ca.model_.posterior(np.zeros((n_channels, 2))).mean)

@@ -40,6 +40,7 @@ class Decomposition:
     n_samples_: int
     _scale: Array
     _correlation: Array
+    _signal: Array
 
     def __init__(self, mixing: str) -> None:
         self.mixing = mixing
@@ -104,9 +105,10 @@ class Decomposition:
     ) -> Any:
         """Remove components from a recording, in place.
 
-        Components share a little of the electrodes' noise. What others have in common with
-        those that are removed goes too, as by a regression: no trace of an artefact is left
-        in what the fit says of other sources.
+        What is taken out is the best estimate of what the components' sources add to the
+        channels: of each component, map times time course, the share that is its source's own
+        and not the electrodes' noise. Nearly all of one that is found well; little of one that
+        is mostly noise, of which a regression would take out more noise than artefact.
 
         Parameters
         ----------
@@ -158,15 +160,12 @@ class Decomposition:
             )
         if not x.size or not (chosen or bends):
             return inst
-        among = self._correlation[np.ix_(chosen, chosen)]
-        shared = np.linalg.solve(among, self._correlation[chosen]).T
+        shared = self._correlation[:, chosen] * self._signal[chosen]
 
         def without(piece: Array, part: Array | None = None) -> Array:
             z = model.posterior(piece).mean
             whole = model.decode(z)
             z -= shared @ (z[chosen] if part is None else part)
-            if part is None:
-                z[chosen] = 0
             return piece + model.decode(z) - whole
 
         def undistorted(piece: Array) -> Array:
@@ -211,9 +210,10 @@ class Decomposition:
         """Return the same components as a fitted `mne.preprocessing.ICA`.
 
         Its sources are these to rounding, so every plot, report and file format that MNE
-        has for ICA, and mne-icalabel, take it. MNE knows components that do not correlate:
-        its `ICA.apply` leaves what others share with the removed ones, and its maps are the
-        columns of the inverse. `apply` and `get_components` here do better under noise.
+        has for ICA, and mne-icalabel, take it. MNE puts a cleaned recording together from the
+        components that are kept, so that its maps have to be the columns of the inverse, and
+        its `ICA.apply` takes components out whole, with the noise that is in them. `apply`
+        and `get_components` here do better under noise.
 
         Returns
         -------
@@ -246,6 +246,25 @@ class Decomposition:
         if not hasattr(self, "model_"):
             raise InputError("ComponentAnalysis is not fitted: call fit first")
         return self.model_
+
+    def _check_parts(self) -> None:
+        """Refuse parts of a file that do not belong together (ValueError)."""
+        n_channels, n_components = len(self.ch_names), self.n_components_
+        right = {
+            "channels": self.model_.n_channels == n_channels
+            and self._scale.shape == (n_channels,),
+            "scale": bool((self._scale > 0).all()),
+            "correlation": self._correlation.shape == (n_components, n_components)
+            and bool(np.isfinite(self._correlation).all())
+            and np.allclose(np.diag(self._correlation), 1)
+            and bool(np.linalg.eigvalsh(self._correlation)[0] > 0),
+            "signal": self._signal.shape == (n_components,)
+            and bool(((self._signal >= 0) & (self._signal <= 1)).all()),
+        }
+        for name, is_right in right.items():
+            if not is_right:
+                raise ValueError(f"{name} does not fit the model")
+        self.model_.decode(self.model_.posterior(np.zeros((n_channels, 2))).mean)
 
     def _components(self, which: Sequence[int]) -> list[int]:
         """Check numbers of components."""

@@ -12,7 +12,7 @@ from sourcesep.components.channels import pick
 from sourcesep.components.gathering import Cut
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.whitening import numerical_rank
+from sourcesep.ivae.whitening import rank_of_moments
 
 __all__ = [
     "LOWEST_HIGH_PASS",
@@ -107,7 +107,7 @@ def check_number(asked: Any) -> None:
         If it is neither a whole number, 2 or more, nor a share, nor None.
     """
     whole = isinstance(asked, int | np.integer) and not isinstance(asked, bool)
-    share = isinstance(asked, float) and 0 < asked < 1
+    share = isinstance(asked, float | np.floating) and 0 < asked < 1
     if not (asked is None or share or (whole and asked >= 2)):
         raise SettingsError(
             f"n_components={asked!r}: must be 2 or more, a share of variance between 0 and 1, or "
@@ -133,13 +133,16 @@ def check_samples(n_times: int, n_channels: int, asked: Any, cut: Cut) -> None:
         )
 
 
-def choose_number(x: Array, asked: Any, most: int) -> int:
+def choose_number(mean: Array, covariance: Array, n_times: int, asked: Any, most: int) -> int:
     """Return the number of components: as asked for, by variance, or the rank.
 
     Parameters
     ----------
-    x : ndarray of shape (n_channels, n_times)
-        Channels on one scale.
+    mean : ndarray of shape (n_channels,)
+    covariance : ndarray of shape (n_channels, n_channels)
+        Of channels on one scale.
+    n_times : int
+        Of how many samples.
     asked : int, float or None
         A number; the share of variance to explain; or the rank.
     most : int
@@ -150,12 +153,11 @@ def choose_number(x: Array, asked: Any, most: int) -> int:
     SettingsError
         If the number cannot be.
     """
-    n_channels, n_times = x.shape
-    rank = min(numerical_rank(x), most)
+    rank = min(rank_of_moments(mean, covariance), most)
     if asked is None:
         number = rank
-    elif isinstance(asked, float):
-        values = np.linalg.eigvalsh(np.cov(x))[::-1][:rank]
+    elif isinstance(asked, float | np.floating):
+        values = np.linalg.eigvalsh(covariance)[::-1][:rank]
         share = np.cumsum(values) / values.sum()
         number = int(np.searchsorted(share, asked) + 1)
         if number == 1:
@@ -167,7 +169,7 @@ def choose_number(x: Array, asked: Any, most: int) -> int:
         number = int(asked)
     if number > rank:
         raise SettingsError(
-            f"n_components={number}: the {n_channels} channels hold {rank} linearly independent "
+            f"n_components={number}: the {len(mean)} channels hold {rank} linearly independent "
             f"signals (reference, projectors, interpolated channels); ask for 2 to {rank}"
         )
     if n_times < USUAL_EACH * number**2:

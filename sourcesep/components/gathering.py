@@ -198,6 +198,10 @@ def _within_limits(
     """Leave out pieces of `size` used samples that swing too much or too little."""
     kinds, inside = np.array(types), used.copy()
     for name, limits in (("reject", cut.reject or {}), ("flat", cut.flat or {})):
+        if not isinstance(limits, dict):
+            raise SettingsError(
+                f"{name}={limits!r}: must give volts or teslas by type, as in {{'eeg': 150e-6}}"
+            )
         odd = sorted(set(limits) - set(types))
         if odd:
             raise SettingsError(

@@ -103,6 +103,8 @@ class Plots(ArtefactFinder):
 
     def _drawn(self, name: str, *arguments: Any, **options: Any) -> Any:
         ica = self.to_mne_ica()
+        # what a figure shows as removed is what is removed here
+        ica.apply = lambda inst, exclude, **_: self.apply(inst, exclude)
         if name in OF_MAPS:
             self._check_positions()
             ica.mixing_matrix_ = ica.mixing_matrix_ @ self._correlation

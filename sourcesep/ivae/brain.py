@@ -6,42 +6,28 @@ own, so that no matrix undoes the mixing; and rhythms have bands that are known 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.optimize import brentq
+from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.brain_covariances import MANY_CHANNELS, Group, Seen, see
+from sourcesep.ivae.brain_rows import find_rows, signal_shares
 from sourcesep.ivae.heldout import FEW_SEGMENTS
-from sourcesep.ivae.jointdiag import Triangles, coarse_to_fine, joint_diagonalise
+from sourcesep.ivae.jointdiag import Triangles
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior, smoothed
 from sourcesep.ivae.reproducibility import counterparts
-from sourcesep.ivae.whitening import Whitening, whiten
+from sourcesep.ivae.whitening import Whitening, moments_of, whiten_moments
 
-__all__ = ["BrainModel", "under_noise"]
+__all__ = ["BrainModel", "Halves"]
 
-
-BAND_WEIGHT = 3.0
-"""Total weight of the bands against 1 for the segments."""
-REGULARISATION = 1e-3
-"""White noise added to segments where bands are used."""
-BAND_FLOOR = 0.3
-"""White noise added to bands, as a share of their mean power: high ones hold little else."""
 
 PIECE = 4096
 """Samples that are whitened at a time."""
-POWER_FLOOR = 0.3
-"""Added to the power of components, 1 on average, in every segment: in quiet ones it is mostly
-chance and noise, and would count most."""
-LARGEST_SHARE = 0.5
-"""Bounds what one component may take from another."""
-FEWEST_LABELS = 20
-"""Segments from which what does not change with them can be told from what does."""
 
 
 class BrainModel(LinearModel):
@@ -65,9 +51,12 @@ class BrainModel(LinearModel):
     ----------
     correlation : ndarray of shape (n_components, n_components)
         Of the components of the last fit, which share the electrodes' noise. Not kept in files.
+    signal : ndarray of shape (n_components,)
+        The share of each one's power that is a source's own (`signal_shares`). Nor is it.
     """
 
     correlation: Array
+    signal: Array
 
     _evidence: tuple[Seen, Array] | None = None
 
@@ -99,7 +88,13 @@ class BrainModel(LinearModel):
             self.n_components, bands=self.bands, sfreq=self.sfreq, shapes=self.shapes
         )
 
-    def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
+    def fit(
+        self,
+        x: Array,
+        u: Auxiliary,
+        rng: np.random.Generator,
+        moments: tuple[Array, Array] | None = None,
+    ) -> Self:
         """Fit matrix and prior to x given u.
 
         Parameters
@@ -110,6 +105,8 @@ class BrainModel(LinearModel):
             Labels of the samples; those left out are not fitted on.
         rng : numpy.random.Generator
             Not needed: nothing is drawn.
+        moments : tuple of ndarray, optional
+            Mean and covariance of x where u is used, if they are known.
 
         Raises
         ------
@@ -117,13 +114,15 @@ class BrainModel(LinearModel):
             If more components are asked for than the rank of x.
         """
         x, u = u.in_use(x)
-        white = whiten(x, self.requested)
+        white = whiten_moments(*(moments or moments_of(x)), self.requested)
         seen = see(_whitened(white, x), u, self.sfreq if self.bands else None)
-        rows = self._rows(seen)
+        rows = find_rows(seen)
         # a component's map is what the channels have in common with it (Haufe et al. 2014)
         rows = self._set_map(white, rows, white.inverse @ rows.T)
         self._evidence = seen, rows
         self.correlation = rows @ rows.T
+        quietest = np.linalg.norm(np.concatenate([white.matrix, white.complement]), 2) ** -2
+        self.signal = signal_shares(self.unmixing, self.correlation, float(quietest))
         self.scores, self.start = {}, self.starts[0]
         if u.is_time and seen.is_whole and self.shapes == (2.0,):
             self.prior = _prior(rows, seen.groups[0], u)
@@ -148,13 +147,12 @@ class BrainModel(LinearModel):
         ndarray of shape (n_components, n_components)
             Of unit length.
         """
-        return self._rows(see(y, u, self.sfreq if self.bands else None))
+        return find_rows(see(y, u, self.sfreq if self.bands else None))
 
-    def reliability(self, rng: np.random.Generator, n_splits: int) -> Array | None:
-        """Correlate what halves of the data find, by the covariances that the fit has made.
+    def halves(self, rng: np.random.Generator, n_splits: int) -> Halves | None:
+        """Draw random halves of the data, to be fitted when it is asked how they agree.
 
-        As `split_half_correlations`, to rounding but for rhythms, and without another look at
-        the samples; so once only, since they are let go.
+        Of the covariances that the fit has made, which are handed over: so once only.
 
         Parameters
         ----------
@@ -165,45 +163,42 @@ class BrainModel(LinearModel):
 
         Returns
         -------
-        ndarray of shape (n_components,), or None
-            Mean absolute correlation of each component's two counterparts; None where halves
-            have to be drawn otherwise, within segments.
+        Halves or None
+            None where halves have to be drawn otherwise, within segments.
         """
         if self._evidence is None:
             return None
-        (seen, whole), self._evidence = self._evidence, None
+        (seen, rows), self._evidence = self._evidence, None
         groups = seen.groups if seen.rhythms is None else [*seen.groups, seen.rhythms]
         n_segments = len(seen.groups[-1].counts)
         nested = all(group.segment is not None for group in groups)
         if not nested or not seen.is_time or n_segments < FEW_SEGMENTS:
             return None
-        correlations = []
-        for _ in range(n_splits):
-            half = rng.permutation(n_segments) % 2
-            halves = [seen.within(half == which) for which in (0, 1)]
-            if not all(one.holds_all for one in halves):
-                return None
-            correlations.append(counterparts(whole, self._rows(halves[0]), self._rows(halves[1])))
-        mean: Array = np.mean(correlations, axis=0)
-        return mean
+        draws = [rng.permutation(n_segments) % 2 == 0 for _ in range(n_splits)]
+        if not all(seen.holds_all(half) and seen.holds_all(~half) for half in draws):
+            return None
+        return Halves(seen, rows, draws)
 
-    def _rows(self, seen: Seen) -> Array:
-        """Find the rows that make sources, of unit length."""
-        fine = seen.groups[0].covariances
-        d = fine.shape[1]
-        if d == 1:
-            return np.eye(1)
-        floor = REGULARISATION if self.bands else POWER_FLOOR
-        tol = 1e-3 if d >= MANY_CHANNELS else 1e-7
-        segments = [g.covariances + floor * np.eye(d, dtype=fine.dtype) for g in seen.groups]
-        if seen.rhythms is not None:
-            found = _with_rhythms(segments, seen.rhythms.covariances, tol)
-        else:
-            found = np.asarray(coarse_to_fine(segments, tol=tol).matrix, np.float64)
-            if seen.is_time and len(fine) >= FEWEST_LABELS:
-                found = under_noise(found, seen.groups)
-        rows: Array = found / np.linalg.norm(found, axis=1, keepdims=True)
-        return rows
+
+class Halves(NamedTuple):
+    """Random halves of what a fit has seen: which of the coarsest labels are in the first."""
+
+    seen: Seen
+    rows: Array
+    draws: list[NDArray[np.bool_]]
+
+    def reliability(self) -> Array:
+        """Correlate each component's two counterparts in halves, mean over the draws.
+
+        As `split_half_correlations`, to rounding but for rhythms, and without another look at
+        the samples.
+        """
+        found = [
+            counterparts(self.rows, *(find_rows(self.seen.within(k)) for k in (half, ~half)))
+            for half in self.draws
+        ]
+        mean: Array = np.mean(found, axis=0)
+        return mean
 
 
 def _whitened(white: Whitening, x: Array) -> Array:
@@ -227,121 +222,3 @@ def _prior(rows: Array, finest: Group, u: Auxiliary) -> LabelPrior:
     sums[counts > 0] = variances * finest.counts[:, None]
     overall = sums.sum(axis=0) / counts.sum()
     return gaussian_prior(np.zeros_like(sums), smoothed(sums, counts, overall))
-
-
-def _with_rhythms(segments: Sequence[Array], rhythms: Array, tol: float) -> Array:
-    """Diagonalise the segments' covariances together with those of every rhythm."""
-    identity = np.eye(rhythms.shape[1], dtype=rhythms.dtype)
-    rhythms = rhythms * (rhythms[:, 0].size / np.einsum("kii->", rhythms)) + BAND_FLOOR * identity
-    weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
-    weights.append(np.full(len(rhythms), BAND_WEIGHT / len(rhythms)))
-    start = coarse_to_fine(segments, tol=3 * tol).matrix  # which need not be exact
-    found = joint_diagonalise(
-        np.concatenate([*segments, rhythms]), np.concatenate(weights), start=start, tol=tol
-    )
-    return np.asarray(found.matrix, np.float64)
-
-
-def under_noise(matrix: Array, groups: Sequence[Group]) -> Array:
-    """Turn a joint diagonaliser into rows that estimate sources best under sensor noise.
-
-    Covariances of labels are ``C_k = B D_k B' + N``: the noise N is the same in all, and
-    what is diagonal changes. Seen by a joint diagonaliser that is almost right, B is
-    ``I + A`` with a small A, so an entry of the covariance between two components is
-
-        C_k,ij = A_ij D_k,j + A_ji D_k,i + N_ij,
-
-    a weighted regression for each pair, on the two powers and a constant. Where N_ij is 0 a
-    joint diagonaliser leaves no A, so each pair's A is trusted as far as its N_ij is: by
-    the share of what is found that chance does not explain (empirical Bayes), the variance
-    of N over all pairs being such that it and chance together explain what is found. Pairs
-    whose powers hardly change, and recordings without such noise, are left as they are.
-
-    Whitened signals have unit covariance, so the least-squares estimate of a source is its
-    own column of B times the signals; a joint diagonaliser alone makes components that hardly
-    correlate, though best estimates of sources do, by the noise that they share.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (d, d)
-        A joint diagonaliser of whitened signals.
-    groups : sequence of Group
-        Of every scale. Scales count alike.
-
-    Returns
-    -------
-    ndarray of shape (d, d)
-        Rows of unit length.
-
-    References
-    ----------
-    P. Tichavsky & A. Yeredor, "Fast approximate joint diagonalization incorporating weight
-    matrices", IEEE Trans. Signal Processing 57(3), 2009, whose pairwise regression this is,
-    with a constant for the noise. The variance over pairs: R. C. Paule & J. Mandel,
-    "Consensus values and weighting factors", J. Res. NBS 87(5), 1982.
-    """
-    rows = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-    d = len(rows)
-    moments = [_moments(rows, group.covariances) for group in groups]
-    normal = np.mean([m[0] for m in moments], axis=0) + 1e-9 * np.eye(3)
-    right = np.mean([m[1] for m in moments], axis=0)
-    inverse = np.linalg.inv(normal)
-    shares = np.einsum("ijab,ijb->ija", inverse, right)
-    # residuals of a scale over its number of labels: what chance does to any of them alike
-    chance = np.zeros((d, d))
-    for (own, product, square), group in zip(moments, groups, strict=True):
-        left = square + np.einsum(
-            "ija,ija->ij", shares, np.einsum("ijab,ijb->ija", own, shares) - 2 * product
-        )
-        chance += np.maximum(left, 0) / (len(group.counts) * len(groups))
-    others = ~np.eye(d, dtype=bool)
-    variance = np.maximum(chance * inverse[..., 2, 2], 1e-30)
-    spread = _excess(np.square(shares[others, 2]), variance[others])
-    trust = spread / (spread + variance)
-    leak = np.where(others, np.clip(trust * shares[..., 0], -LARGEST_SHARE, LARGEST_SHARE), 0)
-    columns = np.linalg.solve(rows, np.eye(d) + leak)
-    best: Array = (columns / np.linalg.norm(columns, axis=0)).T
-    return best
-
-
-def _moments(rows: Array, covariances: Array) -> tuple[Array, Array, Array]:
-    """Moments of the regressions of `under_noise`: regressors', with what is found, of that.
-
-    Returns
-    -------
-    normal : ndarray of shape (d, d, 3, 3)
-    right : ndarray of shape (d, d, 3)
-    square : ndarray of shape (d, d)
-    """
-    n, d, _ = covariances.shape
-    half = covariances.reshape(n * d, d) @ rows.T.astype(covariances.dtype)
-    seen = rows.astype(covariances.dtype) @ half.reshape(n, d, d)
-    power = np.einsum("kii->ki", seen).astype(np.float64)
-    weight = 1 / (power + POWER_FLOOR)
-    root = np.sqrt(weight).astype(seen.dtype)
-    half_weight = root[:, :, None] * root[:, None, :]
-    seen *= half_weight
-    square = np.einsum("kij,kij->ij", seen, seen).astype(np.float64) / n
-    seen *= half_weight
-    one, two = weight * power, weight * power**2
-    by_own = one.T @ weight
-    normal = np.empty((d, d, 3, 3))
-    normal[..., 0, 0] = weight.T @ two
-    normal[..., 1, 1] = two.T @ weight
-    normal[..., 0, 1] = normal[..., 1, 0] = one.T @ one
-    normal[..., 0, 2] = normal[..., 2, 0] = by_own.T
-    normal[..., 1, 2] = normal[..., 2, 1] = by_own
-    normal[..., 2, 2] = weight.T @ weight
-    by_other = np.einsum("kij,kj->ij", seen, power)
-    right = np.stack([by_other, by_other.T, seen.sum(axis=0)], axis=2)
-    return normal / n, right.astype(np.float64) / n, square
-
-
-def _excess(squares: Array, variances: Array) -> float:
-    """The variance t for which squares over t + variances are 1 in the mean, 0 at least."""
-
-    def off(t: float) -> float:
-        return float((squares / (t + variances)).mean()) - 1
-
-    most = float(squares.max())
-    return float(brentq(off, 0.0, most)) if off(0.0) > 0 else 0.0

@@ -68,12 +68,9 @@ class Seen(NamedTuple):
         rhythms = self.rhythms and self.rhythms.within(inside)
         return Seen([group.within(inside) for group in self.groups], rhythms, self.is_time)
 
-    @property
-    def holds_all(self) -> bool:
-        """Whether no direction is next to silent."""
-        covariances, counts, _ = self.groups[0]
-        if not len(counts):
-            return False
+    def holds_all(self, inside: NDArray[np.bool_]) -> bool:
+        """Whether no direction is next to silent in some of the coarsest labels."""
+        covariances, counts, _ = self.groups[-1].within(inside)
         pooled = np.tensordot(counts / counts.sum(), covariances.astype(np.float64), 1)
         values = np.linalg.eigvalsh(pooled)
         return bool(values[0] > LEAST_HEARD * values[-1])
@@ -107,16 +104,18 @@ def _groups(y: Array, u: Auxiliary) -> tuple[list[Group], bool]:
     _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
     centre = removes_means(np.bincount(index), u.is_time)
     fine, counts = label_covariances(y, finest.labels, finest.n_labels, centre=centre)
+    nested = [np.array_equal(scale.labels[first][index], scale.labels) for scale in u.scales]
+    at = first if all(nested) else slice(None)
     groups = []
-    for scale in u.scales:
-        above = scale.labels[first]
+    for scale, is_nested in zip(u.scales, nested, strict=True):
         if scale is finest:
             covariances, sizes = fine, counts
-        elif np.array_equal(above[index], scale.labels):
-            covariances, sizes = _pooled(fine, counts, above)
+        elif is_nested:
+            covariances, sizes = _pooled(fine, counts, scale.labels[first])
         else:
             covariances, sizes = label_covariances(y, scale.labels, scale.n_labels, centre=centre)
-        groups.append(_evenly(Group(covariances, sizes, _where(scale.labels, coarsest.labels))))
+        where = _where(scale.labels[at], coarsest.labels[at])
+        groups.append(_evenly(Group(covariances, sizes, where)))
     return groups, not centre and len(groups[0].counts) == len(counts)
 
 

@@ -171,8 +171,8 @@ class Triangles(NamedTuple):
 
     def weighted(self, v: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         """Row i: that of the sum of all v C v', each by its weight for i, (n_matrices, d)."""
-        sums = (self.entries.T @ weights).take(self.where, axis=0)
-        weighted: NDArray[Any] = np.einsum("ai,abi->bi", v.T, sums).T @ v.T
+        sums = (weights.T @ self.entries).take(self.where, axis=1)
+        weighted: NDArray[Any] = (v[:, None] @ sums)[:, 0] @ v.T
         return weighted
 
 

@@ -12,7 +12,8 @@ from scipy.linalg import qr
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
 
-__all__ = ["RANK_TOLERANCE", "Basis", "Whitening", "numerical_rank", "whiten", "whiten_moments"]
+__all__ = ["RANK_TOLERANCE", "Basis", "Whitening", "moments_of", "numerical_rank"]
+__all__ += ["rank_of_moments", "whiten", "whiten_moments"]
 
 RANK_TOLERANCE = 1e-7
 """Eigenvalues of the channels' correlation below this share of the largest are rounding."""
@@ -62,7 +63,7 @@ class Whitening:
         return len(self.matrix) + len(self.complement)
 
 
-def _moments(x: Array) -> tuple[Array, Array]:
+def moments_of(x: Array) -> tuple[Array, Array]:
     """Mean and covariance of the channels."""
     mean = x.mean(axis=1)
     covariance = np.zeros((len(x), len(x)))
@@ -89,7 +90,12 @@ def numerical_rank(x: Array) -> int:
 
     Judged on the correlation matrix, so that channels in different units count alike.
     """
-    return _rank(_correlation(*_moments(x))[2])
+    return rank_of_moments(*moments_of(x))
+
+
+def rank_of_moments(mean: Array, covariance: Array) -> int:
+    """Return the rank of what has this mean and covariance; see `numerical_rank`."""
+    return _rank(_correlation(mean, covariance)[2])
 
 
 def _rank(correlation: Array) -> int:
@@ -119,7 +125,7 @@ def whiten(
     SettingsError
         If more components are asked for than the rank.
     """
-    return whiten_moments(*_moments(x), n_components, standardise_channels=standardise_channels)
+    return whiten_moments(*moments_of(x), n_components, standardise_channels=standardise_channels)
 
 
 def whiten_moments(
@@ -182,7 +188,7 @@ class Basis(NamedTuple):
     @classmethod
     def of(cls, x: Array) -> Self:
         """Find as many channels as the rank of x that span all others."""
-        mean, scale, correlation = _correlation(*_moments(x))
+        mean, scale, correlation = _correlation(*moments_of(x))
         rank = numerical_rank(x)
         if rank == 0:
             raise InputError("every channel is constant (silent): there is nothing to separate")

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import mne
+import numpy as np
 import pytest
 
 from sourcesep import ComponentAnalysis, simulate
@@ -36,6 +37,12 @@ def test_the_other_plots(both):
     ca, raw = both
     assert ca.plot_sources(raw, show=False) is not None
     assert len(ca.plot_properties(raw, [0], show=False, verbose="error")) == 1
-    assert ca.plot_overlay(raw, [0], show=False, verbose="error") is not None
+    figure = ca.plot_overlay(raw, [0], show=False, verbose="error")
+    removed = ca.apply(raw.copy(), [0]).get_data()[:, : int(3 * raw.info["sfreq"])]
+    drawn = [line.get_ydata() for ax in figure.axes for line in ax.lines]
+    assert any(
+        len(y) == removed.shape[1] and np.allclose(y, removed.mean(axis=0), atol=1e-12)
+        for y in drawn
+    )
     with pytest.raises(SettingsError, match="0 to 5"):
         ca.plot_overlay(raw, [6])

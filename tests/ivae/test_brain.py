@@ -6,8 +6,9 @@ import pytest
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae import brain_covariances
-from sourcesep.ivae.brain import BrainModel, under_noise
+from sourcesep.ivae.brain import BrainModel
 from sourcesep.ivae.brain_covariances import Group, see
+from sourcesep.ivae.brain_rows import signal_shares, under_noise
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.reproducibility import split_half_correlations
@@ -81,15 +82,35 @@ def test_what_chance_explains_is_not_taken_for_noise():
     assert np.mean(moved) < 0.03
 
 
+@pytest.mark.parametrize("noise", [0.01, 0.1, 0.3])
+def test_shares_of_signal_are_squared_correlations_with_the_sources(noise):
+    rng = np.random.default_rng(3)
+    mixing = rng.standard_normal((12, 8)) / np.sqrt(12)
+    covariance = mixing @ mixing.T + noise * np.eye(12)
+    rows = np.linalg.solve(covariance, mixing).T  # of least squares
+    true = np.einsum("ij,ji->i", rows, mixing)
+    rows /= np.sqrt(np.einsum("ij,jk,ik->i", rows, covariance, rows))[:, None]
+    found = signal_shares(rows, rows @ covariance @ rows.T, noise)
+    assert np.ptp(true) > 0.1 or noise == 0.01
+    assert np.abs(found - true).max() < 0.1 * (1 - true).max()
+
+
+def test_of_two_components_that_are_the_same_half_goes_to_each():
+    rows = np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert np.allclose(signal_shares(rows, np.ones((2, 2)), 0.0), 0.5)
+    # and what does not correlate, without noise, goes whole as in ICA
+    assert np.array_equal(signal_shares(np.eye(2), np.eye(2), 0.0), np.ones(2))
+
+
 @pytest.mark.parametrize("bands", [False, True])
 def test_reliability_from_covariances_is_that_from_samples(bands):
     head = simulate.eeg(7, 100.0, SFREQ, n_channels=10, n_artefacts=2, random_state=2)
     u = auxiliary.build(SPEC, from_array(head.data, SFREQ))
     model = BrainModel(bands=bands, sfreq=SFREQ)
-    assert model.reliability(np.random.default_rng(5), 2) is None  # nothing was fitted
+    assert model.halves(np.random.default_rng(5), 2) is None  # nothing was fitted
     model.fit(head.data, u, np.random.default_rng(0))
     z = model.posterior(head.data).mean
-    told = model.reliability(np.random.default_rng(5), 2)
+    told = model.halves(np.random.default_rng(5), 2).reliability()
     slow = split_half_correlations(
         head.data, z, u, model.rows, np.random.default_rng(5), n_splits=2
     )
@@ -97,13 +118,13 @@ def test_reliability_from_covariances_is_that_from_samples(bands):
     assert steady.sum() >= 6
     # halves of filtered data are not quite the halves filtered
     assert np.abs(told - slow)[steady].max() < (0.01 if bands else 1e-3)
-    assert model.reliability(np.random.default_rng(5), 2) is None  # and let go
+    assert model.halves(np.random.default_rng(5), 2) is None  # and let go
 
 
 def test_halves_are_drawn_within_segments_where_these_are_few():
     head = simulate.eeg(6, 30.0, SFREQ, n_channels=6, random_state=2)
     model = fitted(BrainModel(sfreq=SFREQ), head.data)
-    assert model.reliability(np.random.default_rng(0), 2) is None
+    assert model.halves(np.random.default_rng(0), 2) is None
 
 
 def test_samples_that_u_leaves_out_count_for_nothing():
@@ -124,7 +145,7 @@ def test_halves_of_which_one_does_not_hear_a_source_say_nothing():
     sources = rng.laplace(size=(3, 40_000)) * np.exp(rng.normal(size=(3, 320))).repeat(125, axis=1)
     sources[2, 2000:] = 0
     model = fitted(BrainModel(sfreq=SFREQ), rng.standard_normal((3, 3)) @ sources)
-    assert model.reliability(np.random.default_rng(0), 10) is None
+    assert model.halves(np.random.default_rng(0), 10) is None
 
 
 def test_one_component_is_the_largest_principal_one():
