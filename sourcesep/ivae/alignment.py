@@ -7,14 +7,19 @@ from scipy.optimize import linear_sum_assignment
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["loading_signs", "signed_match", "standardising"]
+__all__ = ["loading_signs", "peak_signs", "signed_match", "standardising"]
+
+
+def peak_signs(loadings: Array) -> Array:
+    """Return the sign of the largest loading of each component, a row each."""
+    peak = loadings[np.arange(len(loadings)), np.abs(loadings).argmax(axis=1)]
+    return np.where(peak < 0, -1.0, 1.0)
 
 
 def loading_signs(x: Array, z: Array) -> Array:
     """Return the sign of each component's covariance with the channel it shows in most."""
-    loading = (z - z.mean(axis=1, keepdims=True)) @ (x - x.mean(axis=1, keepdims=True)).T
-    strongest = np.abs(loading).argmax(axis=1)
-    return np.where(loading[np.arange(len(z)), strongest] < 0, -1.0, 1.0)
+    centred = x - x.mean(axis=1, keepdims=True)
+    return peak_signs((z - z.mean(axis=1, keepdims=True)) @ centred.T)
 
 
 def signed_match(reference: Array, z: Array) -> Array:

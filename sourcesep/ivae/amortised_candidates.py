@@ -17,7 +17,7 @@ from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.prior_tables import GAUSSIAN, Prior, gaussian_prior, pooled, table_for
-from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.priors import LabelPrior, label_sums
 from sourcesep.ivae.training import History
 
 __all__ = ["COST", "Candidate", "Noisy", "fit_flow", "fit_matrix", "score"]
@@ -126,8 +126,8 @@ def fit_flow(start: LatentStart, x: Array, u: Auxiliary, held: NDArray[np.bool_]
         noisy = FlowMap(start, noise**2)
         mean, scale = noisy.encode(x[:, free], prior, rows)
         true = np.square(mean - prior.mean[rows].T) + scale**2
-        sums = [[np.bincount(rows, row, u.n_labels) for row in part] for part in (true, plain)]
-        share = np.clip(sums[0] / np.maximum(sums[1], 1e-12), LEAST_SHARE, 1.0).T
+        known, whole = (label_sums(part, rows, u.n_labels) for part in (true, plain))
+        share = np.clip(known / np.maximum(whole, 1e-12), LEAST_SHARE, 1.0)
         smaller = LabelPrior(prior.mean, prior.scale * np.sqrt(share), prior.shape)
         hidden = np.square(scale).mean(axis=1) / z.var(axis=1)
         found = noisy.log_density(x[:, unseen], smaller, u.labels[unseen]).mean()

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.brain_covariances import MANY_CHANNELS, Group, Seen, see
+from sourcesep.ivae.brain_covariances import Group, Seen, see
 from sourcesep.ivae.brain_rows import find_rows, signal_shares
 from sourcesep.ivae.heldout import FEW_SEGMENTS
-from sourcesep.ivae.jointdiag import Triangles
+from sourcesep.ivae.jointdiag import MANY_CHANNELS, Triangles
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Settings
 from sourcesep.ivae.prior_tables import gaussian_prior

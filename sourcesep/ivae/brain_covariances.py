@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.jointdiag import label_covariances, removes_means
+from sourcesep.ivae.jointdiag import MANY_CHANNELS, label_covariances, removes_means
 from sourcesep.ivae.model import Array
 
-__all__ = ["MANY_CHANNELS", "Group", "Seen", "see"]
+__all__ = ["Group", "Seen", "see"]
 
 MOST_VALUES = 2**26
 """In the covariances of one scale (256 MB); of more labels evenly spread ones are taken."""
-MANY_CHANNELS = 8
-"""From here on covariances are float32, which is several times as fast."""
 
 RHYTHMS = (1.0, 4.0, 8.0, 13.0, 20.0, 30.0, 45.0)
 """Edges in Hz of the bands from delta to low gamma; the last one ends where the data do."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import brentq
 
-from sourcesep.ivae.brain_covariances import MANY_CHANNELS, Group, Seen
-from sourcesep.ivae.jointdiag import coarse_to_fine, joint_diagonalise
+from sourcesep.ivae.brain_covariances import Group, Seen
+from sourcesep.ivae.jointdiag import coarse_to_fine, tolerance, with_bands
 from sourcesep.ivae.model import Array
 
 __all__ = ["find_rows", "signal_shares", "under_noise"]
@@ -17,8 +17,6 @@ BAND_WEIGHT = 3.0
 """Total weight of the bands against 1 for the segments."""
 REGULARISATION = 1e-3
 """White noise added to segments where bands are used."""
-BAND_FLOOR = 0.3
-"""White noise added to bands, as a share of their mean power: high ones hold little else."""
 
 POWER_FLOOR = 0.3
 """Added to the power of components, 1 on average, in every segment: in quiet ones it is mostly
@@ -36,29 +34,20 @@ def find_rows(seen: Seen) -> Array:
     if d == 1:
         return np.eye(1)
     floor = POWER_FLOOR if seen.rhythms is None else REGULARISATION
-    tol = 1e-3 if d >= MANY_CHANNELS else 1e-7
+    tol = tolerance(d)
     segments = [g.covariances + floor * np.eye(d, dtype=fine.dtype) for g in seen.groups]
     if seen.rhythms is not None:
-        found = _with_rhythms(segments, seen.rhythms.covariances, tol)
+        rhythms = seen.rhythms.covariances
+        rhythms = rhythms * (rhythms[:, 0].size / np.einsum("kii->", rhythms))
+        # the start need not be exact
+        joint = with_bands(segments, rhythms, BAND_WEIGHT, tol=tol, first_tol=3 * tol)
+        found = np.asarray(joint.matrix, np.float64)
     else:
         found = np.asarray(coarse_to_fine(segments, tol=tol).matrix, np.float64)
         if seen.is_time and len(fine) >= FEWEST_LABELS:
             found = under_noise(found, seen.groups)
     rows: Array = found / np.linalg.norm(found, axis=1, keepdims=True)
     return rows
-
-
-def _with_rhythms(segments: Sequence[Array], rhythms: Array, tol: float) -> Array:
-    """Diagonalise the segments' covariances together with those of every rhythm."""
-    identity = np.eye(rhythms.shape[1], dtype=rhythms.dtype)
-    rhythms = rhythms * (rhythms[:, 0].size / np.einsum("kii->", rhythms)) + BAND_FLOOR * identity
-    weights = [np.full(len(c), 1 / (len(c) * len(segments))) for c in segments]
-    weights.append(np.full(len(rhythms), BAND_WEIGHT / len(rhythms)))
-    start = coarse_to_fine(segments, tol=3 * tol).matrix  # which need not be exact
-    found = joint_diagonalise(
-        np.concatenate([*segments, rhythms]), np.concatenate(weights), start=start, tol=tol
-    )
-    return np.asarray(found.matrix, np.float64)
 
 
 def under_noise(matrix: Array, groups: Sequence[Group]) -> Array:

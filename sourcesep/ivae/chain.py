@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.curves import BinnedSamples, Curves, SlopeFamily
 from sourcesep.ivae.filters import (
     GRID,
@@ -135,8 +136,7 @@ def ordered(chain: Chain, z: Array) -> Chain:
     mixing = impulse_response(inner)
     order = np.argsort(-np.square(mixing).sum(axis=(0, 2)), kind="stable")
     by_source = mixing.transpose(1, 0, 2).reshape(len(z), -1)
-    peak = by_source[np.arange(len(z)), np.abs(by_source).argmax(axis=1)]
-    inner = inner * np.where(peak < 0, -1.0, 1.0)[:, None, None]
+    inner = inner * peak_signs(by_source)[:, None, None]
     return replace(chain, inner=inner[order])
 
 

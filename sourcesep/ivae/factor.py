@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.factor_em import Factors, Fitted, Observed, expectation, maximise
 from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.jointdiag import coarse_to_fine
@@ -212,10 +213,9 @@ class FactorModel(Model):
         weight = np.where(width > 0, width, np.inf) if self.standardise_channels else 1.0
         images = self.mixing / np.broadcast_to(weight, width.shape)[:, None]
         power = np.square(images).sum(axis=0) * z.var(axis=1)
-        peak = self.mixing[np.abs(self.mixing).argmax(axis=0), np.arange(len(z))]
         order = np.argsort(-power, kind="stable")
         offset = z.mean(axis=1) * self.with_mean
-        gain = z.std(axis=1) * np.where(peak < 0, -1.0, 1.0)
+        gain = z.std(axis=1) * peak_signs(self.mixing.T)
         frame = Frame(order, offset[order], gain[order])
         self.mean = self.mean + self.mixing @ offset
         self.mixing = self.mixing[:, order] * gain[order]

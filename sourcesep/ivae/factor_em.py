@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sourcesep.ivae.linear_gaussian import CHUNK, LinearGaussian
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.priors import smoothed
 
 __all__ = ["LEAST_NOISE", "Expected", "Factors", "Fitted", "Observed", "expectation", "maximise"]
 
@@ -25,8 +26,6 @@ LEAST_NOISE = 1e-8
 LEAST_VARIANCE = 1e-8
 """Least variance given a label, as a share of that over all, so that silence is not infinitely
 likely."""
-PSEUDO_COUNT = 1.0
-"""Every label starts with as many samples' worth of the variance over all labels."""
 TOLERANCE = 1e-6
 """Gain in log-likelihood, nats a sample in one cycle, below which it has converged."""
 MOST_CYCLES = 100
@@ -291,8 +290,7 @@ def _maximisation(f: Factors, expected: Expected, fitted: Fitted) -> Factors:
     # about the mean, which need not be that of the samples
     scatter = square - 2 * mean * expected.first + expected.counts[:, None] * mean**2
     pooled = np.maximum(scatter.sum(axis=0) / expected.counts.sum(), 1e-300)
-    variance = (scatter + PSEUDO_COUNT * pooled) / (expected.counts[:, None] + PSEUDO_COUNT)
-    variance = np.maximum(variance, LEAST_VARIANCE * pooled)
+    variance = smoothed(scatter, expected.counts, pooled, floor=LEAST_VARIANCE)
     both = np.concatenate([f.mixing, f.offset[:, None]], axis=1)
     if fitted.mixing:
         both = np.linalg.solve(expected.gram, expected.cross[:, :, None])[:, :, 0]

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.prior_tables import Prior
@@ -50,9 +51,8 @@ class Frame:
         images = weight[:, None] * (images - images.mean(axis=2, keepdims=True))
         power = np.square(images).sum(axis=(1, 2))
         loading = np.einsum("kt,kct->kc", z - z.mean(axis=1, keepdims=True), images)
-        peak = loading[np.arange(len(z)), np.abs(loading).argmax(axis=1)]
         order = np.argsort(-power, kind="stable")
-        gain = z.std(axis=1) * np.where(peak < 0, -1.0, 1.0)
+        gain = z.std(axis=1) * peak_signs(loading)
         return cls(order, (z.mean(axis=1) * with_mean)[order], gain[order])
 
     @property

@@ -19,20 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "MANY_CHANNELS",
     "JointDiagonaliser",
     "Triangles",
     "coarse_to_fine",
     "joint_diagonalise",
     "label_covariances",
     "removes_means",
+    "tolerance",
+    "with_bands",
 ]
 
 HESSIAN_FLOOR = 1e-2
 """Least determinant of a 2x2 Hessian block: two sources of equal profile give 0."""
 LONGEST_STEP = 0.5
 """Largest entry of one relative update; keeps I + step well conditioned."""
+MOST_STEPS = 100
+"""Of each stage of `coarse_to_fine`."""
 SHORTEST_STEP = 1e-4
 """Below this fraction of a step the line search gives up: converged to rounding."""
+MANY_CHANNELS = 8
+"""From here on covariances are float32, which is several times as fast."""
+BAND_FLOOR = 0.3
+"""White noise added to covariances of bands, as a share of their mean power: bands where little
+but sensor noise is left would otherwise count as much as the others."""
 LONG = 256
 """Samples of the finest segments from which on each one's own mean is removed."""
 
@@ -176,9 +186,7 @@ class Triangles(NamedTuple):
         return weighted
 
 
-def coarse_to_fine(
-    groups: Sequence[NDArray[Any]], *, tol: float, max_iter: int = 100
-) -> JointDiagonaliser:
+def coarse_to_fine(groups: Sequence[NDArray[Any]], *, tol: float) -> JointDiagonaliser:
     """Diagonalise several groups of covariances, each of the same total weight.
 
     The last (coarsest) group alone gives the first start; finer ones join one by one.
@@ -188,7 +196,7 @@ def coarse_to_fine(
     ----------
     groups : sequence of ndarray, each of shape (n_matrices, d, d)
         From the finest scale to the coarsest.
-    tol, max_iter
+    tol : float
         As in `joint_diagonalise`; the intermediate stages stop ten times earlier.
     """
     found: JointDiagonaliser | None = None
@@ -201,12 +209,49 @@ def coarse_to_fine(
             weights,
             start=None if found is None else found.matrix,
             tol=tol if first == 0 else 10 * tol,
-            max_iter=max_iter,
+            max_iter=MOST_STEPS,
         )
         total += found.n_iter
     if found is None:
         raise ValueError("groups=[]: at least one group of covariances is needed")
     return JointDiagonaliser(found.matrix, total, found.gradient)
+
+
+def with_bands(
+    groups: Sequence[NDArray[Any]],
+    banded: NDArray[Any],
+    weight: float,
+    *,
+    tol: float,
+    first_tol: float,
+) -> JointDiagonaliser:
+    """Diagonalise groups of covariances together with those of bands.
+
+    Parameters
+    ----------
+    groups : sequence of ndarray, each of shape (n_matrices, d, d)
+        As in `coarse_to_fine`, which gives the start.
+    banded : ndarray of shape (n_matrices, d, d)
+        Of all bands, of about unit power.
+    weight : float
+        Total weight of the bands against 1 for the groups.
+    tol, first_tol : float
+        As in `joint_diagonalise`, and of the start.
+    """
+    banded = banded + BAND_FLOOR * np.eye(banded.shape[1], dtype=banded.dtype)
+    weights = [np.full(len(g), 1 / (len(g) * len(groups))) for g in groups]
+    weights.append(np.full(len(banded), weight / len(banded)))
+    return joint_diagonalise(
+        np.concatenate([*groups, banded]),
+        np.concatenate(weights),
+        start=coarse_to_fine(groups, tol=first_tol).matrix,
+        tol=tol,
+    )
+
+
+def tolerance(n_channels: int) -> float:
+    """The relative gradient that the precision of covariances of so many channels allows."""
+    return 1e-3 if n_channels >= MANY_CHANNELS else 1e-7
 
 
 def removes_means(counts: NDArray[np.int64], is_time: bool) -> bool:

@@ -15,6 +15,7 @@ from sourcesep.ivae.flow import Flow, Tape
 from sourcesep.ivae.heldout import block_folds, looked_at
 from sourcesep.ivae.invertible import SIGMA
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.priors import label_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +85,7 @@ class Likelihood:
         # the first flow starts as the identity, and so do the moments; others' soon follow
         rows = np.repeat(np.arange(len(present)), counts)
         first, second = (
-            np.stack([np.bincount(rows, row, len(present)) / counts for row in power])
+            label_sums(power, rows, len(present)).T / counts
             for power in (y[:, order], y[:, order] ** 2)
         )
         self._first = torch.tensor(first).to(like).expand(shape).clone()

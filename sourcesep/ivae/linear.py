@@ -10,6 +10,7 @@ from scipy.linalg import qr
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
@@ -208,8 +209,7 @@ class LinearModel(InvertibleModel):
         weight = white.scale if self.standardise_channels else np.ones(len(maps))
         explained = np.square(maps / np.where(weight > 0, weight, np.inf)[:, None]).sum(axis=0)
         order = np.argsort(-explained, kind="stable")
-        peak = maps[np.abs(maps).argmax(axis=0), np.arange(len(rotation))]
-        sign = np.where(peak < 0, -1.0, 1.0)
+        sign = peak_signs(maps.T)
         self.mean = white.mean
         self.unmixing = ((rotation @ white.matrix) * sign[:, None])[order]
         self.mixing = (mixing * sign)[:, order]

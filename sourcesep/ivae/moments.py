@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.jointdiag import label_covariances, removes_means
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.priors import label_sums
 
 __all__ = ["Group", "Moments"]
 
@@ -64,9 +65,9 @@ class Moments(NamedTuple):
             covariances, counts = label_covariances(x, scale.labels, scale.n_labels, centre=True)
             used = scale.labels >= 0
             labels = scale.labels[used]
-            sums = [np.bincount(labels, row[used], minlength=scale.n_labels) for row in x]
             present = np.bincount(labels, minlength=scale.n_labels) > 0
-            means = np.stack(sums, axis=1)[present] / counts[:, None]
+            sums = label_sums((row[used] for row in x), labels, scale.n_labels)
+            means = sums[present] / counts[:, None]
             groups.append(Group(counts, means, covariances))
         return cls(tuple(groups), u.is_time)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
-from sourcesep.ivae.priors import LabelPrior, spread
+from sourcesep.ivae.priors import LabelPrior, label_sums, spread
 
 __all__ = [
     "GAUSSIAN",
@@ -52,7 +52,7 @@ def encoded_prior(z: Array, scale: Array, u: Auxiliary, *, with_mean: bool) -> L
     """Fit Gaussians to posteriors of this mean and scale, each (n_components, n_times)."""
     first = LabelPrior.fit(z, u.labels, u.n_labels, with_mean=with_mean, shapes=GAUSSIAN)
     counts = np.bincount(u.labels, minlength=u.n_labels)
-    sums = np.stack([np.bincount(u.labels, row**2, u.n_labels) for row in scale], axis=1)
+    sums = label_sums(scale**2, u.labels, u.n_labels)
     return gaussian_prior(first.mean, first.variance + sums / np.maximum(counts, 1)[:, None])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from scipy.special import gammaln
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["SHAPES", "LabelPrior", "exponents", "smoothed", "spread"]
+__all__ = ["SHAPES", "LabelPrior", "exponents", "label_sums", "smoothed", "spread"]
 
 SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
@@ -35,13 +35,26 @@ def exponents(values: Iterable[float]) -> tuple[float, ...]:
     return found
 
 
-def smoothed(sums: Array, counts: Array, overall: Array, p: float = 2.0) -> Array:
+def label_sums(rows: Iterable[Array], labels: NDArray[np.int64], n_labels: int) -> Array:
+    """Sums of rows of values within each label, shape (n_labels, n_rows)."""
+    return np.stack([np.bincount(labels, row, minlength=n_labels) for row in rows], axis=1)
+
+
+def smoothed(
+    sums: Array,
+    counts: NDArray[Any],
+    overall: Array,
+    p: float = 2.0,
+    *,
+    floor: float = VARIANCE_FLOOR,
+) -> Array:
     """Mean |z|^p given each label, (n_labels, d), from sums over its `counts` samples.
 
-    Labels of few samples are drawn to the mean over all, and none is nothing.
+    Labels of few samples are drawn to the mean over all, and none is nothing: `floor` is the
+    least variance, as a share of that over all.
     """
     moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)[:, None]
-    floored: Array = np.maximum(moments, VARIANCE_FLOOR ** (p / 2) * overall)
+    floored: Array = np.maximum(moments, floor ** (p / 2) * overall)
     return floored
 
 
@@ -120,7 +133,7 @@ class LabelPrior:
         counts = np.bincount(labels, minlength=n_labels).astype(float)
         mean = np.zeros((n_labels, len(z)))
         if with_mean:
-            mean = _label_sums(z, labels, n_labels) / np.maximum(counts, 1)[:, None]
+            mean = label_sums(z, labels, n_labels) / np.maximum(counts, 1)[:, None]
             z = z - mean[labels].T
         magnitude = np.abs(z)
         n_times = z.shape[1]
@@ -130,7 +143,7 @@ class LabelPrior:
         for p, powers in zip(shapes, _powers(magnitude, shapes), strict=True):
             # a source that is silent here is given a scale of which powers can be taken
             overall = np.maximum(powers.mean(axis=1), SILENCE**p)
-            sums = _label_sums(powers, labels, n_labels)
+            sums = label_sums(powers, labels, n_labels)
             candidates = [(smoothed(sums, counts, overall, p), n_labels)]
             if len(shapes) > 1:
                 candidates.append((np.broadcast_to(overall, sums.shape), 1))
@@ -210,8 +223,3 @@ def _powers(magnitude: Array, exponents: Iterable[float]) -> Iterator[Array]:
             if logarithm is None:
                 logarithm = np.log(np.maximum(magnitude, 1e-300))
             yield np.exp(p * logarithm)
-
-
-def _label_sums(values: Array, labels: NDArray[np.int64], n_labels: int) -> Array:
-    """Sum of the values within each label, shape (n_labels, n_rows)."""
-    return np.stack([np.bincount(labels, row, minlength=n_labels) for row in values], axis=1)

@@ -16,6 +16,8 @@ from sourcesep.ivae.whitening import whiten
 
 __all__ = ["counterparts", "first_steady", "split_half_correlations"]
 
+N_HALVINGS = 2
+"""Through which a start has to be steady."""
 STEADY = 0.95
 """Least correlation between the counterparts of a component that comes out again."""
 
@@ -80,12 +82,7 @@ def counterparts(whole: Array, one: Array, other: Array) -> Array:
 
 
 def first_steady(
-    z: Array,
-    u: Auxiliary,
-    starts: Sequence[str],
-    rng: np.random.Generator,
-    *,
-    n_splits: int = 2,
+    z: Array, u: Auxiliary, starts: Sequence[str], rng: np.random.Generator
 ) -> str | None:
     """Return the first of some starts all of whose components come out of halves again, if any.
 
@@ -108,4 +105,4 @@ def first_steady(
         alike = np.abs(found(start, half == 0) @ found(start, half == 1).T)
         return bool(alike[linear_sum_assignment(-alike)].min() >= STEADY)
 
-    return next((s for s in starts if all(is_steady(s) for _ in range(n_splits))), None)
+    return next((s for s in starts if all(is_steady(s) for _ in range(N_HALVINGS))), None)

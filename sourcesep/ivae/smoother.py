@@ -19,7 +19,7 @@ from sourcesep.ivae.heldout import means_by_label
 from sourcesep.ivae.laplace import Mode, Record
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
-from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.priors import LabelPrior, label_sums, smoothed
 from sourcesep.ivae.starts import turned
 from sourcesep.ivae.undistortion import Data
 
@@ -29,8 +29,6 @@ N_ROUNDS = 5
 """Rounds of expectation and maximisation for the prior."""
 FLAT = np.log(20)
 """Log-slope, over its least, beyond which a curve's inverse is no place to begin."""
-PSEUDO_COUNT = 1.0
-"""Samples' worth of the source's overall variance that every label starts with."""
 VARIANCE_FLOOR = 1e-8
 """Least variance of a label, as a share of the source's own."""
 LEAST_NOISE = 2e-3
@@ -218,16 +216,13 @@ def _maximised(
 ) -> LabelPrior:
     """Gaussians of the labels that have these posterior means and variances."""
     z, variances, labels = z[:, known], variances[:, known], labels[known]
-    counts = np.bincount(labels, minlength=n_labels)[:, None]
-
-    def sums(rows: Array) -> Array:
-        return np.stack([np.bincount(labels, row, n_labels) for row in rows], axis=1)
-
-    mean = sums(z) / np.maximum(counts, 1) if with_mean else np.zeros((n_labels, len(z)))
+    counts = np.bincount(labels, minlength=n_labels)
+    mean = np.zeros((n_labels, len(z)))
+    if with_mean:
+        mean = label_sums(z, labels, n_labels) / np.maximum(counts, 1)[:, None]
     squares = (z - mean[labels].T) ** 2 + variances
-    overall = squares.mean(axis=1)
-    variance = (sums(squares) + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)
-    variance = np.maximum(variance, VARIANCE_FLOOR * overall)
+    sums, overall = label_sums(squares, labels, n_labels), squares.mean(axis=1)
+    variance = smoothed(sums, counts, overall, floor=VARIANCE_FLOOR)
     return LabelPrior(mean, np.sqrt(2 * variance), np.full(len(z), 2.0))
 
 

@@ -19,10 +19,13 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.alignment import signed_match
 from sourcesep.ivae.jointdiag import (
+    MANY_CHANNELS,
     coarse_to_fine,
     joint_diagonalise,
     label_covariances,
     removes_means,
+    tolerance,
+    with_bands,
 )
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.order import less_means
@@ -39,40 +42,28 @@ SILENT = 0.1
 and what the older map shows of it is a trace of others."""
 REGULARISATION = 1e-13
 """Added to covariances: a source that is exactly silent in a label has variance 0 there."""
-MANY_CHANNELS = 8
-"""From here on matrices are diagonalised in float32: measured 3 times as fast at 32."""
 N_BANDS = 8
-BAND_FLOOR = 0.3
-"""Noise floor of band covariances, as a share of their mean power: bands where nothing
-but sensor noise is left would otherwise count as much as the others."""
+LOWEST = 1 / 64
+"""Of half the rate: where the lowest band ends."""
 BAND_WEIGHT = 0.3
 """Total weight of the bands against 1 for the segments."""
 
 
 def segments(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     """Variances that change with u, at all its scales."""
-    groups, tol = _label_groups(y, u)
-    return np.asarray(coarse_to_fine(groups, tol=tol).matrix, np.float64)
+    found = coarse_to_fine(_label_groups(y, u), tol=tolerance(len(y)))
+    return np.asarray(found.matrix, np.float64)
 
 
 def bands(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     """Variances that change with u in each frequency band, and with u alone."""
-    groups, tol = _label_groups(y, u)
-    coarsest = u.scales[-1]
+    groups, coarsest, tol = _label_groups(y, u), u.scales[-1], tolerance(len(y))
     y = _signal(y, u)
     banded = np.concatenate(
         [label_covariances(z, coarsest.labels, coarsest.n_labels)[0] for z in band_signals(y)]
     ).astype(groups[0].dtype)
     power = np.einsum("kii->", banded) / (len(banded) * len(y))
-    banded = banded / power + BAND_FLOOR * np.eye(len(y), dtype=banded.dtype)
-    weights = [np.full(len(g), 1 / (len(g) * len(groups))) for g in groups]
-    weights.append(np.full(len(banded), BAND_WEIGHT / len(banded)))
-    found = joint_diagonalise(
-        np.concatenate([*groups, banded]),
-        np.concatenate(weights),
-        start=coarse_to_fine(groups, tol=tol).matrix,
-        tol=tol,
-    )
+    found = with_bands(groups, banded / power, BAND_WEIGHT, tol=tol, first_tol=tol)
     return np.asarray(found.matrix, np.float64)
 
 
@@ -180,9 +171,9 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
 
 def segments_of(groups: list[tuple[Array, NDArray[np.int64]]]) -> Array:
     """Do as `segments`, from covariances of each label and their counts, for every scale."""
-    many = groups[0][0].shape[1] >= MANY_CHANNELS
-    kept = [_heard(covariances, counts, many) for covariances, counts in groups]
-    return np.asarray(coarse_to_fine(kept, tol=_tolerance(many)).matrix, np.float64)
+    kept = [_heard(covariances, counts) for covariances, counts in groups]
+    found = coarse_to_fine(kept, tol=tolerance(kept[0].shape[1]))
+    return np.asarray(found.matrix, np.float64)
 
 
 def _signal(y: Array, u: Auxiliary) -> Array:
@@ -190,26 +181,21 @@ def _signal(y: Array, u: Auxiliary) -> Array:
     return y if u.is_time else less_means(y, u.scales[-1].labels + 1)
 
 
-def _tolerance(many: bool) -> float:
-    return 1e-3 if many else 1e-7
-
-
-def _label_groups(y: Array, u: Auxiliary) -> tuple[list[NDArray[Any]], float]:
-    """Covariances per label of every scale, without silence, and the tolerance they allow."""
-    many = len(y) >= MANY_CHANNELS
-    if many:
+def _label_groups(y: Array, u: Auxiliary) -> list[NDArray[Any]]:
+    """Covariances per label of every scale, without silence."""
+    if len(y) >= MANY_CHANNELS:
         y = y.astype(np.float32)
     finest = u.scales[0].labels
     centre = removes_means(np.bincount(finest[finest >= 0]), u.is_time)
-    groups = [
-        _heard(*label_covariances(y, scale.labels, scale.n_labels, centre=centre), many=many)
+    return [
+        _heard(*label_covariances(y, scale.labels, scale.n_labels, centre=centre))
         for scale in u.scales
     ]
-    return groups, _tolerance(many)
 
 
-def _heard(covariances: NDArray[Any], counts: NDArray[np.int64], many: bool) -> NDArray[Any]:
+def _heard(covariances: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:
     """Covariances of labels in which something is heard, regularised."""
+    many = covariances.shape[1] >= MANY_CHANNELS
     power = np.einsum("kii->k", covariances)
     heard = (power > SILENCE * (power @ counts) / counts.sum()) & (counts > 1)
     covariances = covariances[heard] if heard.any() else covariances
@@ -228,8 +214,7 @@ def band_signals(y: Array, n_bands: int = N_BANDS) -> Iterator[Array]:
     n_fft = next_fast_len(n_times, real=True)
     transform = np.fft.rfft(y, n_fft, axis=1)
     frequency = np.linspace(0, 1, transform.shape[1])
-    lowest = min(1 / 64, 0.5)
-    position = (np.log(np.maximum(frequency, lowest) / lowest) / -np.log(lowest)) * (n_bands - 1)
+    position = (np.log(np.maximum(frequency, LOWEST) / LOWEST) / -np.log(LOWEST)) * (n_bands - 1)
     for band in range(n_bands):
         distance = np.minimum(np.abs(position - band), 1)
         band_signal = np.fft.irfft(transform * np.cos(0.5 * np.pi * distance), n_fft, axis=1)

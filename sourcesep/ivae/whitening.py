@@ -74,15 +74,15 @@ def moments_of(x: Array) -> tuple[Array, Array]:
     return mean, covariance / x.shape[1]
 
 
-def _correlation(mean: Array, covariance: Array) -> tuple[Array, Array, Array]:
-    """Mean, standard deviation (0 for constant channels) and correlation of the channels."""
+def _correlation(mean: Array, covariance: Array) -> tuple[Array, Array]:
+    """Standard deviation (0 for constant channels) and correlation of the channels."""
     scale = np.sqrt(np.diag(covariance))
     # a constant channel is left with the rounding error of its own mean
     scale[scale <= 1e-12 * np.abs(mean)] = 0
     safe = np.where(scale > 0, scale, 1)
     correlation = covariance / np.outer(safe, safe)
     correlation[scale == 0] = correlation[:, scale == 0] = 0
-    return mean, scale, correlation
+    return scale, correlation
 
 
 def numerical_rank(x: Array) -> int:
@@ -95,7 +95,7 @@ def numerical_rank(x: Array) -> int:
 
 def rank_of_moments(mean: Array, covariance: Array) -> int:
     """Return the rank of what has this mean and covariance; see `numerical_rank`."""
-    return _rank(_correlation(mean, covariance)[2])
+    return _rank(_correlation(mean, covariance)[1])
 
 
 def _rank(correlation: Array) -> int:
@@ -136,7 +136,7 @@ def whiten_moments(
     standardise_channels: bool = False,
 ) -> Whitening:
     """Whiten what has this mean and covariance; see `whiten`."""
-    mean, scale, correlation = _correlation(mean, covariance)
+    scale, correlation = _correlation(mean, covariance)
     rank = _rank(correlation)
     if rank == 0:
         raise InputError("every channel is constant (silent): there is nothing to separate")
@@ -188,8 +188,9 @@ class Basis(NamedTuple):
     @classmethod
     def of(cls, x: Array) -> Self:
         """Find as many channels as the rank of x that span all others."""
-        mean, scale, correlation = _correlation(*moments_of(x))
-        rank = numerical_rank(x)
+        mean, covariance = moments_of(x)
+        scale, correlation = _correlation(mean, covariance)
+        rank = _rank(correlation)
         if rank == 0:
             raise InputError("every channel is constant (silent): there is nothing to separate")
         if rank == len(x):
