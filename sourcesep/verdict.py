@@ -38,7 +38,7 @@ from sourcesep.evidence import (
 from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
-from sourcesep.ivae.order import any_order, is_series
+from sourcesep.ivae.order import any_order, hang_together, is_series
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
@@ -124,6 +124,11 @@ class Verdict:
     noise: float | None = None
 
     @property
+    def dependence(self) -> Misfit:
+        """What components still say of each other, in units of what right fits may."""
+        return self.misfit.in_units_of(Misfit(MISFITS, MISFITS, MISFITS, CORRELATION))
+
+    @property
     def is_noisy(self) -> bool:
         """Whether noise that the data leave room for hides much of a component."""
         return self.noise is not None and self.noise > HIDDEN
@@ -206,7 +211,8 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         return _in_time_for_echoes(verdict, model, u.n_times / sfreq, sfreq)
     filled, n_times = fill(x), u.n_times
     rank = min(model.n_components, numerical_rank(filled))
-    unordered = model.memory == 1 and not is_series(filled, u)
+    told_by_past = model.memory > 1 or hang_together(filled, u)
+    unordered = not (u.is_time or told_by_past)
     if unordered:
         order = any_order(filled, u, rng)
         x, filled, u = x[:, order], filled[:, order], u.take(order)
@@ -245,6 +251,11 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     agree = agreement(fits)
     wrong = misfit(z, sfreq, u if unordered else None, spliced=spliced)
     bounds = USUAL
+    if model.is_invertible and not told_by_past:
+        unsure = float(np.clip(1 - agree, 0, 1).mean())
+        together = correlation_within_labels(z, u, unsure, series=False)
+        wrong = wrong._replace(correlation=together)
+        bounds = bounds._replace(misfit=USUAL.misfit._replace(correlation=CORRELATION))
     causes = ""
     if model.memory > 1 and not model.up_to_filters:
         causes = UNSTEADY_FILTERS if model.n_components == rank else ""
@@ -324,7 +335,7 @@ def _decide(
     """From what was measured, and what other checks have to say, to the verdict."""
     alike = rich <= bounds.richness
     n_distinct = int((~alike).sum())
-    excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
+    excess = wrong.in_units_of(bounds.misfit)
     label: Label = "doubtful"
     if 2 * n_distinct < len(rich) or n_distinct < 2:
         label, reasons = "not identifiable", [nothing_tells_apart(alike), *misfits(excess)]
