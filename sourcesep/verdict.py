@@ -39,6 +39,7 @@ from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import any_order, hang_together, is_series
+from sourcesep.ivae.ranges import calmed
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
@@ -300,7 +301,7 @@ def _judge_restarts(
 
     Whether the sensors' noise has been fitted is only asked of components that u tells apart.
     """
-    keep = excerpt(u)
+    x, keep = calmed(x), excerpt(u)  # as in the fit: a single wild row decides nothing
     z = model.posterior(x).mean
     agree = replica_agreement(model.replicas(x[:, held]))
     unsure = 0.0 if np.isnan(agree).any() else float(np.clip(1 - agree, 0, 1).mean())

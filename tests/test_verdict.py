@@ -427,6 +427,21 @@ class TestTheWrongModel:
         straight = simulate.ivae(2, 20, 500, 1, random_state=seed).observations.T
         assert verdict(straight, u, starts=("segments",)).label == "trusted"
 
+    @pytest.mark.parametrize("is_time", [True, False])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_what_ica_makes_of_bent_gaussians_is_not_trusted(self, seed, is_time):
+        """Curves of two even mixtures of them: as independent as can be, but within no label."""
+        rng, labels = np.random.default_rng(seed), np.arange(3000) // 300
+        noise = rng.standard_normal((2, 3000))
+        sources = noise * np.sqrt(rng.uniform(0.5, 3, (2, 10)))[:, labels]
+        u = in_time(3000, 300) if is_time else from_array(labels, 3000)
+        bent = verdict(np.tanh([[1, 1], [-1, 1]] @ sources), u)
+        assert bent.label == "doubtful"
+        assert bent.misfit.correlation > 3 * bent.bounds.misfit.correlation
+        straight = verdict(np.array([[1, 1], [-0.5, 1]]) @ sources, u)
+        assert straight.label == "trusted"
+        assert straight.misfit.correlation == 0
+
     @pytest.mark.parametrize("seed", range(50, 54))
     def test_a_matrix_is_not_trusted_on_short_saturated_mixtures(self, seed):
         sources = simulate.linear_sources("modulated", 4000, 3, random_state=seed)
