@@ -166,9 +166,21 @@ def channels_alone(z: Array, x: Array, agree: Array) -> NDArray[np.bool_]:
 
 
 def replica_agreement(replicas: Array) -> Array:
-    """Mean correlation between every two replicas of each component, (n_components,).
+    """How well a mean over half of the replicas agrees with one over the others.
 
-    NaN for a single replica.
+    What is used is their mean, so that is what has to come out again: by as many replicas as
+    there are it would come out better still. For two it is their correlation; for more the
+    mean over all pairs, in Spearman and Brown's formula (1910).
+
+    Parameters
+    ----------
+    replicas : ndarray of shape (n_replicas, n_components, n_times)
+        The same components, found several times.
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+        NaN for a single replica.
     """
     n_replicas = len(replicas)
     if n_replicas == 1:
@@ -176,7 +188,9 @@ def replica_agreement(replicas: Array) -> Array:
     z = replicas - replicas.mean(axis=2, keepdims=True)
     z = z / z.std(axis=2, keepdims=True)
     # the variance of a sum is the sum of all covariances
-    agreed: Array = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    pair = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    half = n_replicas / 2
+    agreed: Array = half * pair / (1 + (half - 1) * pair)
     return agreed
 
 

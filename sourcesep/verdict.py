@@ -314,7 +314,7 @@ def _judge_restarts(
     known = np.sqrt(unsure * u_kept.n_times / (len(z) - 1))
     most = max(MISFITS, float(known))
     bounds = USUAL._replace(misfit=Misfit(MISFITS, most, most, CORRELATION))
-    found = own_modulation(z, u, held), agree, wrong, "restarts", bounds
+    found = own_modulation(z, u, held), agree, wrong, "halves of the restarts", bounds
     verdict = _decide(*found)
     if verdict.label == "not identifiable":
         return verdict
