@@ -241,6 +241,33 @@ class TestTransform:
             in_time.inverse_transform(S)
 
 
+class TestUnits:
+    @pytest.mark.parametrize(
+        ("mixing", "scale"),
+        [
+            ("linear", 1e-6),
+            ("linear", 1e6),
+            ("post-nonlinear", 1e-6),
+            ("convolutive", 1e-6),
+            ("factor", 1e-6),
+            pytest.param("nonlinear", 1e-6, marks=pytest.mark.slow),
+        ],
+    )
+    def test_make_no_difference(self, data, mixing, scale):
+        """Volts or microvolts: the same sources, score and verdict."""
+        X, _, u = data
+        n = 2 if mixing == "factor" else None
+        one, other = (
+            IVAE(n, mixing=mixing, quality="fast", random_state=0).fit(x, u=u)
+            for x in (X, scale * X)
+        )
+        S, again = one.transform(X, u=u), other.transform(scale * X, u=u)
+        np.testing.assert_allclose(again, S, atol=1e-6)
+        assert other.verdict_.label == one.verdict_.label
+        densities = one.score(X, u=u), other.score(scale * X, u=u) + 3 * np.log(scale)
+        assert densities[0] == pytest.approx(densities[1], abs=1e-6)
+
+
 class TestScore:
     def test_is_the_difference_of_the_elbo_terms(self, data, in_time, by_label):
         X, _, u = data
