@@ -250,7 +250,6 @@ class TestUnits:
             ("post-nonlinear", 1e-6),
             ("convolutive", 1e-6),
             ("factor", 1e-6),
-            pytest.param("nonlinear", 1e-6, marks=pytest.mark.slow),
         ],
     )
     def test_make_no_difference(self, data, mixing, scale):
