@@ -20,6 +20,7 @@ from sourcesep.modulation import standard_errors, variance_ratios
 __all__ = [
     "CrossFit",
     "agreement",
+    "agreement_of_halves",
     "channels_alone",
     "cross_fit",
     "replica_agreement",
@@ -166,21 +167,9 @@ def channels_alone(z: Array, x: Array, agree: Array) -> NDArray[np.bool_]:
 
 
 def replica_agreement(replicas: Array) -> Array:
-    """How well a mean over half of the replicas agrees with one over the others.
+    """Mean correlation between every two replicas of each component, (n_components,).
 
-    What is used is their mean, so that is what has to come out again: by as many replicas as
-    there are it would come out better still. For two it is their correlation; for more the
-    mean over all pairs, in Spearman and Brown's formula (1910).
-
-    Parameters
-    ----------
-    replicas : ndarray of shape (n_replicas, n_components, n_times)
-        The same components, found several times.
-
-    Returns
-    -------
-    ndarray of shape (n_components,)
-        NaN for a single replica.
+    NaN for a single replica.
     """
     n_replicas = len(replicas)
     if n_replicas == 1:
@@ -188,9 +177,18 @@ def replica_agreement(replicas: Array) -> Array:
     z = replicas - replicas.mean(axis=2, keepdims=True)
     z = z / z.std(axis=2, keepdims=True)
     # the variance of a sum is the sum of all covariances
-    pair = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    agreed: Array = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    return agreed
+
+
+def agreement_of_halves(of_two: Array, n_replicas: int) -> Array:
+    """How well the mean over half of the replicas agrees with that over the others.
+
+    What is used is the mean over all, so that is what has to come out again. By Spearman and
+    Brown's formula (1910), from `replica_agreement`; of two replicas it is the same.
+    """
     half = n_replicas / 2
-    agreed: Array = half * pair / (1 + (half - 1) * pair)
+    agreed: Array = half * of_two / (1 + (half - 1) * of_two)
     return agreed
 
 

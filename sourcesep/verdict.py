@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.evidence import (
     agreement,
+    agreement_of_halves,
     channels_alone,
     cross_fit,
     replica_agreement,
@@ -303,8 +304,10 @@ def _judge_restarts(
     """
     x, keep = calmed(x), excerpt(u)  # as in the fit: a single wild row decides nothing
     z = model.posterior(x).mean
-    agree = replica_agreement(model.replicas(x[:, held]))
-    unsure = 0.0 if np.isnan(agree).any() else float(np.clip(1 - agree, 0, 1).mean())
+    replicas = model.replicas(x[:, held])
+    of_two = replica_agreement(replicas)
+    agree = agreement_of_halves(of_two, len(replicas))
+    unsure = 0.0 if np.isnan(of_two).any() else float(np.clip(1 - of_two, 0, 1).mean())
     series, z_kept, u_kept = is_series(fill(x), u), z[:, keep], u.take(keep)
     spliced = after_splices(at[keep], N_TAPS)
     wrong = misfit(z_kept, sfreq, None if series else u_kept, unsure, spliced)._replace(
