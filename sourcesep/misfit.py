@@ -43,13 +43,17 @@ class Misfit(NamedTuple):
         Largest correlation between the squares of two.
     correlation : float
         Least correlation within labels that is beyond chance, of the two that go together
-        most: 0 to 1. Only looked for where restarts are compared.
+        most: 0 to 1. Only looked for where restarts are compared, and where rows have no past.
     """
 
     delay: float
     power: float
     energy: float = 0.0
     correlation: float = 0.0
+
+    def in_units_of(self, most: Misfit) -> Misfit:
+        """Each value as a multiple of another."""
+        return Misfit(*(value / bound for value, bound in zip(self, most, strict=True)))
 
 
 def misfit(

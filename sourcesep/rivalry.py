@@ -112,7 +112,7 @@ def is_likelier(rivalry: Rivalry) -> str | None:
 
 def is_more_independent(rivalry: Rivalry) -> str | None:
     """Its components say less of each other: what mends nothing fits better all the same."""
-    before, left = (max(fit.verdict.misfit) for fit in (rivalry.simple, rivalry.rich))
+    before, left = (max(fit.verdict.dependence) for fit in (rivalry.simple, rivalry.rich))
     enough = left < before * (1.0 if rivalry.is_trusted else LEFT)
     return None if enough or rivalry.shares_out else "it leaves as much dependence"
 
