@@ -187,9 +187,8 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
         return found.model.representation == "stft" and family.may_exceed_rank and left
     # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
     delay, power = verdict.misfit.delay, verdict.misfit.power
-    # a matrix in a room leaves both; what curves have not mended filters still may
-    called = {"delay": delay > MISFITS, "power": power > max(MISFITS, delay)}
-    return any(called[kind] for kind in called if kind in family.mends)
+    kind = "power" if power > delay else "delay"
+    return max(delay, power) > MISFITS and kind in family.mends
 
 
 def _better(
