@@ -367,6 +367,25 @@ class TestTheWrongModel:
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
         assert misfit(z, 1000.0).power > 12
 
+    @pytest.mark.parametrize(("leak", "is_heard"), [(1e-4, False), (0.05, True)])
+    def test_what_is_sure_and_next_to_nothing_does(self, leak, is_heard):
+        """Where a component rests, any trace of another one is sure."""
+        z = np.random.default_rng(0).standard_normal((2, 16_000))
+        z[0, 4000:12_000] = 0
+        z[0] += leak * (z[1] ** 3 - 3 * z[1])
+        assert (misfit(z, 1000.0).power > MISFITS) == is_heard
+
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_rests_do_not_hide_a_bend(self, seed):
+        """While one talker rests the other is not loud enough to be bent."""
+        rng = np.random.default_rng(seed)
+        z = rng.laplace(size=(2, 16_000))
+        z[:, 4000:12_000] *= [[1e-3], [0.02]]
+        bent = np.tanh(np.array([[1, 0.6], [-0.5, 1]]) @ z / 4)
+        bent = np.linalg.solve(np.array([[1, 0.6], [-0.5, 1]]), bent)
+        assert misfit(z, 1000.0).power < 6
+        assert misfit(bent, 1000.0).power > MISFITS
+
     @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_a_bend_that_is_the_same_to_both_sides_does_not(self, seed):
         """No square or cube of the one is in the other, but it is large where that is small."""
@@ -527,7 +546,7 @@ class TestFitsThatKeptSamplesAside:
         """A quiet component is full of the error that agreement counts already."""
         z = self.modulated()
         z[0, :2000] *= 0.05
-        z[0] += 0.008 * (z[1] ** 3 - 3 * z[1])
+        z[0] += 0.01 * (z[1] ** 3 - 3 * z[1])
         sure, unsure = (self.judged(z, noise=(s, s)) for s in (0.01, 0.15))
         assert sure.label == "doubtful"
         assert "amplitudes" in sure.sentence
