@@ -67,7 +67,7 @@ def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[
     found = [read(path) for path in files]
     if len(found) < len(true):
         raise InputError(
-            f"estimates={len(found)}: fewer than the {len(true)} references; give one for each"
+            f"estimates={len(found)}, references={len(true)}: give an estimate for each reference"
         )
     for recording in [*true, *found]:
         if (recording.n_times, recording.sfreq) != (true[0].n_times, true[0].sfreq):
@@ -88,7 +88,7 @@ def _source_files(path: Path) -> list[Path]:
         return [path]
     files = sorted(path.glob("source*.wav"))
     if not files:
-        raise InputError(f"estimate={path}: no source*.wav in this folder; name a result folder")
+        raise InputError(f"estimates={path}: no source*.wav in this folder; name a result folder")
     return files
 
 

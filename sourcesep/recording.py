@@ -371,9 +371,15 @@ def _check_path(path: Path) -> None:
             f"input={str(path)[:200]!a}: cannot be opened ({reason}); check the path"
         ) from error
     if not exists:
-        raise InputError(f"input={path}: no such file; check the path")
+        is_pattern = any(mark in str(path) for mark in "*?")
+        what = (
+            "no file matches; check the pattern" if is_pattern else "no such file; check the path"
+        )
+        raise InputError(f"input={path}: {what}")
+    if path.is_dir():
+        raise InputError(f"input={path}: is a folder; name the files in it")
     if not is_file:
-        raise InputError(f"input={path}: is a directory or no regular file; name a file in it")
+        raise InputError(f"input={path}: is no regular file; write what it gives to a file first")
     if not os.access(path, os.R_OK):
         raise InputError(f"input={path}: may not be read; change its permissions, or its owner")
 

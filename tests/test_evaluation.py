@@ -78,7 +78,7 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("references", "estimates", "message"),
         [
-            (["a", "a"], ["a"], "estimates=1: fewer than the 2 references; give one for each"),
+            (["a", "a"], ["a"], "estimates=1, references=2: give an estimate for each reference"),
             (["a"], ["short"], "short.wav: 800 samples at 8000 Hz, "),
             (["a"], ["fast"], "fast.wav: 4000 samples at 16000 Hz, "),
             (["two"], ["a"], "two.wav: 2 channels, "),

@@ -359,7 +359,7 @@ class TestSeparation:
             sourcesep.separate((room.data, SFREQ), prior=prior, **settings)
 
     def test_settings_without_a_prior(self, room):
-        with pytest.raises(SettingsError, match="labels=a,b: are a prior's"):
+        with pytest.raises(SettingsError, match="labels=a,b: goes with a trained prior"):
             sourcesep.separate((room.data, SFREQ), labels="a,b")
         with pytest.raises(SettingsError, match="resample=True"):
             sourcesep.separate((room.data, SFREQ), resample=True)

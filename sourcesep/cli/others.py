@@ -23,6 +23,7 @@ __all__ = ["demo", "evaluate", "info", "match", "simulate"]
     multiple=True,
     required=True,
     metavar="FILE",
+    callback=named,
     help="A true source; once for each.",
 )
 @click.option(
@@ -32,6 +33,7 @@ __all__ = ["demo", "evaluate", "info", "match", "simulate"]
     multiple=True,
     required=True,
     metavar="FILE|DIR",
+    callback=named,
     help="An estimated source, or a result folder; once for each.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -136,7 +138,7 @@ def info(path: str) -> None:
 
 
 @click.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, callback=named)
 @click.option(
     "--by", type=click.Choice(["prior", "maps"]), default="prior", help="What is compared."
 )
@@ -156,7 +158,7 @@ def match(models: tuple[str, ...], by: str, min_corr: float | None, as_json: boo
     from sourcesep.matching import match_components, read_fits
 
     try:
-        matching = match_components(read_fits(models), by, min_corr)
+        matching = match_components(read_fits(models), by, min_corr, names=models)
     except SourcesepError as error:
         fail(error)
         sys.exit(2 if isinstance(error, SettingsError) else FAILED)

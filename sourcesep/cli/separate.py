@@ -39,7 +39,7 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, callback=named)
 @click.option(
     "-o",
     "--output",

@@ -22,20 +22,20 @@ FAILED = 1
 """Exit code where an input failed."""
 SIGNALLED = 128
 """Added to a signal's number."""
-ARGUMENTS = {"sources": "INPUT"}
+ARGUMENTS = {"sources": "INPUT", "models": "MODEL"}
 """Settings of functions that are no options here."""
-WHAT = {"DIR": "folder", "FILE": "file"}
 QUOTE = "'"
 """Of Python; a shell needs none around a word."""
 NO_OPTIONS = ("kind", "output", "seconds")
 """What messages say of something else too: of a recording, a result folder, and segments."""
 
 
-def named(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def named(_: click.Context, option: click.Parameter, value: Any) -> Any:
     """Refuse a name that is empty, as one from a variable that is not set."""
-    if value == "":
+    if "" in (value if isinstance(value, tuple) else (value,)):
         here = " (this one is .)" if option.metavar == "DIR" else ""
-        raise click.BadParameter(f"is empty; name a {WHAT[str(option.metavar)]}{here}")
+        what = "folder" if option.metavar == "DIR" else "file"
+        raise click.BadParameter(f"is empty; name a {what}{here}")
     return value
 
 
@@ -121,6 +121,8 @@ def spoken(text: object) -> str:
 def about(path: object, text: object) -> str:
     """The text in one line, beginning with the path unless that is in it already."""
     line, name = " ".join(str(text).split()), Path(str(path)).name
+    if name and line.startswith(f"{name}: "):
+        line = f"{path}{line.removeprefix(name)}"
     if not name or name not in line:
         return f"{path}: {spoken(line)}" if name else spoken(line)
     return name.join(map(spoken, line.split(name)))  # which may look like a setting itself

@@ -22,7 +22,7 @@ PRIOR = ("seconds",)
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, callback=named)
 @click.option(
     "--save-model",
     metavar="FILE",
