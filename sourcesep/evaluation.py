@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 
 from sourcesep import metrics, simulate
 from sourcesep._version import __version__
-from sourcesep.exceptions import InputError
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.output import check_output, read_result, replacing
 from sourcesep.persistence import read_metadata
 from sourcesep.recording import Recording, read
@@ -58,7 +56,9 @@ def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[
     Raises
     ------
     InputError
-        If a file cannot be read, or lengths, rates or numbers do not fit.
+        If a file cannot be read, or lengths or rates do not fit.
+    SettingsError
+        If there are fewer estimates than references.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -66,7 +66,7 @@ def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[
     true = [read(path) for path in references]
     found = [read(path) for path in files]
     if len(found) < len(true):
-        raise InputError(
+        raise SettingsError(
             f"estimates={len(found)}, references={len(true)}: give an estimate for each reference"
         )
     for recording in [*true, *found]:
@@ -146,7 +146,9 @@ def simulate_files(
 
     check_output(folder, overwrite)
     if len(sources) == 1:
-        raise InputError(f"sources={sources[0]}: one recording makes no mixture; give two or more")
+        raise SettingsError(
+            f"sources={sources[0]}: one recording makes no mixture; give two or more"
+        )
     if sources:
         recordings = [read(path) for path in sources]
     else:
@@ -185,15 +187,16 @@ def describe(path: Path) -> dict[str, Any]:
         return read_metadata(path)
     try:
         if not path.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        if path.is_dir():
-            path = path / "result.json"
-        if path.suffix != ".json":
+            raise ValueError("no such file or folder")
+        file = path / "result.json" if path.is_dir() else path
+        if file.suffix != ".json":
             raise ValueError(f"ends in {path.suffix or 'nothing'}")
-        return read_result(path)
+        if not file.exists():
+            raise ValueError("has no result.json")
+        return read_result(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"path={path}: is no result.json ({reason}); name a .safetensors file or a result "
-            "folder"
+            f"path={path}: is neither a model nor a result ({reason}); name a .safetensors file "
+            "or a result folder"
         ) from error

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -97,12 +96,6 @@ def check_output(folder: Path, overwrite: bool) -> None:
     """Refuse a folder that may not or cannot be written, before any work is done."""
     if "\0" in str(folder):
         raise OutputError(f"output={folder}: has a NUL in its name; choose another with -o")
-    try:
-        str(folder).encode(sys.getfilesystemencoding())  # libraries in C write no other names
-    except UnicodeEncodeError as error:
-        raise OutputError(
-            f"output={str(folder)!a}: its name is not valid {error.encoding}; choose another with -o"
-        ) from error
     try:
         exists = folder.exists()
         if exists and not overwrite:

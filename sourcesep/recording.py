@@ -371,15 +371,11 @@ def _check_path(path: Path) -> None:
             f"input={str(path)[:200]!a}: cannot be opened ({reason}); check the path"
         ) from error
     if not exists:
-        is_pattern = any(mark in str(path) for mark in "*?")
-        what = (
-            "no file matches; check the pattern" if is_pattern else "no such file; check the path"
-        )
-        raise InputError(f"input={path}: {what}")
-    if path.is_dir():
-        raise InputError(f"input={path}: is a folder; name the files in it")
+        unmatched = "no file matches; check the pattern" if {"*", "?"} & set(str(path)) else ""
+        raise InputError(f"input={path}: {unmatched or 'no such file; check the path'}")
     if not is_file:
-        raise InputError(f"input={path}: is no regular file; write what it gives to a file first")
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise InputError(f"input={path}: is {what}; name a file, or several")
     if not os.access(path, os.R_OK):
         raise InputError(f"input={path}: may not be read; change its permissions, or its owner")
 

@@ -156,8 +156,8 @@ def make(kind):
 REFUSALS = {
     "missing.wav": "input=missing.wav: no such file; check the path",
     "loop.wav": "input=loop.wav: no such file; check the path",
-    "folder.wav": "input=folder.wav: is a folder; name the files in it",
-    "pipe.wav": "input=pipe.wav: is no regular file; write what it gives to a file first",
+    "folder.wav": "input=folder.wav: is a folder; name a file, or several",
+    "pipe.wav": "input=pipe.wav: is no regular file; name a file, or several",
     "empty.wav": "input=empty.wav: the file is empty (0 bytes); was it copied completely?",
     "no samples.wav": "no samples.wav: n_channels=2, n_times=0: at least one channel and two sa",
     "one sample.wav": "one sample.wav: n_channels=2, n_times=1: at least one channel and two sa",
@@ -208,7 +208,7 @@ class TestRefusedInputs:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            (".", "input=.: is a folder; name the files in it"),
+            (".", "input=.: is a folder; name a file, or several"),
             ("/", "input=/: is a folder"),
             ("*.flac", "input=*.flac: no file matches; check the pattern"),
             ("x" * 5000 + ".wav", "cannot be "),
@@ -544,18 +544,34 @@ class TestOtherCommands:
             (["evaluate", "-r", "no.wav", "-e", "no.wav"], "input=no.wav: no such file"),
             (["evaluate", "-r", "no.wav", "-e", "."], "no source*.wav in this folder"),
             (["simulate", "--from", "no.wav", "--from", "no.wav"], "input=no.wav: no such file"),
-            (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
-            (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
             (["simulate", "-o", "/proc/none", "--seconds", "1"], "cannot be written"),
             (["simulate", "-o", "."], "exists already"),
-            (["info", "no"], "path=no: is no result.json (No such file or directory); name"),
-            (["info", "."], "result.json: is no result.json (No such file or directory); name"),
+            (["info", "no"], "path=no: is neither a model nor a result (no such file or folder)"),
+            (["info", "."], "path=.: is neither a model nor a result (has no result.json)"),
             (["info", "no.safetensors"], "model=no.safetensors: no such file"),
         ],
     )
     def test_refuse_in_one_line(self, arguments, message):
         assert message in error_of(run(*arguments))
         assert list(Path.cwd().iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
+            (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
+            (["simulate", "--kind", "room", "-k", "9"], "--n-sources=9: at most 5 talkers fit"),
+        ],
+    )
+    def test_refuse_settings_that_no_input_would_change(self, arguments, message):
+        assert message in error_of(run(*arguments), code=2)
+        assert list(Path.cwd().iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["", "\udcff"])
+    @pytest.mark.parametrize("command", [["simulate"], ["separate", "a.wav"]])
+    def test_refuse_folders_without_a_name(self, command, name):
+        message = usage_of(run(*command, "-o", name))
+        assert "is empty" in message or "is not valid Unicode" in message
 
     def test_demo_refuses_in_one_line(self):
         Path("f").write_text("x")

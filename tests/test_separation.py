@@ -196,7 +196,7 @@ class TestInput:
             ("a\0b.wav", "no such file; check the path"),
             ("x" * 5000 + ".wav", "cannot be opened (File name too long); check the path"),
             ("\udcff.wav", "cannot be opened (its name is not valid Unicode); check the path"),
-            (".", "input=.: is a folder; name the files in it"),
+            (".", "input=.: is a folder; name a file, or several"),
         ],
         ids=str,
     )

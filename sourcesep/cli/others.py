@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, fail, named, noted, printable, talk
-from sourcesep.exceptions import SettingsError, SourcesepError
+from sourcesep.cli.talk import named, noted, printable, stop, talk
+from sourcesep.exceptions import SourcesepError
 
 __all__ = ["demo", "evaluate", "info", "match", "simulate"]
 
@@ -49,8 +48,7 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
         with noted("evaluate", quiet=True):
             rows = evaluate_files(references, estimates)
     except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
+        stop(error)
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows]))
         return
@@ -118,14 +116,13 @@ def simulate(sources: tuple[str, ...], output: str, overwrite: bool, **settings:
         with noted("simulate", quiet=False):
             files = simulate_files(Path(output), sources, overwrite=overwrite, **settings)
     except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
+        stop(error)
     for file in files:
         click.echo(str(file))
 
 
 @click.command()
-@click.argument("path", metavar="MODEL|RESULT")
+@click.argument("path", metavar="MODEL|RESULT", callback=named)
 def info(path: str) -> None:
     """Say what a model file or a result folder holds, as JSON."""
     from sourcesep.evaluation import describe
@@ -133,8 +130,7 @@ def info(path: str) -> None:
     try:
         click.echo(json.dumps(describe(Path(path)), indent=2, sort_keys=True))
     except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
+        stop(error)
 
 
 @click.command()
@@ -160,8 +156,7 @@ def match(models: tuple[str, ...], by: str, min_corr: float | None, as_json: boo
     try:
         matching = match_components(read_fits(models), by, min_corr, names=models)
     except SourcesepError as error:
-        fail(error)
-        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
+        stop(error)
     for line in [json.dumps(matching.table())] if as_json else matching.lines(models):
         click.echo(printable(line))
 
@@ -190,6 +185,5 @@ def demo(output: str) -> None:
                     f"{row.seconds:7.1f}  {row.verdict}"
                 )
     except SourcesepError as error:
-        fail(error)
-        sys.exit(FAILED)
+        stop(error)
     talk(f"listen to {output}/instantaneous/source00.wav and its neighbours")

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sourcesep.cli.talk import FAILED, about, fail, named, noted, printable, spoken, talk
+from sourcesep.cli.talk import (
+    FAILED,
+    about,
+    fail,
+    model_file,
+    named,
+    noted,
+    printable,
+    spoken,
+    talk,
+)
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 if TYPE_CHECKING:
@@ -102,7 +112,7 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 @click.option(
     "--save-model",
     metavar="FILE",
-    callback=named,
+    callback=model_file,
     help="Write the fitted model (.safetensors).",
 )
 @click.option(
@@ -224,8 +234,6 @@ def separate(
         raise click.UsageError(
             "--save-model: takes one INPUT; give the others in runs of their own"
         )
-    if save_model and not save_model.endswith(".safetensors"):
-        raise click.UsageError(f"--save-model={save_model}: must end in .safetensors")
     saving = {
         "overwrite": overwrite,
         "bit_depth": bit_depth,

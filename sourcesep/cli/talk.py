@@ -5,21 +5,35 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from sourcesep.exceptions import SourcesepWarning
+from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
 
-__all__ = ["FAILED", "about", "fail", "named", "noted", "printable", "spoken", "talk", "tidily"]
+__all__ = [
+    "FAILED",
+    "about",
+    "fail",
+    "model_file",
+    "named",
+    "noted",
+    "printable",
+    "spoken",
+    "stop",
+]
+__all__ += ["talk", "tidily"]
 
 FAILED = 1
 """Exit code where an input failed."""
+WRONG = 2
+"""Exit code where the command is wrong."""
 SIGNALLED = 128
 """Added to a signal's number."""
 ARGUMENTS = {"sources": "INPUT", "models": "MODEL"}
@@ -31,11 +45,22 @@ NO_OPTIONS = ("kind", "output", "seconds")
 
 
 def named(_: click.Context, option: click.Parameter, value: Any) -> Any:
-    """Refuse a name that is empty, as one from a variable that is not set."""
+    """Refuse a name that is empty, as one from a variable that is not set, or no Unicode."""
     if "" in (value if isinstance(value, tuple) else (value,)):
         here = " (this one is .)" if option.metavar == "DIR" else ""
         what = "folder" if option.metavar == "DIR" else "file"
         raise click.BadParameter(f"is empty; name a {what}{here}")
+    try:
+        str(value or "").encode(sys.getfilesystemencoding())  # libraries in C write no others
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{value!a} is not valid Unicode; choose another") from None
+    return value
+
+
+def model_file(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a name that no model file can have."""
+    if named(context, option, value) and not str(value).endswith(".safetensors"):
+        raise click.UsageError(f"{option.opts[-1]}={value}: must end in .safetensors")
     return value
 
 
@@ -126,6 +151,12 @@ def about(path: object, text: object) -> str:
     if not name or name not in line:
         return f"{path}: {spoken(line)}" if name else spoken(line)
     return name.join(map(spoken, line.split(name)))  # which may look like a setting itself
+
+
+def stop(error: SourcesepError, said: str = "") -> NoReturn:
+    """End a command, and say why; the exit code says whether the command or an input is wrong."""
+    fail(said or error)
+    raise SystemExit(WRONG if isinstance(error, SettingsError) else FAILED)
 
 
 def fail(error: object, path: object = "") -> None:

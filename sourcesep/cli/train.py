@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from sourcesep.cli.separate import separate
-from sourcesep.cli.talk import FAILED, fail, named, noted, printable, talk
+from sourcesep.cli.talk import FAILED, fail, model_file, named, noted, printable, stop, talk
 from sourcesep.exceptions import SettingsError, SourcesepError
 
 __all__ = ["train"]
@@ -27,7 +27,7 @@ PRIOR = ("seconds",)
     "--save-model",
     metavar="FILE",
     required=True,
-    callback=named,
+    callback=model_file,
     help="Where it is written (.safetensors).",
 )
 @click.option(
@@ -84,11 +84,17 @@ def train(
     given = {name: value for name, value in settings.items() if name not in others}
     given |= {} if aux is None else {"aux": aux}
     failed: list[str] = []
-    as_given = {str(Path(name).absolute()): name for name in inputs}
+
+    def as_they_were(text: object) -> str:
+        """The text with names of INPUTs as they were given."""
+        said = str(text)
+        for name in inputs:
+            said = said.replace(str(Path(name).absolute()), name)
+        return said
 
     def left_out(name: str, error: SourcesepError) -> None:
-        failed.append(as_given.get(name, name))
-        fail(error, failed[-1])
+        failed.append(as_they_were(name))
+        fail(as_they_were(error), failed[-1])
 
     given["on_failure"] = left_out
     try:
@@ -97,8 +103,7 @@ def train(
             learn = {"model": _model, "prior": _prior}[kind]
             lines = learn(inputs, save_model, quiet, given, failed)
     except SourcesepError as error:
-        fail(error)
-        sys.exit(2 if isinstance(error, SettingsError) else FAILED)
+        stop(error, as_they_were(error))
     except MemoryError:
         fail("out of memory; train on fewer or shorter recordings")
         sys.exit(FAILED)
