@@ -120,6 +120,13 @@ class TestWhatItSays:
             for what in (f"{name} over time", f"Power of {name}", f"Power spectrum of {name}"):
                 assert any(curve.startswith(what) for curve in curves)
 
+    def test_what_was_taken_out_of_an_eeg_is_said_beside_it(self, eeg, tmp_path):
+        assert "taken out" not in eeg.page
+        eeg.separation.save(tmp_path / "out", exclude=[1, 3], report=True)
+        cards = (tmp_path / "out" / "report.html").read_text("utf-8").split("<article")[1:]
+        said = [card for card in cards if "taken out of cleaned_raw.fif" in card]
+        assert [card.split('id="c')[1][0] for card in said] == ["1", "3"]
+
     def test_rows_are_time_only_where_a_column_says_so(self, table, tmp_path):
         timed = table.separation.recording.origin.time
         way = "over time" if timed else "row by row"
