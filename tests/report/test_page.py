@@ -424,8 +424,8 @@ class TestSize:
         lengths = {soundfile.info(io.BytesIO(c)).frames for c in content}
         assert lengths == {8000 // 2}
         start = float(parsed.all("audio")[0]["data-start"])
-        assert f"holds the loudest part, from {start:.1f} to" in parsed.words
-        assert "holds the loudest part" not in Page(audio.page).words
+        assert f"hold only the loudest part, from {start:.1f} to" in parsed.words
+        assert "hold only the loudest part" not in Page(audio.page).words
 
     def test_the_page_stands_alone(self, audio, tmp_path):
         shutil.copy(audio.folder / "report.html", tmp_path)
