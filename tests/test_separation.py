@@ -673,7 +673,7 @@ class TestSave:
             ({"bit_depth": "12"}, "bit_depth=12: must be one of 16, 24, float; leave it out for"),
             (
                 {"exclude": [0]},
-                r"exclude=\[0\]: components are removed from EEG only; leave it out",
+                r"exclude=0: components are removed from EEG only; leave it out",
             ),
         ],
     )
