@@ -140,7 +140,7 @@ def in_one_sentence(reasons: Sequence[str]) -> str:
     """Join reasons, and count them where there are several."""
     if len(reasons) == 1:
         return reasons[0]
-    return f"{len(reasons)} checks fail: {'; '.join(reasons)}"
+    return f"{len(reasons)} reasons: {'; '.join(reasons)}"
 
 
 def passed(compared: str) -> str:
