@@ -2,8 +2,8 @@
 
     python benchmarks/verdict.py [--seeds 100] [--first 6000] [--only NAME]
 
-White Gaussian sources cannot be separated and must be refused; sources that differ must
-not be; rooms and saturated microphones, fitted by a matrix, must not be trusted, and nor must
+White Gaussian sources cannot be separated and must be refused; sources that differ must not be;
+rooms, saturated microphones and networks, fitted by a matrix, must not be trusted, and nor must
 what is no room of two sources, fitted by two filters a microphone. The seeds begin at 6000;
 earlier versions of the verdict were seen on them, from 12000 on none was.
 """
@@ -61,6 +61,18 @@ def short_and_saturated(seed: int) -> Verdict:
     return verdict_on(mixture.data, 1.0, "table", "segments:100")
 
 
+def by_label(n_layers: int) -> Callable[[int], Verdict]:
+    """Judge two Gaussian sources in 10 labels of 300 rows, through a network of so many layers."""
+
+    def run(seed: int) -> Verdict:
+        data = simulate.ivae(2, 10, 300, n_layers, random_state=seed)
+        x, u = data.observations.T, auxiliary.from_array(data.u, len(data.u))
+        model = LinearModel().fit(x, u, np.random.default_rng(0))
+        return judge(model, x, u, 1.0, np.random.default_rng(0))
+
+    return run
+
+
 def talkers(kind: str, n: int) -> Callable[[int], Verdict]:
     """Judge n talkers of 4 s at 16 kHz, mixed as `kind` says."""
 
@@ -101,6 +113,8 @@ def cases() -> Iterator[tuple[str, Callable[[int], Verdict]]]:
     for kind in KINDS:
         yield f"{kind}, 4 sources", sources(kind, 4)
     yield "3 sources, 4000, saturated", short_and_saturated
+    for n_layers, how in ((1, "mixed"), (2, "bent"), (3, "bent twice")):
+        yield f"2 sources, labels, {how}", by_label(n_layers)
     for kind in ("instantaneous", "saturated", "room"):
         for n in (2, 3):
             yield f"{n} talkers, {kind}", talkers(kind, n)

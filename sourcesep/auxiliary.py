@@ -253,8 +253,7 @@ def renumbered(u: Auxiliary, names: tuple[str, ...]) -> Auxiliary:
     unknown = [name for name in u.scales[0].names if name not in known]
     if unknown:
         raise InputError(
-            f"u={unknown[0]!r}: a label that the fit has not seen; known are "
-            f"{first_few(names, 10)}"
+            f"{unknown[0]}: a label that the fit has not seen; known are {first_few(names, 10)}"
         )
     number = np.array([known[name] for name in u.scales[0].names] + [LEFT_OUT])
     return Auxiliary((Scale(number[u.labels], names),), u.covariates, False, u.spec)

@@ -181,8 +181,13 @@ def _of_one_rate(
             left_out(path, InputError(f"{text}: resample them first"))
 
 
-def _by_folder(folder: Path, _: list[Path], __: tuple[str, ...]) -> Callable[[Path], Parts]:
+def _by_folder(folder: Path, paths: list[Path], _: tuple[str, ...]) -> Callable[[Path], Parts]:
     """FOLDER/LABEL/...: the first folder below names the label."""
+    if paths and all(path.parent == folder for path in paths):
+        raise InputError(
+            f"folder={folder}: no recording in it lies in a folder that names its label; put each "
+            f"into {folder}/LABEL/, or use --aux column:NAME"
+        )
 
     def parts_of(path: Path) -> Parts:
         parts = path.relative_to(folder).parts

@@ -23,7 +23,13 @@ from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
 from sourcesep.recording import check_magnitude, from_array
-from sourcesep.rows import check_complete, end_to_end, is_list_of_arrays, is_list_of_columns
+from sourcesep.rows import (
+    check_complete,
+    end_to_end,
+    is_list_of_arrays,
+    is_list_of_columns,
+    n_labels_in,
+)
 from sourcesep.selection import FAMILIES, PRIORS, families_of, select, unheeded
 
 __all__ = ["IVAE"]
@@ -188,7 +194,7 @@ class IVAE(
             Observations in the order of time; a list is fitted as several recordings
             with the same map: component k is the same source in each.
         y : ignored
-            For scikit-learn's sake.
+            For scikit-learn's sake; with a warning if it may be labels that u was meant to be.
         u : array-like of shape (n_samples,) or (n_samples, k), or Auxiliary, optional
             Whole numbers or text are labels, floats are covariates; segments of time (``aux``)
             by default. If X is a list, u may be a list too, and labels are then each
@@ -201,11 +207,17 @@ class IVAE(
         SettingsError
             If a parameter is not possible, by itself or for this X.
         """
-        # many small products: more threads than one only wait for each other
-        with threadpool_limits(limits=1, user_api="blas"):
-            return self._fit(X, u)
+        if u is None and (n_labels := n_labels_in(y)):
+            said = f"y of {n_labels} labels: is ignored; if it is what u should be, fit(X, u=y)"
+            warnings.warn(said, SourcesepWarning, stacklevel=2)
+        return self._fit(X, u)
 
     def _fit(self, X: Any, u: Any) -> Self:
+        # many small products: more threads than one only wait for each other
+        with threadpool_limits(limits=1, user_api="blas"):
+            return self._fit_on_one_thread(X, u)
+
+    def _fit_on_one_thread(self, X: Any, u: Any) -> Self:
         settings = self._settings()
         lengths = [len(part) for part in X] if is_list_of_arrays(X) else None
         X = self._validate(X, reset=True)
@@ -294,8 +306,8 @@ class IVAE(
         return model.posterior(X.T, given).mean.T
 
     def fit_transform(self, X: ArrayLike, y: Any = None, *, u: Any = None) -> Array:
-        """Fit, and return the sources of X."""
-        self.fit(X, y, u=u)
+        """Fit, and return the sources of X; y is ignored (in a pipeline it is the next step's)."""
+        self._fit(X, u)
         return self.transform(X, u=None if self.model_.is_invertible else u)
 
     def inverse_transform(self, S: ArrayLike, *, u: Any = None) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sourcesep import metrics, simulate
 from sourcesep._version import __version__
-from sourcesep.exceptions import InputError
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.messages import in_brief
 from sourcesep.output import RESULT, check_output, read_result, replacing, write_result
 from sourcesep.persistence import read_metadata
@@ -56,7 +56,9 @@ def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[
     Raises
     ------
     InputError
-        If a file cannot be read, or lengths, rates or numbers do not fit.
+        If a file cannot be read, or lengths or rates do not fit.
+    SettingsError
+        If there are fewer estimates than references.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -64,8 +66,8 @@ def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[
     true = [read(path) for path in references]
     found = [read(path) for path in files]
     if len(found) < len(true):
-        raise InputError(
-            f"estimates={len(found)}: fewer than the {len(true)} references; give one for each"
+        raise SettingsError(
+            f"estimates={len(found)}, references={len(true)}: give an estimate for each reference"
         )
     for recording in [*true, *found]:
         if (recording.n_times, recording.sfreq) != (true[0].n_times, true[0].sfreq):
@@ -86,7 +88,7 @@ def _source_files(path: Path) -> list[Path]:
         return [path]
     files = sorted(path.glob("source*.wav"))
     if not files:
-        raise InputError(f"estimate={path}: no source*.wav in this folder; name a result folder")
+        raise InputError(f"estimates={path}: no source*.wav in this folder; name a result folder")
     return files
 
 
@@ -144,7 +146,9 @@ def simulate_files(
 
     check_output(folder, overwrite)
     if len(sources) == 1:
-        raise InputError(f"sources={sources[0]}: one recording makes no mixture; give two or more")
+        raise SettingsError(
+            f"sources={sources[0]}: one recording makes no mixture; give two or more"
+        )
     if sources:
         recordings = [read(path) for path in sources]
     else:
@@ -175,13 +179,16 @@ def describe(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return read_metadata(path)
     try:
-        if path.is_dir():
-            path = path / RESULT
-        if path.exists() and path.suffix != ".json":
+        if not path.exists():
+            raise ValueError("no such file or folder")
+        file = path / RESULT if path.is_dir() else path
+        if file.suffix != ".json":
             raise ValueError(f"ends in {path.suffix or 'nothing'}")
-        return read_result(path)
+        if not file.exists():
+            raise ValueError(f"has no {RESULT}")
+        return read_result(file)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"path={path}: is no result.json ({in_brief(error)}); name a .safetensors file or a "
-            "result folder"
+            f"path={path}: is neither a model nor a result ({in_brief(error)}); name a "
+            ".safetensors file or a result folder"
         ) from error

@@ -20,6 +20,7 @@ from sourcesep.modulation import standard_errors, variance_ratios
 __all__ = [
     "CrossFit",
     "agreement",
+    "agreement_of_halves",
     "channels_alone",
     "cross_fit",
     "replica_agreement",
@@ -177,6 +178,17 @@ def replica_agreement(replicas: Array) -> Array:
     z = z / z.std(axis=2, keepdims=True)
     # the variance of a sum is the sum of all covariances
     agreed: Array = (z.sum(axis=0).var(axis=1) / n_replicas - 1) / (n_replicas - 1)
+    return agreed
+
+
+def agreement_of_halves(of_two: Array, n_replicas: int) -> Array:
+    """How well the mean over half of the replicas agrees with that over the others.
+
+    What is used is the mean over all, so that is what has to come out again. By Spearman and
+    Brown's formula (1910), from `replica_agreement`; of two replicas it is the same.
+    """
+    half = n_replicas / 2
+    agreed: Array = half * of_two / (1 + (half - 1) * of_two)
     return agreed
 
 

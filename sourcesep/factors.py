@@ -215,8 +215,8 @@ def _year(term: Term, recordings: Sequence[Recording]) -> Factor:
 
 
 def _year_of(cell: object, name: str, row: int) -> int:
-    """The year of a date: 1990-03-01, 1990-03, 1990."""
-    found = re.match(r"\s*(\d{4})(?=-\d\d|(\.0)?\s*$)", str(cell))
+    """The year of a date: 1990-03-01, 1990-03, 1.3.1990, 1990."""
+    found = re.match(r"\s*(?:\d\d?\.\d\d?\.)?(\d{4})(?=-\d\d|(\.0)?\s*$)", str(cell))
     if found is None:
         raise InputError(
             f"column {name!r}, row {row} ({cell!r}): no year is read from it; write dates as "

@@ -203,8 +203,9 @@ def train(
 def _spec(sources: Sequence[Any], aux: str) -> str | None:
     """Check what is asked for before anything is read; return the SPEC within one recording."""
     if isinstance(sources, str | Path) or len(sources) < 2:
+        given = sources if isinstance(sources, str | Path) else ", ".join(map(str, sources))
         raise SettingsError(
-            f"sources={sources!r}: at least two recordings are needed; for one use separate "
+            f"sources={given or 'none'}: at least two recordings are needed; for one use separate "
             "with save_model=FILE, and for a folder of clean sources train a prior (--kind prior)"
         )
     paths = [Path(s) for s in sources if isinstance(s, str | Path)]

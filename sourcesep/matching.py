@@ -166,12 +166,12 @@ class _Fit(NamedTuple):
     advice: str
 
     @classmethod
-    def of(cls, number: int, fit: ComponentAnalysis | IVAE) -> _Fit:
+    def of(cls, called: str, fit: ComponentAnalysis | IVAE) -> _Fit:
         """Look at a fit."""
         if isinstance(fit, ComponentAnalysis):
             told = fit.profile_
             return cls(
-                f"analysis {number}",
+                called,
                 fit.reliability_,
                 () if told is None else told.conditions,
                 np.empty((0, 0, 0)) if told is None else told.log_power,
@@ -185,7 +185,7 @@ class _Fit(NamedTuple):
         matrices = fit.model_.matrices
         names = getattr(fit, "contract_", {}).get("names", map(str, range(fit.n_features_in_)))
         return cls(
-            f"model {number}",
+            called,
             # a single restart has nothing to compare itself with
             np.nan_to_num(fit.verdict_.agreement, nan=1.0),
             fit.u_names_ or (),
@@ -207,6 +207,8 @@ def match_components(
     analyses: Sequence[ComponentAnalysis | IVAE],
     by: str = "prior",
     min_corr: float | None = None,
+    *,
+    names: Sequence[str] | None = None,
 ) -> Matching:
     """Say which components are one source in several recordings.
 
@@ -230,6 +232,8 @@ def match_components(
         first compared as wholes: if their partners follow the conditions better than with
         the conditions of one of them in any of 200 other orders (one exception is allowed),
         partners need .5, and if not, none is one source.
+    names : sequence of str, optional
+        What errors call the recordings; "analysis 0" or "model 0" and so on by default.
 
     Returns
     -------
@@ -245,15 +249,22 @@ def match_components(
         If the analyses have too few conditions or channels in common.
     """
     if len(analyses) < 2:
-        raise SettingsError(f"analyses: {len(analyses)} given, and two at least are needed")
+        raise SettingsError(f"models={len(analyses)}: two at least are needed")
     kinds = {"ComponentAnalysis" if isinstance(a, ComponentAnalysis) else "IVAE" for a in analyses}
     if len(kinds) > 1:
-        raise SettingsError("analyses: of ComponentAnalysis and of IVAE; match each by themselves")
+        raise SettingsError(
+            "models of ComponentAnalysis and of IVAE (separate, train) are not compared; match "
+            "those of each kind by themselves"
+        )
     if by not in ("prior", "maps"):
         raise SettingsError(f"by={by!r}: allowed are prior, maps")
     if min_corr is not None and not 0 < min_corr <= 1:
         raise SettingsError(f"min_corr={min_corr!r}: must be above 0, and 1 at most")
-    fits = [_Fit.of(number, analysis) for number, analysis in enumerate(analyses)]
+    called = names or [
+        f"{'analysis' if isinstance(a, ComponentAnalysis) else 'model'} {number}"
+        for number, a in enumerate(analyses)
+    ]
+    fits = [_Fit.of(name, analysis) for name, analysis in zip(called, analyses, strict=True)]
     compare = _by_prior if by == "prior" else _by_maps
     by_chance = by == "prior" and kinds == {"IVAE"}
     edges = []

@@ -50,29 +50,31 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     unseen = np.flatnonzero(held)
     parts = [np.flatnonzero(~held), unseen[half == 0], unseen[half == 1]]
     counts = np.stack([np.bincount(u.labels[part], minlength=u.n_labels) for part in parts])
-    present = (counts > 0).all(axis=0)
+    with_mean = not u.is_time
+    present = (counts > with_mean).all(axis=0)  # a single sample is its own mean
     profiles = [
-        _profiles(z[:, part], u.labels[part], u.n_labels, with_mean=not u.is_time)[present]
+        _profiles(z[:, part], u.labels[part], u.n_labels, with_mean=with_mean)[present]
         for part in parts
     ]
     n_labels, n_profiles = profiles[0].shape
     if n_labels <= n_profiles:
         return np.zeros(len(z))
-    seen, first, second = (p - p.mean(axis=0) for p in profiles)
-    again, noise = (first + second) / 2, (first - second) / 2
     n_seen, n_unseen = counts[0, present], counts[1:, present].sum(axis=0)
+    # a label counts as much as it has samples: few say little of its moments
+    seen, first, second = (p - np.average(p, axis=0, weights=n_seen) for p in profiles)
+    again, noise = (first + second) / 2, (first - second) / 2
     # from here on in units of a profile's noise, were a label a single sample
     unit = np.sqrt(np.mean(n_unseen[:, None] * noise**2, axis=0)) + SILENCE
     seen, again, noise = seen / unit, again / unit, noise / unit
-    least = NOISE_ALONE * np.sqrt((1 / n_seen).sum())
+    weight, least = np.sqrt(n_seen), NOISE_ALONE * np.sqrt(n_labels)
     evidence = np.empty(n_profiles)
     for j in range(n_profiles):
         others = np.arange(n_profiles) % len(z) != j % len(z)
-        weights = _regression(seen[:, others], seen[:, j], least)
+        weights = _regression(weight[:, None] * seen[:, others], weight * seen[:, j], least)
         own, returned, error = (p[:, j] - p[:, others] @ weights for p in (seen, again, noise))
-        variance = np.mean(n_unseen * error**2) / n_unseen
-        spread = np.sqrt((own**2 * variance).sum())
-        evidence[j] = own @ returned / spread if spread > 0 else 0.0
+        variance = np.mean(n_unseen * error**2)
+        spread = np.sqrt((n_unseen * own**2).sum() * variance)
+        evidence[j] = (n_unseen * own) @ returned / spread if spread > 0 else 0.0
     strongest: Array = evidence.reshape(-1, len(z)).max(axis=0)
     return strongest
 

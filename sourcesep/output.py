@@ -120,7 +120,9 @@ def check_output(folder: Path, overwrite: bool) -> None:
         if isinstance(error, OutputError):
             raise
         raise _unwritable(folder, error) from error
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    if not parent.is_dir():
+        raise OutputError(f"output={folder}: {parent} is no folder; name another with -o")
+    if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"output={folder}: {parent} cannot be written; choose another with -o")
 
 

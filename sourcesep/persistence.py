@@ -236,7 +236,7 @@ def read_file(path: Path, form: str) -> Iterator[tuple[dict[str, Any], dict[str,
     facts = read_metadata(path)
     if facts["format"] != form:
         raise ModelFileError(
-            f"model={path}: holds {facts['format']}, not {form}; read it with "
+            f"file={path}: holds {facts['format']}, not {form}; read it with "
             f"{READERS[facts['format']]}"
         )
     try:

@@ -368,9 +368,11 @@ def _check_path(path: Path) -> None:
             f"input={str(path)[:200]!a}: cannot be opened ({reason}); check the path"
         ) from error
     if not exists:
-        raise InputError(f"input={path}: no such file; check the path")
+        unmatched = "no file matches; check the pattern" if {"*", "?"} & set(str(path)) else ""
+        raise InputError(f"input={path}: {unmatched or 'no such file; check the path'}")
     if not is_file:
-        raise InputError(f"input={path}: is a directory or no regular file; name a file in it")
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise InputError(f"input={path}: is {what}; name a file, or several")
     if not os.access(path, os.R_OK):
         raise InputError(f"input={path}: may not be read; change its permissions, or its owner")
 

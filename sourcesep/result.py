@@ -386,5 +386,6 @@ def check_options(kind: str, bit_depth: str | None, exclude: Sequence[int | str]
         raise SettingsError(f"bit_depth={bit_depth}: only audio has one; leave it out")
     if len(exclude) and kind != "eeg":
         raise SettingsError(
-            f"exclude={list(exclude)}: components are removed from EEG only; leave it out"
+            f"exclude={','.join(map(str, exclude))}: components are removed from EEG only; "
+            "leave it out"
         )

@@ -64,8 +64,15 @@ def check(model: Any, refit: bool, settings: Mapping[str, Any]) -> None:
     Raises
     ------
     SettingsError
-        If there is a model and a setting that only fits need, or `refit` and no model.
+        If there is a model and a setting that only fits need, or `refit` and no model, or
+        something about a prior and none.
     """
+    for name in ("labels", "resample"):
+        if settings["prior"] is None and settings[name] not in (None, False):
+            raise SettingsError(
+                f"{name}={settings[name]}: goes with a trained prior; give it as prior=FILE, or "
+                "leave this out"
+            )
     if model is None:
         if refit:
             raise SettingsError("refit=True: needs the model to go on from; give it as model=FILE")

@@ -10,6 +10,7 @@ from sourcesep.exceptions import InputError
 from sourcesep.ivae.model import Array
 
 __all__ = ["check_complete", "end_to_end", "is_list_of_arrays", "is_list_of_columns"]
+__all__ += ["n_labels_in"]
 
 
 def is_list_of_arrays(X: Any) -> bool:
@@ -40,3 +41,11 @@ def check_complete(X: Array, fit: str) -> None:
             f"X holds {lost} values that are NaN: {fit} needs them all; fill them in, leave their "
             "rows out, or fit with mixing='factor', for which NaN is a missing value"
         )
+
+
+def n_labels_in(y: Any) -> int:
+    """How many labels y has if it may be labels: values that come again. 0 if it is not."""
+    values = np.asarray(y)
+    may_be = values.ndim == 1 and values.dtype.kind in "biuUSO"
+    n_labels = len(set(map(str, values))) if may_be else 0
+    return n_labels if 1 < n_labels <= len(values) / 2 else 0

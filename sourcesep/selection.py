@@ -26,7 +26,7 @@ from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.rivalry import MARGIN, Selection, the_better
-from sourcesep.verdict import MISFITS, judge
+from sourcesep.verdict import judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection"]
 __all__ += ["check_seed", "choose_n_components", "families_of", "select", "unheeded"]
@@ -128,7 +128,7 @@ def select(
             model.following(before)
         model.fit(given, u, rng)
         verdict = judge(model, given, u, asked.sfreq, rng)
-        if max(verdict.misfit.power, verdict.misfit.energy) > MISFITS:
+        if max(verdict.dependence.power, verdict.dependence.energy) > 1:
             steadier = model.steadier(given, u, rng)
             if steadier is not None:
                 model, verdict = steadier, judge(steadier, given, u, asked.sfreq, rng)
@@ -201,9 +201,10 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
         left = any(np.greater(verdict.misfit, verdict.bounds.misfit))
         return found.model.representation == "stft" and family.may_exceed_rank and left
     # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
-    delay, power = verdict.misfit.delay, verdict.misfit.power
-    kind = "power" if power > delay else "delay"
-    return max(delay, power) > MISFITS and kind in family.mends
+    delay, power, _, correlation = verdict.dependence
+    bent = max(power, correlation)
+    kind = "power" if bent > delay else "delay"
+    return max(delay, bent) > 1 and kind in family.mends
 
 
 def _better(

@@ -151,7 +151,7 @@ def separate(
         "device": device,
         "random_state": int(random_state),
     }
-    reuse.check(model, refit, asked)
+    reuse.check(model, refit, asked | {"prior": prior, "labels": labels, "resample": resample})
     trained, kinds = guided_by(prior, labels, mixing, n_components, model)
     fitted = None if model is None else reuse.given(model, asked)
     known = None if fitted is None else reuse.columns_of(fitted)

@@ -32,10 +32,15 @@ def come_again(reliability: NDArray[np.float64]) -> list[int]:
 
 
 def in_words(reliability: NDArray[np.float64]) -> str:
-    """Say how many come out again, and which: ``"3 of 20 components come out again: 0, 1, 4"``."""
+    """Say how many come out again and which: ``"2 of 9 components come out again: numbers 0, 4"``.
+
+    Numbers begin at 0, as in the names of components.
+    """
     again, n = come_again(reliability), len(reliability)
     text = f"{len(again)} of {n} components {'comes' if len(again) == 1 else 'come'} out again"
-    return text + f": {', '.join(map(str, again))}" * (0 < len(again) < min(n, MOST_NAMED + 1))
+    if not 0 < len(again) < min(n, MOST_NAMED + 1):
+        return text
+    return f"{text}: number{'s' * (len(again) > 1)} {', '.join(map(str, again))}"
 
 
 def singly(verdict: Verdict, reliability: NDArray[np.float64]) -> Verdict:
@@ -64,6 +69,8 @@ def singly(verdict: Verdict, reliability: NDArray[np.float64]) -> Verdict:
     if n == 1 or (verdict.label == "trusted" and len(again) == n):
         return verdict
     found = f"from random halves of the data {in_words(reliability)}"
+    if verdict.sentence.startswith(found):  # a joint model's verdict, which has said it
+        return verdict
     if not again:
         return replace(
             verdict,

@@ -125,8 +125,6 @@ def guided_by(
         If the prior's file holds none.
     """
     if prior is None:
-        if labels is not None:
-            raise SettingsError(f"labels={labels}: are a prior's; give one, or leave them out")
         return None, None
     if model is not None:
         raise SettingsError(f"prior={prior}: a fitted model is used as it is; give one of the two")
@@ -156,8 +154,6 @@ def prepared(recording: Recording, prior: SourcePrior | None, resample: bool) ->
         If it has another rate, and may not be resampled.
     """
     if prior is None:
-        if resample:
-            raise SettingsError("resample=True: to the rate of a prior; give one, or leave it out")
         return recording
     if recording.n_channels < 2:
         raise InputError(

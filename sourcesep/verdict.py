@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.evidence import (
     agreement,
+    agreement_of_halves,
     channels_alone,
     cross_fit,
     replica_agreement,
@@ -38,7 +39,8 @@ from sourcesep.evidence import (
 from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
-from sourcesep.ivae.order import any_order, is_series
+from sourcesep.ivae.order import any_order, hang_together, is_series
+from sourcesep.ivae.ranges import calmed
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
@@ -124,6 +126,11 @@ class Verdict:
     noise: float | None = None
 
     @property
+    def dependence(self) -> Misfit:
+        """What components still say of each other, in units of what right fits may."""
+        return self.misfit.in_units_of(Misfit(MISFITS, MISFITS, MISFITS, CORRELATION))
+
+    @property
     def is_noisy(self) -> bool:
         """Whether noise that the data leave room for hides much of a component."""
         return self.noise is not None and self.noise > HIDDEN
@@ -206,7 +213,8 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         return _in_time_for_echoes(verdict, model, u.n_times / sfreq, sfreq)
     filled, n_times = fill(x), u.n_times
     rank = min(model.n_components, numerical_rank(filled))
-    unordered = model.memory == 1 and not is_series(filled, u)
+    told_by_past = model.memory > 1 or hang_together(filled, u)
+    unordered = not (u.is_time or told_by_past)
     if unordered:
         order = any_order(filled, u, rng)
         x, filled, u = x[:, order], filled[:, order], u.take(order)
@@ -245,6 +253,11 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     agree = agreement(fits)
     wrong = misfit(z, sfreq, u if unordered else None, spliced=spliced)
     bounds = USUAL
+    if model.is_invertible and not told_by_past:
+        unsure = float(np.clip(1 - agree, 0, 1).mean())
+        together = correlation_within_labels(z, u, unsure, series=False)
+        wrong = wrong._replace(correlation=together)
+        bounds = bounds._replace(misfit=USUAL.misfit._replace(correlation=CORRELATION))
     causes = ""
     if model.memory > 1 and not model.up_to_filters:
         causes = UNSTEADY_FILTERS if model.n_components == rank else ""
@@ -289,10 +302,12 @@ def _judge_restarts(
 
     Whether the sensors' noise has been fitted is only asked of components that u tells apart.
     """
-    keep = excerpt(u)
+    x, keep = calmed(x), excerpt(u)  # as in the fit: a single wild row decides nothing
     z = model.posterior(x).mean
-    agree = replica_agreement(model.replicas(x[:, held]))
-    unsure = 0.0 if np.isnan(agree).any() else float(np.clip(1 - agree, 0, 1).mean())
+    replicas = model.replicas(x[:, held])
+    of_two = replica_agreement(replicas)
+    agree = agreement_of_halves(of_two, len(replicas))
+    unsure = 0.0 if np.isnan(of_two).any() else float(np.clip(1 - of_two, 0, 1).mean())
     series, z_kept, u_kept = is_series(fill(x), u), z[:, keep], u.take(keep)
     spliced = after_splices(at[keep], N_TAPS)
     wrong = misfit(z_kept, sfreq, None if series else u_kept, unsure, spliced)._replace(
@@ -302,7 +317,7 @@ def _judge_restarts(
     known = np.sqrt(unsure * u_kept.n_times / (len(z) - 1))
     most = max(MISFITS, float(known))
     bounds = USUAL._replace(misfit=Misfit(MISFITS, most, most, CORRELATION))
-    found = own_modulation(z, u, held), agree, wrong, "restarts", bounds
+    found = own_modulation(z, u, held), agree, wrong, "halves of the restarts", bounds
     verdict = _decide(*found)
     if verdict.label == "not identifiable":
         return verdict
@@ -324,7 +339,7 @@ def _decide(
     """From what was measured, and what other checks have to say, to the verdict."""
     alike = rich <= bounds.richness
     n_distinct = int((~alike).sum())
-    excess = Misfit(*(value / most for value, most in zip(wrong, bounds.misfit, strict=True)))
+    excess = wrong.in_units_of(bounds.misfit)
     label: Label = "doubtful"
     if 2 * n_distinct < len(rich) or n_distinct < 2:
         label, reasons = "not identifiable", [nothing_tells_apart(alike), *misfits(excess)]

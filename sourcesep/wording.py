@@ -24,8 +24,8 @@ MISFITS = {
     f"bent in a way that was not fitted, or {ANOTHER})",
     "energy": "how large one component is still tells how large another is (a bend that was not "
     "fitted, or sources that grow and shrink together)",
-    "correlation": "the components go together within single labels (more sources than channels, "
-    f"or {ANOTHER})",
+    "correlation": "the components go together within single labels (a bend that was not fitted, "
+    f"more sources than channels, or {ANOTHER})",
 }
 """What each kind of misfit means."""
 UNSTEADY_FILTERS = (
@@ -140,7 +140,7 @@ def in_one_sentence(reasons: Sequence[str]) -> str:
     """Join reasons, and count them where there are several."""
     if len(reasons) == 1:
         return reasons[0]
-    return f"{len(reasons)} checks fail: {'; '.join(reasons)}"
+    return f"{len(reasons)} reasons: {'; '.join(reasons)}"
 
 
 def passed(compared: str) -> str:

@@ -124,7 +124,7 @@ def test_relative_paths_in_settings_mean_the_same_in_a_worker_that_stands_elsewh
 def test_an_option_of_another_kind_is_refused_before_anything_is_fitted(jobs, monkeypatch):
     monkeypatch.setattr("sourcesep.separation.separate", None)
     outcome = separate_file(replace(jobs[0], saving=SAVING | {"exclude": ("eog",)}))
-    assert outcome.error == ("exclude=['eog']: components are removed from EEG only; leave it out")
+    assert outcome.error == ("exclude=eog: components are removed from EEG only; leave it out")
 
 
 class TestResume:

@@ -151,8 +151,8 @@ def make(kind):
 REFUSALS = {
     "missing.wav": "input=missing.wav: no such file; check the path",
     "loop.wav": "input=loop.wav: no such file; check the path",
-    "folder.wav": "input=folder.wav: is a directory or no regular file; name a file in it",
-    "pipe.wav": "input=pipe.wav: is a directory or no regular file; name a file in it",
+    "folder.wav": "input=folder.wav: is a folder; name a file, or several",
+    "pipe.wav": "input=pipe.wav: is no regular file; name a file, or several",
     "empty.wav": "input=empty.wav: the file is empty (0 bytes); was it copied completely?",
     "no samples.wav": "no samples.wav: n_channels=2, n_times=0: at least one channel and two sa",
     "one sample.wav": "one sample.wav: n_channels=2, n_times=1: at least one channel and two sa",
@@ -203,14 +203,14 @@ class TestRefusedInputs:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            (".", "input=.: is a directory or no regular file; name a file in it"),
-            ("", "input=.: is a directory"),
-            ("/", "input=/: is a directory"),
+            (".", "input=.: is a folder; name a file, or several"),
+            ("/", "input=/: is a folder"),
+            ("*.flac", "input=*.flac: no file matches; check the pattern"),
             ("x" * 5000 + ".wav", "cannot be "),
             ("\udcff.wav", "cannot be opened (its name is not valid Unicode); check the path"),
             ("a\nb\x1b[2J.wav", "input=a b\\x1b[2J.wav: no such file; check the path"),
         ],
-        ids=["dot", "nothing", "root", "long", "bytes", "control characters"],
+        ids=["dot", "root", "pattern", "long", "bytes", "control characters"],
     )
     def test_by_name(self, name, message):
         assert message in error_of(run("separate", "--", name))
@@ -234,6 +234,9 @@ class TestRefusedInputs:
 
     def test_without_any(self):
         assert usage_of(run("separate")) == "Missing argument 'INPUT...'."
+        assert usage_of(run("separate", "a.wav", "")) == (
+            "Invalid value for 'INPUT...': is empty; name a file"
+        )
 
 
 class TestRefusedSettings:
@@ -283,7 +286,7 @@ class TestRefusedSettings:
             ),
             (["--columns", "a,b"], "a.wav: --columns=a,b: is no option for audio files; leave it"),
             (["--model", "no.safetensors"], "a.wav: --model=no.safetensors: no such file; name a"),
-            (["--exclude", "0"], "a.wav: --exclude=[0]: components are removed from EEG only"),
+            (["--exclude", "0"], "a.wav: --exclude=0: components are removed from EEG only"),
         ],
     )
     def test_for_this_input(self, arguments, message):
@@ -305,8 +308,8 @@ class TestRefusedSettings:
     @pytest.mark.parametrize(
         ("exclude", "message"),
         [
-            ("3", "--exclude=[3]: no such component; they are 0 to 2"),
-            ("-1,0", "--exclude=[-1]: no su"),
+            ("3", "--exclude=3: no such component; they are 0 to 2"),
+            ("-1,0", "--exclude=-1: no su"),
         ],
     )
     def test_components_that_do_not_exist(self, eeg, exclude, message):
@@ -340,7 +343,8 @@ class TestOutput:
 
     @pytest.mark.parametrize("output", ["a.wav", "a.wav/deeper", "/proc/none", "/dev/null/x"])
     def test_an_unwritable_folder(self, output):
-        assert " cannot be written" in error_of(run("separate", "a.wav", "-o", output))
+        reason = "cannot be written" if output == "/proc/none" else "is no folder; name another"
+        assert reason in error_of(run("separate", "a.wav", "-o", output))
 
     def test_a_name_too_long(self):
         assert "File name too long" in error_of(run("separate", "a.wav", "-o", "x" * 300))
@@ -538,8 +542,8 @@ class TestOtherCommands:
             (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
             (["simulate", "-o", "/proc/none", "--seconds", "1"], "cannot be written"),
             (["simulate", "-o", "."], "exists already"),
-            (["info", "no"], "path=no: is no result.json (No such file or directory); name"),
-            (["info", "."], "result.json: is no result.json (No such file or directory); name"),
+            (["info", "no"], "path=no: is neither a model nor a result (no such file or folder)"),
+            (["info", "."], "path=.: is neither a model nor a result (has no result.json)"),
             (["info", "no.safetensors"], "model=no.safetensors: no such file"),
         ],
     )
@@ -547,9 +551,23 @@ class TestOtherCommands:
         assert message in error_of(run(*arguments))
         assert list(Path.cwd().iterdir()) == []
 
-    def test_a_setting_that_cannot_be_is_the_wrong_command(self):
-        message = error_of(run("simulate", "--seconds", "nan"), code=2)
-        assert message.endswith("seconds=nan: must be above 0")
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
+            (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
+            (["simulate", "--kind", "room", "-k", "9"], "--n-sources=9: at most 5 talkers fit"),
+        ],
+    )
+    def test_refuse_settings_that_no_input_would_change(self, arguments, message):
+        assert message in error_of(run(*arguments), code=2)
+        assert list(Path.cwd().iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["", "\udcff"])
+    @pytest.mark.parametrize("command", [["simulate"], ["separate", "a.wav"]])
+    def test_refuse_folders_without_a_name(self, command, name):
+        message = usage_of(run(*command, "-o", name))
+        assert "is empty" in message or "is not valid Unicode" in message
 
     def test_demo_refuses_in_one_line(self):
         Path("f").write_text("x")

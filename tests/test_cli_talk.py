@@ -50,7 +50,7 @@ def test_other_words_stay(text):
 
 
 def test_each_command_has_its_own():
-    assert said("sources=['a.wav']: at least two", "train") == "INPUT=['a.wav']: at least two"
+    assert said("sources=a.wav: at least two", "train") == "INPUT=a.wav: at least two"
     assert said("match by='maps'", "match") == "match --by=maps"
     assert said("n_jobs=0", "info") == "n_jobs=0"
 

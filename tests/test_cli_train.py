@@ -122,7 +122,9 @@ def test_tables_with_a_column_as_u():
 
 
 def test_options_are_the_keyword_arguments_of_the_function():
-    given = main.commands["train"].make_context("train", ["a", "--save-model", "m"]).params
+    given = (
+        main.commands["train"].make_context("train", ["a", "--save-model", "m.safetensors"]).params
+    )
     talk = {"inputs", "save_model", "kind", "overwrite", "quiet", "aux", "seconds"}
     wanted = {
         name: parameter.default

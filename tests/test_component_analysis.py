@@ -581,7 +581,7 @@ def test_it_is_said_which_components_come_again(raw, ca):
     assert "8 of 8 components come out again" in repr(ca)
     noisy = ComponentAnalysis().fit(raw)
     again = np.flatnonzero(noisy.reliability_ >= 0.95)
-    assert f"{len(again)} of 16 components come out again: " in noisy.verdict_.sentence
+    assert f"{len(again)} of 16 components come out again: number" in noisy.verdict_.sentence
     assert noisy.verdict_.label == "doubtful"
 
 

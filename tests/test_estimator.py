@@ -70,6 +70,16 @@ class TestInScikitLearn:
         np.testing.assert_allclose(pipe.inverse_transform(found), X * [1, 1e3, 1e-3])
         assert np.isfinite(pipe.score(X * [1, 1e3, 1e-3], None))
 
+    def test_labels_given_as_y_are_pointed_out(self, data):
+        X, _, u = data
+        for labels in (u, u.astype(str), np.array(list(map(str, u)), object)):
+            with pytest.warns(SourcesepWarning, match=r"^y of \d+ labels: .*, fit\(X, u=y\)$"):
+                quick().fit(X, labels)
+        quick().fit(X, u, u=u)
+        quick().fit(X, np.arange(len(X)))
+        quick().fit(X, np.linspace(0, 1, len(X)))
+        quick().fit_transform(X, u)  # as a pipeline does, whose y is the next step's
+
     def test_grid_search_finds_the_number_of_components(self):
         rng = np.random.default_rng(1)
         S = (
@@ -214,7 +224,7 @@ class TestTransform:
 
     def test_a_label_that_the_fit_has_not_seen(self, data, by_label):
         X, _, u = data
-        with pytest.raises(InputError, match=r"^u='u=99': a label that the fit has not seen; kn"):
+        with pytest.raises(InputError, match=r"^u=99: a label that the fit has not seen; kn"):
             by_label.transform(X, u=np.where(u == 0, 99, u))
 
     def test_u_for_a_model_of_time(self, data, in_time):
@@ -229,6 +239,32 @@ class TestTransform:
     def test_inverse_of_another_shape(self, in_time, S):
         with pytest.raises(InputError, match=r"must be \(n_samples, 3\), a column for each"):
             in_time.inverse_transform(S)
+
+
+class TestUnits:
+    @pytest.mark.parametrize(
+        ("mixing", "scale"),
+        [
+            ("linear", 1e-6),
+            ("linear", 1e6),
+            ("post-nonlinear", 1e-6),
+            ("convolutive", 1e-6),
+            ("factor", 1e-6),
+        ],
+    )
+    def test_make_no_difference(self, data, mixing, scale):
+        """Volts or microvolts: the same sources, score and verdict."""
+        X, _, u = data
+        n = 2 if mixing == "factor" else None
+        one, other = (
+            IVAE(n, mixing=mixing, quality="fast", random_state=0).fit(x, u=u)
+            for x in (X, scale * X)
+        )
+        S, again = one.transform(X, u=u), other.transform(scale * X, u=u)
+        np.testing.assert_allclose(again, S, atol=1e-6)
+        assert other.verdict_.label == one.verdict_.label
+        densities = one.score(X, u=u), other.score(scale * X, u=u) + 3 * np.log(scale)
+        assert densities[0] == pytest.approx(densities[1], abs=1e-6)
 
 
 class TestScore:

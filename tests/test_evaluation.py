@@ -78,7 +78,7 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("references", "estimates", "message"),
         [
-            (["a", "a"], ["a"], "estimates=1: fewer than the 2 references; give one for each"),
+            (["a", "a"], ["a"], "estimates=1, references=2: give an estimate for each reference"),
             (["a"], ["short"], "short.wav: 800 samples at 8000 Hz, "),
             (["a"], ["fast"], "fast.wav: 4000 samples at 16000 Hz, "),
             (["two"], ["a"], "two.wav: 2 channels, "),
@@ -93,7 +93,7 @@ class TestEvaluate:
         wav(tmp_path / "short.wav", x[0, :800])
         wav(tmp_path / "fast.wav", x[0], 16000)
         paths = [[str(tmp_path / f"{n}.wav") for n in each] for each in (references, estimates)]
-        with pytest.raises(InputError) as error:
+        with pytest.raises((InputError, SettingsError)) as error:
             evaluate_files(*paths)
         assert message in str(error.value)
         assert "\n" not in str(error.value)
@@ -159,7 +159,9 @@ class TestSimulate:
         assert not (tmp_path / "s").exists()
 
     def test_of_one_recording(self, tmp_path):
-        with pytest.raises(InputError, match="one recording makes no mixture; give two or more"):
+        with pytest.raises(
+            SettingsError, match="one recording makes no mixture; give two or more"
+        ):
             simulate_files(tmp_path / "s", [wav(tmp_path / "a.wav", signals(1))])
 
     def test_of_no_file(self, tmp_path):
@@ -212,15 +214,19 @@ class TestDescribe:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
         [
-            ("none", None, "none: is no result.json (No such file or directory); name a .saf"),
-            ("void", b"", "void: is no result.json (ends in nothing); name a .safetensors file"),
-            ("none.json", None, "is no result.json (No such file or directory); name"),
-            ("a.wav", b"RIFF", "is no result.json (ends in .wav); name"),
-            ("a.json", b"[1]", "is no result.json (holds a list, not an object); name"),
-            ("a.json", b"{", "is no result.json (Expecting property name"),
-            ("a.json", b"\xff\xfe", "is no result.json ("),
-            ("a.json", b"[" * 100_000, "is no result.json (maximum recursion depth"),
-            ("x" * 300, None, "is no result.json (File name too long"),
+            (
+                "none",
+                None,
+                "none: is neither a model nor a result (no such file or folder); name a .saf",
+            ),
+            ("void", b"", "void: is neither a model nor a result (ends in nothing); name a .safe"),
+            ("none.json", None, "nor a result (no such file or folder); name"),
+            ("a.wav", b"RIFF", "nor a result (ends in .wav); name"),
+            ("a.json", b"[1]", "nor a result (holds a list, not an object); name"),
+            ("a.json", b"{", "nor a result (Expecting property name"),
+            ("a.json", b"\xff\xfe", "nor a result ("),
+            ("a.json", b"[" * 100_000, "nor a result (maximum recursion depth"),
+            ("x" * 300, None, "nor a result (File name too long"),
         ],
     )
     def test_anything_else(self, tmp_path, name, content, message):
@@ -233,7 +239,7 @@ class TestDescribe:
         assert "\n" not in str(error.value)
 
     def test_a_folder_that_is_no_result(self, tmp_path):
-        with pytest.raises(InputError, match=r"result\.json: is no result\.json \(No such file"):
+        with pytest.raises(InputError, match=r"a result \(has no result\.json\); name"):
             describe(tmp_path)
 
     def test_a_file_that_is_no_model(self, tmp_path):

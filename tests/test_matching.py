@@ -212,7 +212,17 @@ class TestModels:
         assert json.loads(found.stdout) == match_components([one, other]).table()
         mixed = CliRunner().invoke(main, ["match", paths[0], files[0]])
         assert mixed.exit_code == 2
-        assert "match each by themselves" in mixed.stderr
+        assert "match those of each kind by themselves" in mixed.stderr
+
+    def test_errors_call_files_by_their_names(self, files, tmp_path):
+        (one, _), _ = stages(6)
+        one.u_names_ = None
+        save(one, tmp_path / "a.safetensors")
+        found = CliRunner().invoke(main, ["match", *[str(tmp_path / "a.safetensors")] * 2])
+        assert found.exit_code == 1
+        assert "a.safetensors was fitted without conditions" in found.stderr
+        alone = CliRunner().invoke(main, ["match", files[0]])
+        assert (alone.exit_code, alone.stderr) == (2, "error: MODEL=1: two at least are needed\n")
 
 
 def test_recordings_are_compared_as_wholes_before_any_pair_is():

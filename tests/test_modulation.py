@@ -106,6 +106,20 @@ def test_labels_of_any_size(seed):
     assert own_modulation(profiles(u, 2, seed) * noise(u, 2, seed), u, held).min() > 4
 
 
+@pytest.mark.parametrize("is_time", [True, False])
+def test_a_label_counts_by_its_samples(is_time):
+    """What chance makes of the moments of a few is no evidence, and hides none."""
+    counts = np.geomspace(20, 4000, 20).astype(int)
+    labels = np.repeat(np.arange(20), counts)
+    u = Auxiliary((Scale(labels, tuple(map(str, range(20)))),), None, is_time, "u")
+    held = a_tenth(u)
+    for seed in range(20):
+        one = profiles(u, 1, seed)
+        assert own_modulation(one * noise(u, 3, seed), u, held).max() < 4
+        if is_time:
+            assert own_modulation(profiles(u, 3, seed) * noise(u, 3, seed), u, held).min() > 3
+
+
 class TestVarianceRatios:
     """Whether the variances of two components change in different ways."""
 

@@ -57,7 +57,7 @@ class TestNoise:
         found = judged(*fitted(1, 0.2, n_restarts=1))
         assert found.label == "doubtful"
         assert found.is_noisy
-        assert found.sentence.startswith("2 checks fail: fewer than two restarts")
+        assert found.sentence.startswith("2 reasons: fewer than two restarts")
         assert found.sentence.endswith(SENTENCE)
 
     def test_gives_the_same_number_again(self, noisy, verdict):

@@ -126,7 +126,7 @@ def test_a_missing_file_and_a_directory(tmp_path):
     with pytest.raises(InputError, match=r"input=.*none\.wav: no such file; check the path"):
         read(tmp_path / "none.wav")
     (tmp_path / "a.wav").mkdir()
-    with pytest.raises(InputError, match=r"input=.*a\.wav: is a directory or no regular file"):
+    with pytest.raises(InputError, match=r"input=.*a\.wav: is a folder; name a file, or several"):
         read(tmp_path / "a.wav")
 
 

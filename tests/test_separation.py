@@ -194,7 +194,7 @@ class TestInput:
             ("a\0b.wav", "no such file; check the path"),
             ("x" * 5000 + ".wav", "cannot be opened (File name too long); check the path"),
             ("\udcff.wav", "cannot be opened (its name is not valid Unicode); check the path"),
-            (".", "input=.: is a directory or no regular file; name a file in it"),
+            (".", "input=.: is a folder; name a file, or several"),
         ],
         ids=str,
     )
@@ -671,7 +671,7 @@ class TestSave:
             ({"bit_depth": "12"}, "bit_depth=12: must be one of 16, 24, float; leave it out for"),
             (
                 {"exclude": [0]},
-                r"exclude=\[0\]: components are removed from EEG only; leave it out",
+                r"exclude=0: components are removed from EEG only; leave it out",
             ),
         ],
     )

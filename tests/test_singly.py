@@ -18,14 +18,17 @@ def verdict(label="doubtful"):
 def test_those_that_come_again_are_named():
     reliability = np.array([0.97, 0.4, 0.99])
     assert come_again(reliability) == [0, 2]
-    assert in_words(reliability) == "2 of 3 components come out again: 0, 2"
+    assert in_words(reliability) == "2 of 3 components come out again: numbers 0, 2"
     said = singly(verdict("not identifiable"), reliability)
     assert said.label == "doubtful"
-    assert "2 of 3 components come out again: 0, 2; do not read the others" in said.sentence
+    assert (
+        "2 of 3 components come out again: numbers 0, 2; do not read the others" in said.sentence
+    )
 
 
 def test_many_are_only_counted():
     assert in_words(np.append(np.ones(20), 0.1)) == "20 of 21 components come out again"
+    assert in_words(np.array([0.1, 0.99])) == "1 of 2 components comes out again: number 1"
     assert in_words(np.ones(3)) == "3 of 3 components come out again"
 
 
@@ -44,8 +47,14 @@ def test_where_all_come_again_it_is_said_why_they_are_doubtful():
     judged = replace(verdict("doubtful"), misfit=wrong, sentence=echo)
     assert "echo" in echo  # of sound, which electrodes do not hear
     assert singly(judged, np.ones(3)).sentence == again + DEPENDENT
-    both = replace(judged, sentence=f"2 checks fail: {echo}; another")
+    both = replace(judged, sentence=f"2 reasons: {echo}; another")
     assert singly(both, np.ones(3)).sentence == again + both.sentence
+
+
+def test_what_a_joint_model_has_said_of_its_components_is_not_said_twice():
+    for reliability in (np.ones(3), np.array([0.97, 0.4, 0.99]), np.zeros(3)):
+        once = singly(verdict(), reliability)
+        assert singly(once, reliability) is once
 
 
 def test_good_components_make_no_verdict_better_than_doubtful():

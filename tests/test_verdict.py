@@ -13,6 +13,7 @@ from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.evidence import (
     N_LIKEST,
     agreement,
+    agreement_of_halves,
     channels_alone,
     cross_fit,
     replica_agreement,
@@ -366,6 +367,25 @@ class TestTheWrongModel:
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
         assert misfit(z, 1000.0).power > 12
 
+    @pytest.mark.parametrize(("leak", "is_heard"), [(1e-4, False), (0.05, True)])
+    def test_what_is_sure_and_next_to_nothing_does(self, leak, is_heard):
+        """Where a component rests, any trace of another one is sure."""
+        z = np.random.default_rng(0).standard_normal((2, 16_000))
+        z[0, 4000:12_000] = 0
+        z[0] += leak * (z[1] ** 3 - 3 * z[1])
+        assert (misfit(z, 1000.0).power > MISFITS) == is_heard
+
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_rests_do_not_hide_a_bend(self, seed):
+        """While one talker rests the other is not loud enough to be bent."""
+        rng = np.random.default_rng(seed)
+        z = rng.laplace(size=(2, 16_000))
+        z[:, 4000:12_000] *= [[1e-3], [0.02]]
+        bent = np.tanh(np.array([[1, 0.6], [-0.5, 1]]) @ z / 4)
+        bent = np.linalg.solve(np.array([[1, 0.6], [-0.5, 1]]), bent)
+        assert misfit(z, 1000.0).power < 6
+        assert misfit(bent, 1000.0).power > MISFITS
+
     @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_a_bend_that_is_the_same_to_both_sides_does_not(self, seed):
         """No square or cube of the one is in the other, but it is large where that is small."""
@@ -426,6 +446,21 @@ class TestTheWrongModel:
         assert found.misfit.energy > 2 * found.bounds.misfit.energy
         straight = simulate.ivae(2, 20, 500, 1, random_state=seed).observations.T
         assert verdict(straight, u, starts=("segments",)).label == "trusted"
+
+    @pytest.mark.parametrize("is_time", [True, False])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_what_ica_makes_of_bent_gaussians_is_not_trusted(self, seed, is_time):
+        """Curves of two even mixtures of them: as independent as can be, but within no label."""
+        rng, labels = np.random.default_rng(seed), np.arange(3000) // 300
+        noise = rng.standard_normal((2, 3000))
+        sources = noise * np.sqrt(rng.uniform(0.5, 3, (2, 10)))[:, labels]
+        u = in_time(3000, 300) if is_time else from_array(labels, 3000)
+        bent = verdict(np.tanh([[1, 1], [-1, 1]] @ sources), u)
+        assert bent.label == "doubtful"
+        assert bent.misfit.correlation > 3 * bent.bounds.misfit.correlation
+        straight = verdict(np.array([[1, 1], [-0.5, 1]]) @ sources, u)
+        assert straight.label == "trusted"
+        assert straight.misfit.correlation == 0
 
     @pytest.mark.parametrize("seed", range(50, 54))
     def test_a_matrix_is_not_trusted_on_short_saturated_mixtures(self, seed):
@@ -493,7 +528,10 @@ class TestFitsThatKeptSamplesAside:
     def test_restarts_that_disagree_are_doubtful(self):
         found = self.judged(self.modulated(), noise=(0.5, 0.5))
         assert found.label == "doubtful"
-        assert found.sentence == "all 3 components come out differently from two restarts"
+        assert (
+            found.sentence
+            == "all 3 components come out differently from two halves of the restarts"
+        )
 
     def test_one_restart_alone_is_doubtful(self):
         found = self.judged(self.modulated(), noise=(0.0,))
@@ -508,7 +546,7 @@ class TestFitsThatKeptSamplesAside:
         """A quiet component is full of the error that agreement counts already."""
         z = self.modulated()
         z[0, :2000] *= 0.05
-        z[0] += 0.008 * (z[1] ** 3 - 3 * z[1])
+        z[0] += 0.01 * (z[1] ** 3 - 3 * z[1])
         sure, unsure = (self.judged(z, noise=(s, s)) for s in (0.01, 0.15))
         assert sure.label == "doubtful"
         assert "amplitudes" in sure.sentence
@@ -537,16 +575,23 @@ class TestFitsThatKeptSamplesAside:
         assert found.label == "doubtful"
         assert "at some delay" in found.sentence
 
-    @pytest.mark.parametrize("n_replicas", [2, 3, 5])
-    def test_agreement_of_replicas_is_their_mean_correlation(self, n_replicas):
+    @pytest.mark.parametrize("n_replicas", [2, 4, 6])
+    def test_agreement_of_replicas_is_that_of_their_halves(self, n_replicas):
+        """Of two their correlation; of more that of the mean of one half with the other's."""
         rng = np.random.default_rng(n_replicas)
-        common = rng.standard_normal((4, 500))
-        replicas = common + 0.5 * rng.standard_normal((n_replicas, 4, 500))
+        common = rng.standard_normal((4, 5000))
+        size = rng.uniform(0.2, 0.6, (n_replicas, 4, 1))
+        replicas = common + size * rng.standard_normal((n_replicas, 4, 5000))
+        z = replicas / replicas.std(axis=2, keepdims=True)
+        halves = [list(half) for half in combinations(range(n_replicas), n_replicas // 2)]
         expected = [
-            np.mean([np.corrcoef(a, b)[0, 1] for a, b in combinations(replicas[:, k], 2)])
+            np.mean(
+                [np.corrcoef(z[h, k].sum(0), (z.sum(0) - z[h].sum(0))[k])[0, 1] for h in halves]
+            )
             for k in range(4)
         ]
-        np.testing.assert_allclose(replica_agreement(replicas), expected)
+        found = agreement_of_halves(replica_agreement(replicas), n_replicas)
+        np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 class TestEvidence:

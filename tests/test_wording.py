@@ -48,7 +48,7 @@ def test_what_makes_fits_differ_is_said_where_they_do():
 def test_all_that_failed_is_counted_and_the_first_reason_comes_first():
     label, sentence = said([9, 1, 9, 9], [1, 1, 0.8, 1], Misfit(20.0, 30.0, 99.0))
     assert label == "doubtful"
-    assert sentence.startswith("4 checks fail: the components still depend on each other's amp")
+    assert sentence.startswith("4 reasons: the components still depend on each other's amp")
     places = [
         sentence.index(words)
         for words in ("amplitudes", "at some delay", "told apart", "out differently")
@@ -74,7 +74,7 @@ def test_what_goes_together_within_labels_is_said():
 def test_what_other_checks_say_comes_last():
     _, sentence = said([9, 9], [1, 0.8], further=("there is noise",))
     assert sentence == (
-        "2 checks fail: the 2nd of the 2 components comes out differently from two halves of the "
+        "2 reasons: the 2nd of the 2 components comes out differently from two halves of the "
         "data; there is noise"
     )
     assert said([9, 9], [1, 1], further=("there is noise",)) == ("doubtful", "there is noise")
@@ -86,7 +86,7 @@ def test_what_cannot_be_told_apart_is_refused_whatever_else_failed():
     assert sentence.startswith("nothing in the data tells the 1st and 3rd of the 3 components")
     label, sentence = said([1, 2], [0.5, 1], Misfit(20.0, 2.0, 2.0))
     assert label == "not identifiable"
-    assert sentence.startswith("2 checks fail: nothing in the data tells both components apart")
+    assert sentence.startswith("2 reasons: nothing in the data tells both components apart")
     assert "at some delay" in sentence
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +27,7 @@ __all__ = [
     "numbers",
 ]
 
-MISSING = frozenset({"", "na", "n/a", "nan", "nat", "null", "none", "<na>", "?", "-", "."})
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "nat", "null", "none", "<na>", "?", "-", "."})
 """What cells hold where a value is missing, in lower case."""
 
 CLOCKS = frozenset({"time", "date", "datetime", "timestamp"})
@@ -40,7 +43,12 @@ FORMATTED = re.compile(r"\s*[+-]?[$€£]?(\d{1,3}(,\d{3})+(\.\d+)?|[\d.]+\s*%|(
 """A number with thousands separators, a percent sign or a currency sign."""
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\d)")
+"""Day, month and year, as in 31.12.1990; between slashes their order would be a guess."""
 UNIT = re.compile(r"(?P<base>.*?)[ _]*(?:[\[(](?P<a>.*)[\])]|_(?P<b>s|sec|seconds|ms|us|ns))?")
+
+LISTED = 200
+"""Characters, at most, in which a message lists names of columns."""
 
 ROUNDING = 0.05
 """Share by which a step of time may differ from the median: written times are rounded."""
@@ -76,6 +84,11 @@ class Column:
         """Whether some cell is neither a number nor empty."""
         return self.values.dtype == object
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no value at all."""
+        return self.values.dtype == np.float64 and bool(np.isnan(self.values).all())
+
     def first_text(self) -> tuple[int, str]:
         """Return row (from 1) and content of the first cell that is no number."""
         return next((i, c) for i, c in enumerate(self.cells, 1) if not (_empty(c) or is_number(c)))
@@ -83,7 +96,7 @@ class Column:
     def first_fall(self) -> int | None:
         """Return the first row (from 1) whose date is not after that of the row before, or None.
 
-        None also where the cells are no ISO 8601 dates, or compare with and without a zone.
+        None also where the cells are no dates, or compare with and without a zone.
         """
         try:
             dates = [_date(cell) for cell in self.cells]
@@ -96,7 +109,7 @@ class Column:
         """Whether this is when the rows were measured, rather than what was.
 
         Numbers must have a name for time and rise from row to row; text must consist
-        of ISO 8601 dates, or be called a clock.
+        of dates (ISO 8601, or as in 31.12.1990), or be called a clock.
         """
         base, _ = _name_and_unit(name)
         if not self.is_text:
@@ -200,13 +213,22 @@ def from_array(name: str, array: NDArray[np.generic]) -> Column:
     return Column(values)
 
 
-def cure_of(cell: str) -> str:
-    """What to do about a cell of text among numbers."""
+def cure_of(cell: str, others: Sequence[str]) -> str:
+    """What to do about a cell of text; `others` are names of the columns that hold numbers."""
     if DECIMAL_COMMA.fullmatch(cell):
         return "a decimal comma is not read as a number; write numbers with a point, as in 1.5"
     if FORMATTED.fullmatch(cell):
         return "write plain numbers, without marks of thousands, percent or currency"
-    return "only numbers can be separated; choose the columns of numbers with --columns"
+    only = "only numbers can be separated"
+    if len(others) < 2:
+        return f"{only}; are the columns separated by comma, semicolon or tab?"
+    names = io.StringIO()
+    csv.writer(names, lineterminator="").writerow(others)
+    listed = f" {shlex.quote(names.getvalue())}" if len(names.getvalue()) <= LISTED else ""
+    return (
+        f"{only}; put a number there or nothing, or choose the columns of numbers with "
+        f"--columns{listed}"
+    )
 
 
 def is_number(cell: str) -> bool:
@@ -228,8 +250,8 @@ def _empty(cell: str) -> bool:
 
 
 def _date(cell: str) -> datetime:
-    """Read an ISO 8601 date, or a year and a month; raise ValueError if it is neither."""
-    text = cell.strip()
+    """Read an ISO 8601 date, a year and a month, or 31.12.1990; raise ValueError if it is none."""
+    text = DOTTED.sub(lambda d: f"{d[3]}-{d[2]:0>2}-{d[1]:0>2}", cell.strip(), count=1)
     return datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text)
 
 

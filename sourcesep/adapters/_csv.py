@@ -19,6 +19,8 @@ from sourcesep.exceptions import InputError, SourcesepWarning
 __all__ = ["NO_ROWS", "read_csv"]
 
 DELIMITERS = (",", ";", "\t")
+DECLARED = tuple(f"sep={delimiter}".strip() for delimiter in DELIMITERS)
+"""First lines by which Excel is told the delimiter; it is found without them."""
 ROWS_AT_ONCE = 2**13
 NO_ROWS = "no rows: a table needs a row for each sample"
 
@@ -110,6 +112,8 @@ def _opened(path: Path) -> Iterator[TextIO]:
     """Open the file as text; if it is not UTF-8, say at which byte."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            if file.readline(8).strip().strip('"') not in DECLARED:
+                file.seek(0)
             yield file
     except UnicodeDecodeError:
         try:

@@ -250,9 +250,8 @@ def write(
     excluded = sorted(set(exclude or ()))
     absent = [k for k in excluded if not 0 <= k < separation.n_components]
     if absent:
-        raise SettingsError(
-            f"exclude={absent}: no such component; they are 0 to {separation.n_components - 1}"
-        )
+        given, last = ",".join(map(str, absent)), separation.n_components - 1
+        raise SettingsError(f"exclude={given}: no such component; they are 0 to {last}")
     origin = _origin_of(separation.recording)
     files = _save(sources_raw(separation), folder, "sources_raw")
     draw_maps(separation, _info(origin), folder / "component_maps.png")

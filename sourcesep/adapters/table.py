@@ -202,8 +202,9 @@ def _check_numbers(table: Table, chosen: Sequence[str]) -> None:
         if column.is_text:
             row, cell = column.first_text()
             found = f"column={name} holds text (row {row}: {cell[:40]!r})"
-            raise InputError(f"{found}: {cure_of(cell)}")
-        if column.values.dtype == np.float64 and np.isnan(column.values).all():
+            others = [name for name in chosen if not table[name].is_text]
+            raise InputError(f"{found}: {cure_of(cell, others)}")
+        if column.is_empty:
             raise InputError(
                 f"column={name} has no value at all: choose the other columns with --columns"
             )
@@ -254,6 +255,8 @@ def _table(columns: Iterable[tuple[str, Column]]) -> Table:
     """Gather named columns, giving names to those that have none."""
     table: Table = {}
     for i, (given, column) in enumerate(columns):
+        if i and not given.strip() and column.is_empty:
+            continue  # a comma at the end of every row makes no column
         # pandas writes its index as a first column without a name.
         name = given.strip() or (f"col{i}" if i else "index")
         if name in table:

@@ -21,6 +21,7 @@ __all__ = ["demo", "evaluate", "info", "match", "simulate"]
     multiple=True,
     required=True,
     metavar="FILE",
+    callback=named,
     help="A true source; once for each.",
 )
 @click.option(
@@ -30,6 +31,7 @@ __all__ = ["demo", "evaluate", "info", "match", "simulate"]
     multiple=True,
     required=True,
     metavar="FILE|DIR",
+    callback=named,
     help="An estimated source, or a result folder; once for each.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -101,7 +103,7 @@ def simulate(sources: tuple[str, ...], output: str, overwrite: bool, **settings:
 
 
 @click.command()
-@click.argument("path", metavar="MODEL|RESULT")
+@click.argument("path", metavar="MODEL|RESULT", callback=named)
 def info(path: str) -> None:
     """Say what a model file or a result folder holds, as JSON."""
     from sourcesep.evaluation import describe
@@ -111,7 +113,7 @@ def info(path: str) -> None:
 
 
 @click.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, callback=named)
 @click.option(
     "--by", type=click.Choice(["prior", "maps"]), default="prior", help="What is compared."
 )
@@ -131,7 +133,7 @@ def match(models: tuple[str, ...], by: str, min_corr: float | None, as_json: boo
     from sourcesep.matching import match_components, read_fits
 
     with in_lines("match"):
-        matching = match_components(read_fits(models), by, min_corr)
+        matching = match_components(read_fits(models), by, min_corr, names=models)
     for line in [json.dumps(matching.table())] if as_json else matching.lines(models):
         click.echo(printable(line))
 

@@ -15,6 +15,7 @@ from sourcesep.cli.talk import (
     fail,
     in_lines,
     listed,
+    model_file,
     named,
     printable,
     spoken,
@@ -53,7 +54,7 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, callback=named)
 @click.option(
     "-o",
     "--output",
@@ -101,7 +102,10 @@ def _exclude(text: str | None) -> tuple[int | str, ...]:
     "--refit", is_flag=True, help="Go on from --model to fit this input, components as they are."
 )
 @click.option(
-    "--save-model", metavar="FILE", callback=named, help="Write the fitted model (.safetensors)."
+    "--save-model",
+    metavar="FILE",
+    callback=model_file,
+    help="Write the fitted model (.safetensors).",
 )
 @click.option(
     "--bit-depth",
@@ -258,8 +262,6 @@ def _jobs(
         raise click.UsageError(
             "--save-model: takes one INPUT; give the others in runs of their own"
         )
-    if save_model and not save_model.endswith(".safetensors"):
-        raise click.UsageError(f"--save-model={save_model}: must end in .safetensors")
     model_path = None if save_model is None else Path(save_model)
     try:
         if settings["aux"] is not None:

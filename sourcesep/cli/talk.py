@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,27 +17,38 @@ import click
 
 from sourcesep.exceptions import SettingsError, SourcesepError, SourcesepWarning
 
-__all__ = ["FAILED", "about", "fail", "in_lines", "listed", "named", "printable", "spoken"]
-__all__ += ["talk", "tidily"]
+__all__ = ["FAILED", "about", "fail", "in_lines", "listed", "model_file", "named", "printable"]
+__all__ += ["spoken", "talk", "tidily"]
 
 FAILED, MISUSED = 1, 2
 """Exit codes where an input failed, and where what is asked for cannot be."""
 SIGNALLED = 128
 """Added to a signal's number."""
-ARGUMENTS = {"sources": "INPUT"}
+ARGUMENTS = {"sources": "INPUT", "models": "MODEL"}
 """Settings of functions that are no options here."""
-WHAT = {"DIR": "folder", "FILE": "file"}
 QUOTE = "'"
 """Of Python; a shell needs none around a word."""
 NO_OPTIONS = ("kind", "output", "seconds")
 """What messages say of something else too: of a recording, a result folder, and segments."""
 
 
-def named(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Refuse a name that is empty, as one from a variable that is not set."""
-    if value == "":
+def named(_: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Refuse a name that is empty, as one from a variable that is not set, or no Unicode."""
+    if "" in (value if isinstance(value, tuple) else (value,)):
         here = " (this one is .)" if option.metavar == "DIR" else ""
-        raise click.BadParameter(f"is empty; name a {WHAT[str(option.metavar)]}{here}")
+        what = "folder" if option.metavar == "DIR" else "file"
+        raise click.BadParameter(f"is empty; name a {what}{here}")
+    try:
+        str(value or "").encode(sys.getfilesystemencoding())  # libraries in C write no others
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{value!a} is not valid Unicode; choose another") from None
+    return value
+
+
+def model_file(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a name that no model file can have."""
+    if named(context, option, value) and not str(value).endswith(".safetensors"):
+        raise click.UsageError(f"{option.opts[-1]}={value}: must end in .safetensors")
     return value
 
 
@@ -81,7 +93,9 @@ def tidily() -> Iterator[None]:
 
 
 @contextmanager
-def in_lines(where: object = "", *, quiet: bool = False) -> Iterator[None]:
+def in_lines(
+    where: object = "", *, quiet: bool = False, worded: Callable[[object], str] = str
+) -> Iterator[None]:
     """Say in one line on stderr every warning of sourcesep's, as soon as it is given, and errors.
 
     An error ends the command: with 2 if a setting is wrong, as usage errors do, else with 1.
@@ -98,7 +112,7 @@ def in_lines(where: object = "", *, quiet: bool = False) -> Iterator[None]:
         try:
             yield
         except SourcesepError as error:
-            fail(error)
+            fail(worded(error))
             raise SystemExit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
 
 
@@ -129,6 +143,8 @@ def spoken(text: object) -> str:
 def about(path: object, text: object) -> str:
     """The text in one line, beginning with the path unless that is in it already."""
     line, name = " ".join(str(text).split()), Path(str(path)).name
+    if name and line.startswith(f"{name}: "):
+        line = f"{path}{line.removeprefix(name)}"
     if not name or name not in line:
         return f"{path}: {spoken(line)}" if name else spoken(line)
     return name.join(map(spoken, line.split(name)))  # which may look like a setting itself

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from sourcesep.cli.separate import separate
-from sourcesep.cli.talk import FAILED, fail, in_lines, listed, named, printable, talk
+from sourcesep.cli.talk import FAILED, fail, in_lines, listed, model_file, named, printable, talk
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError
 
 __all__ = ["train"]
@@ -22,12 +22,12 @@ PRIOR = ("seconds",)
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, callback=named)
 @click.option(
     "--save-model",
     metavar="FILE",
     required=True,
-    callback=named,
+    callback=model_file,
     help="Where it is written (.safetensors).",
 )
 @click.option(
@@ -83,14 +83,20 @@ def train(
     given = {name: value for name, value in settings.items() if name not in others}
     given |= {} if aux is None else {"aux": aux}
     failed: list[str] = []
-    as_given = {str(Path(name).absolute()): name for name in inputs}
+
+    def as_they_were(text: object) -> str:
+        """The text with names of INPUTs as they were given."""
+        said = str(text)
+        for name in inputs:
+            said = said.replace(str(Path(name).absolute()), name)
+        return said
 
     def left_out(name: str, error: SourcesepError) -> None:
-        failed.append(as_given.get(name, name))
-        fail(error, failed[-1])
+        failed.append(as_they_were(name))
+        fail(as_they_were(error), failed[-1])
 
     given["on_failure"] = left_out
-    with in_lines("train", quiet=quiet):
+    with in_lines("train", quiet=quiet, worded=as_they_were):
         check_model_output(Path(save_model), overwrite)
         try:
             if kind == "model":

@@ -9,7 +9,7 @@ from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["any_order", "fine_enough", "is_series", "less_means"]
+__all__ = ["any_order", "fine_enough", "hang_together", "is_series", "less_means"]
 
 MOST_LAGS = 8
 """Rows are compared with the next ones, up to this many rows away."""
@@ -27,9 +27,16 @@ def is_series(x: Array, u: Auxiliary) -> bool:
     """Whether rows follow each other in time.
 
     They do where u is time. Where it is labels, rows may stand in any order, and do so
-    unless neighbours say something of each other that labels don't: by a portmanteau test on
-    all channels together, whitened within labels. An order that was made, by sorting rows by
-    a channel, is none.
+    unless they `hang_together`.
+    """
+    return u.is_time or hang_together(x, u)
+
+
+def hang_together(x: Array, u: Auxiliary) -> bool:
+    """Whether neighbouring rows say something of each other that labels don't.
+
+    By a portmanteau test on all channels together, whitened within labels. An order that was
+    made, by sorting rows by a channel, is none.
 
     Parameters
     ----------
@@ -42,8 +49,6 @@ def is_series(x: Array, u: Auxiliary) -> bool:
     ----------
     J. R. M. Hosking, "The multivariate portmanteau statistic", J. Am. Stat. Assoc. 75 (1980).
     """
-    if u.is_time:
-        return True
     labels = u.scales[-1].labels
     grouped = np.argsort(labels, kind="stable")
     same = labels[grouped][1:] == labels[grouped][:-1]

@@ -118,7 +118,9 @@ class Plan:
     smoothness : float
         Its penalty (`Objective`).
     max_iter : int
-        L-BFGS steps of each stage.
+        L-BFGS steps of each stage, at most.
+    tolerance : float
+        Share of the objective that a step must gain, or it is the last.
     outer_iter : int
         L-BFGS steps once there are two filters.
     """
@@ -128,6 +130,7 @@ class Plan:
     n_bends: int
     smoothness: float
     max_iter: int
+    tolerance: float
     outer_iter: int
 
     @property
@@ -161,8 +164,8 @@ def plan_for(
             "ask for fewer taps"
         )
     if inner or outer:
-        return Plan(inner, outer, 40, 1e-4, 80, 300)
-    return Plan(0, 0, 24, 1e-2, 60, 0)
+        return Plan(inner, outer, 40, 1e-4, 80, 2e-9, 300)
+    return Plan(0, 0, 24, 1e-2, 200, 1e-6, 0)
 
 
 @dataclass(frozen=True)
@@ -288,7 +291,7 @@ def climb(
     objective = Objective(
         data.x, data.labels, family, with_mean=data.with_mean, smoothness=plan.smoothness
     )
-    return maximise(objective, start, rng, max_iter=max_iter)[0]
+    return maximise(objective, start, rng, max_iter=max_iter, tolerance=plan.tolerance)[0]
 
 
 def _logistic(data: Data, plan: Plan, strength: float) -> _Start:

@@ -110,7 +110,7 @@ def _correlation(value: float, most: float | None) -> list[Check]:
         Check(
             "Misfit by correlation",
             "Do components still go together within single labels, as where there are more "
-            "sources than channels? The largest correlation beyond chance.",
+            "sources than channels or bent ones? The largest correlation beyond chance.",
             number(value, 3),
             f"\N{LESS-THAN OR EQUAL TO} {most:g}",
             value <= most,

@@ -239,18 +239,19 @@ def _audio_gallery(separation: Separation, called: Sequence[str]) -> Gallery:
 
 
 def _playing_notes(excerpt: Excerpt, gain: float, recording: Recording) -> list[str]:
-    notes = ["Start a player while another runs, and it goes on from the same place."]
+    notes = ["If you start a player while another one plays, it goes on from the same place."]
     if not excerpt.is_whole:
         start, stop = excerpt.start / recording.sfreq, excerpt.stop / recording.sfreq
         notes.append(
-            f"The page itself holds the loudest part, from {start:.1f} to {stop:.1f} s. The "
-            "mixture plays that; so does everything else once the page is apart from its files."
+            f"The copies inside this page hold only the loudest part, from {start:.1f} to "
+            f"{stop:.1f} s. The mixture always plays its copy; the sources play the files beside "
+            "the page, and their copies where these are missing."
         )
     if recording.n_channels > MOST_CHANNELS:
-        notes.append(f"What the page itself holds is the first {MOST_CHANNELS} channels.")
+        notes.append(f"The copies inside this page have the first {MOST_CHANNELS} channels only.")
     if gain < 1:
         notes.append(
-            f"What the page itself holds is turned down by {-20 * np.log10(gain):.0f} dB, all "
+            f"The copies inside this page are turned down by {-20 * np.log10(gain):.0f} dB, all "
             "alike, so that nothing clips."
         )
     return notes

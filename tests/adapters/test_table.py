@@ -48,6 +48,24 @@ def test_delimiters_newlines_and_byte_order_marks(tmp_path, delimiter, newline, 
     assert recording.origin.time == {}
 
 
+@pytest.mark.parametrize("declared", ["sep=;\r\n", '\ufeff"sep=;"\r\n', ""])
+def test_what_spreadsheets_add(tmp_path, declared):
+    """A line that names the delimiter, a delimiter at the end of every row, dates with dots."""
+    days = ["28.02.2020", "1.3.2020", "02.03.2020"]
+    cells = ["0;0;#N/A", "1;1;5", "2;4;7"]
+    rows = [f"{day};{values};" for day, values in zip(days, cells, strict=True)]
+    text = declared + "\r\n".join(["Datum;a;b;c;", *rows])
+    with pytest.warns(SourcesepWarning, match="Datum kept as time"):
+        recording = read(write_csv(tmp_path, text))
+    assert recording.names == ("a", "b", "c")
+    assert np.array_equal(recording.data[:2], [[0, 1, 2], [0, 1, 4]])
+    assert np.isnan(recording.data[2]).tolist() == [True, False, False]
+    assert recording.origin.time == {"Datum": tuple(days)}
+    swapped = text.replace("1.3.2020", "31.01.2020")
+    with pytest.raises(InputError, match=r"row 2 \(31.01.2020\) does not come after row 1"):
+        read(write_csv(tmp_path, swapped))
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     data=st.integers(2, 4).flatmap(
@@ -301,8 +319,8 @@ def test_a_column_of_whole_numbers_and_others(tmp_path, monkeypatch):
     [
         (
             "a,b,c\n1,2,x\n3,4,y\n",
-            r"column=c holds text \(row 1: 'x'\): only numbers can be separated; choose the "
-            r"columns of numbers with --columns",
+            r"column=c holds text \(row 1: 'x'\): only numbers can be separated; put a number "
+            r"there or nothing, or choose the columns of numbers with --columns a,b$",
         ),
         ("a,b\n1,2\n3,1_000\n", r"column=b holds text \(row 2: '1_000'\)"),
         (

@@ -132,6 +132,13 @@ class TestWhatItSays:
             for what in (f"{name} over time", f"Power of {name}", f"Power spectrum of {name}"):
                 assert any(curve.startswith(what) for curve in curves)
 
+    def test_what_was_taken_out_of_an_eeg_is_said_beside_it(self, eeg, tmp_path):
+        assert "taken out" not in eeg.page
+        eeg.separation.save(tmp_path / "out", exclude=[1, 3], report=True)
+        cards = (tmp_path / "out" / "report.html").read_text("utf-8").split("<article")[1:]
+        said = [card for card in cards if "taken out of cleaned_raw.fif" in card]
+        assert [card.split('id="c')[1][0] for card in said] == ["1", "3"]
+
     def test_rows_are_time_only_where_a_column_says_so(self, table, tmp_path):
         timed = table.separation.recording.origin.time
         way = "over time" if timed else "row by row"
@@ -423,8 +430,8 @@ class TestSize:
         lengths = {soundfile.info(io.BytesIO(c)).frames for c in content}
         assert lengths == {8000 // 2}
         start = float(parsed.all("audio")[0]["data-start"])
-        assert f"holds the loudest part, from {start:.1f} to" in parsed.words
-        assert "holds the loudest part" not in Page(audio.page).words
+        assert f"hold only the loudest part, from {start:.1f} to" in parsed.words
+        assert "hold only the loudest part" not in Page(audio.page).words
 
     def test_the_page_stands_alone(self, audio, tmp_path):
         shutil.copy(audio.folder / "report.html", tmp_path)
