@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import block_folds
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.priors import label_sums
 
 __all__ = ["own_modulation", "standard_errors", "variance_ratios"]
 
@@ -94,10 +95,7 @@ def _profiles(
 
     def means(rows: Array) -> Array:
         counts = np.maximum(np.bincount(labels, minlength=n_labels), 1)
-        return (
-            np.stack([np.bincount(labels, row, n_labels) for row in rows], axis=1)
-            / counts[:, None]
-        )
+        return label_sums(rows, labels, n_labels) / counts[:, None]
 
     mean, power = means(z), means(z**2)
     if not with_mean:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
+from sourcesep.messages import first_few
 
 __all__ = [
     "DATA_TYPES",
@@ -112,7 +113,7 @@ def _matching(item: Any, names: list[str], types: list[str], bads: set[str]) -> 
         ]
     raise SettingsError(
         f"picks={item!r}: no such channel or type; types are {', '.join(sorted(set(types)))}, "
-        f"channels {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        f"channels {first_few(names)}"
     )
 
 
@@ -136,9 +137,8 @@ def refuse_broken(names: Sequence[str], is_broken: NDArray[np.bool_]) -> None:
     broken = [name for name, its in zip(names, is_broken, strict=True) if its]
     if broken:
         raise InputError(
-            f"NaN or infinite samples in channel {', '.join(broken[:5])}"
-            f"{' ...' if len(broken) > 5 else ''}: mark it bad, or interpolate it; or annotate "
-            "where they are as BAD for the fit"
+            f"NaN or infinite samples in channel {first_few(broken)}: mark it bad, or "
+            "interpolate it; or annotate where they are as BAD for the fit"
         )
 
 
@@ -148,8 +148,8 @@ def any_samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | Non
     if missing:
         which, are = ("channels", "are") if len(missing) > 1 else ("channel", "is")
         raise InputError(
-            f"{which} {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} {are} missing: "
-            f"all {len(names)} channels of the fit are needed; interpolate, or fit without them"
+            f"{which} {first_few(missing)} {are} missing: all {len(names)} channels of the fit "
+            "are needed; interpolate, or fit without them"
         )
     order = [inst.ch_names.index(name) for name in names]
     if kind_of(inst) == "evoked":

@@ -10,6 +10,7 @@ import numpy as np
 from sourcesep.components.artefacts import ArtefactFinder
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.model import Array
+from sourcesep.messages import first_few
 from sourcesep.output import component_name
 
 __all__ = ["Plots"]
@@ -124,7 +125,6 @@ class Plots(ArtefactFinder):
         ]
         if lost:
             raise InputError(
-                f"positions of {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''} are not "
-                "known, so maps cannot be drawn: set a montage, ca.info.set_montage(...), or see "
-                "the numbers by get_components()"
+                f"positions of {first_few(lost)} are not known, so maps cannot be drawn: set a "
+                "montage, ca.info.set_montage(...), or see the numbers by get_components()"
             )

@@ -24,6 +24,7 @@ from sourcesep.ivae.spectral import (
     WINDOW,
     Cells,
     SpectralModel,
+    in_every_bin,
     power,
     to_spectrum,
     window_size,
@@ -126,8 +127,6 @@ class ConvolutiveModel(SpectralModel):
 
     family: ClassVar[str] = "convolutive"
     mends: ClassVar[tuple[str, ...]] = ("delay",)
-    tensors: ClassVar[tuple[str, ...]] = (*SpectralModel.tensors, "encoder", "noise", "aside")
-    facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "starts", "start", "base")
 
     encoder: Cells
     noise: Cells
@@ -324,9 +323,8 @@ class ConvolutiveModel(SpectralModel):
 
     def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
         other = copy.copy(self)
-        n_bins = cells.shape[2]
-        other.encoder = np.repeat(unmixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
-        other.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
+        other.encoder = in_every_bin(unmixing, self.size)
+        other.decoder = in_every_bin(mixing, self.size)
         outputs = filtered(other.encoder, cells)
         other.noise = np.float32(SIGMA**2) * np.maximum(power(outputs).mean(axis=1), SILENCE)
         rest = cells - filtered(other.decoder, outputs)
@@ -358,14 +356,23 @@ class ConvolutiveModel(SpectralModel):
             reconstruction = reconstruction - left / self.aside
         return np.broadcast_to(reconstruction, kl.shape), kl
 
+    def state(self) -> State:
+        """Everything needed to rebuild the model."""
+        state = super().state()
+        tensors = {"encoder": self.encoder, "noise": self.noise, "aside": self.aside}
+        facts = {"starts": self.starts, "start": self.start, "base": self.base}
+        return State(state.tensors | tensors, state.facts | facts)
+
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
-        # files of older versions know one window only
-        facts = {"base": state.facts["size"]} | state.facts
-        model = super().from_state(replace(state, facts=facts))
-        model.starts = tuple(Start(*start) for start in model.starts)
-        model.start = Start(*model.start)
+        tensors, facts = state.tensors, state.facts
+        model = super().from_state(state)
+        model.encoder, model.noise = tensors["encoder"], tensors["noise"]
+        model.aside = tensors["aside"]
+        model.starts = tuple(Start(*start) for start in facts["starts"])
+        model.start = Start(*facts["start"])
+        model.base = facts.get("base", model.size)  # older versions know one window only
         return model
 
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.networks import size, split
 
 if TYPE_CHECKING:
     import torch
@@ -49,17 +50,6 @@ def _shapes(n: int, n_blocks: int, n_hidden: int) -> dict[str, tuple[int, ...]]:
         for layer in range(LAYERS):
             shapes[f"weight{j}{layer}"] = (n_blocks, widths[layer + 1], widths[layer] + 1)
     return shapes
-
-
-def _views(flat: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Name the parts of a (n_restarts, n_parameters) tensor; they share its memory."""
-    import torch
-
-    parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()], dim=1)
-    return {
-        name: part.view(len(flat), *shape)
-        for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
 
 
 @dataclass(frozen=True)
@@ -158,7 +148,7 @@ class Flow:
         self.n_hidden = n_hidden
         self.half = n_components // 2
         self.shapes = _shapes(n_components, n_blocks, n_hidden)
-        self.views = _views(parameters, self.shapes)
+        self.views = split(parameters, self.shapes)
 
     @classmethod
     def identity(
@@ -180,9 +170,7 @@ class Flow:
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-        n_parameters = sum(
-            math.prod(s) for s in _shapes(n_components, n_blocks, n_hidden).values()
-        )
+        n_parameters = size(_shapes(n_components, n_blocks, n_hidden))
         flow = cls(
             torch.zeros(n_restarts, n_parameters, dtype=dtype), n_components, n_blocks, n_hidden
         )
@@ -314,7 +302,7 @@ class Flow:
                 changed *= coupling.scale
         torch.bmm(grad, tape.input.mT, out=into["matrix"][0])
         flat = torch.empty_like(self.parameters)
-        for name, view in _views(flat, self.shapes).items():
+        for name, view in split(flat, self.shapes).items():
             view.copy_(into[name].transpose(0, 1))
             if name == "matrix":
                 # d log|det M| / dM, once for every matrix

@@ -11,22 +11,18 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from scipy.special import ndtri
-from scipy.stats import qmc
 
 from sourcesep.ivae.bound import Observed
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.networks import Autoencoder
+from sourcesep.ivae.smoothing import WIDER, normal_points
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Inference"]
 
-WIDER = 1.2
-"""Draws for weights are from a q this much wider: narrow ones miss the tails."""
 N_DRAWS = 128
 """For weights: a power of 2, for which Sobol points are balanced."""
 N_ELBO_DRAWS = 32
@@ -68,8 +64,7 @@ class Inference:
         if margin:  # neighbours' draws must not hang together
             generator = torch.Generator().manual_seed(self._seed)
             return torch.randn((1, d, n_draws, length + 2 * margin), generator=generator)
-        points = qmc.Sobol(d, seed=self._seed).random(n_draws)
-        normal = torch.tensor(ndtri(np.clip(points.T, 1e-6, 1 - 1e-6))).to(self._shape)
+        normal = torch.tensor(normal_points(d, n_draws, self._seed).T).to(self._shape)
         return normal[None, :, :, None].expand(-1, -1, -1, length)
 
     def codes(self) -> tuple[Array, Array, Array]:

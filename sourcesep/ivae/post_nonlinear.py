@@ -20,7 +20,7 @@ from sourcesep.ivae.curves import SlopeFamily
 from sourcesep.ivae.filters import convolve, deconvolve
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State
+from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State, under
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.smoother import Smoother, find_noise
@@ -363,16 +363,18 @@ class PostNonlinearModel(InvertibleModel):
 
     def state(self) -> State:
         """Everything needed to rebuild the model."""
-        tensors: dict[str, Any] = self.chain.tensors() | {
-            "prior.mean": self.prior.mean,
-            "prior.scale": self.prior.scale,
-            "prior.shape": self.prior.shape,
-        }
+        tensors = self.chain.tensors() | under("prior", self.prior.tensors())
         if self.smoother is not None:
-            tensors |= self.smoother.tensors()
-        same = ("kernel_size", "post_kernel_size", "curve", "scores", "noise")
-        facts: dict[str, Any] = {name: getattr(self, name) for name in same}
-        facts |= {"curves": list(self.curves), "shapes": list(self.shapes)}
+            tensors |= under("smoother", self.smoother.tensors())
+        facts = {
+            "kernel_size": self.kernel_size,
+            "post_kernel_size": self.post_kernel_size,
+            "curves": list(self.curves),
+            "shapes": list(self.shapes),
+            "noise": self.noise,
+            "curve": self.curve,
+            "scores": self.scores,
+        }
         return State(tensors, facts)
 
     @classmethod
@@ -388,9 +390,7 @@ class PostNonlinearModel(InvertibleModel):
             noise=facts.get("noise"),
         )
         model.chain = Chain.from_tensors(tensors)
-        model.prior = LabelPrior(
-            tensors["prior.mean"], tensors["prior.scale"], tensors["prior.shape"]
-        )
+        model.prior = LabelPrior(**state.part("prior"))
         if "smoother.noise" in tensors:
             model.smoother = Smoother.from_tensors(state.part("smoother"))
         model.curve, model.scores = facts["curve"], facts["scores"]

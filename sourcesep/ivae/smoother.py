@@ -63,16 +63,16 @@ class Smoother:
     def tensors(self) -> dict[str, Array]:
         """Everything needed to rebuild it."""
         return {
-            "smoother.knots": self.chain.curves.knots,
-            "smoother.log_slopes": self.chain.curves.log_slopes,
-            "smoother.offset": self.chain.offset,
-            "smoother.inner": self.chain.inner,
-            "smoother.noise": self.noise,
+            "knots": self.chain.curves.knots,
+            "log_slopes": self.chain.curves.log_slopes,
+            "offset": self.chain.offset,
+            "inner": self.chain.inner,
+            "noise": self.noise,
         }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Array]) -> Self:
-        """Rebuild what `tensors` gave, names without the first part."""
+        """Rebuild what gave these `tensors`."""
         curves = Curves(tensors["knots"], tensors["log_slopes"])
         return cls(Chain(None, curves, tensors["offset"], tensors["inner"]), tensors["noise"])
 

@@ -17,14 +17,14 @@ from scipy.stats import qmc
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["Smoothed", "smooth"]
+__all__ = ["WIDER", "Smoothed", "normal_points", "smooth"]
 
 N_STEPS = 3
 """Of Gauss and Newton: they start at f^-1(x), which is near."""
 N_DRAWS = 16
 """For weights: a power of 2, for which Sobol points are balanced."""
 WIDER = 1.2
-"""Draws are from a Gaussian this much wider than the curvature says: for the tails."""
+"""Draws for weights are from a Gaussian this much wider: narrow ones miss the tails."""
 FARTHEST = 4.0
 """Prior standard deviations beyond which no search begins."""
 DIFFERENCE = 1e-4
@@ -39,6 +39,12 @@ class Smoothed(NamedTuple):
     scale: Array
     reconstruction: Array
     log_density: Array
+
+
+def normal_points(d: int, n_draws: int, seed: int) -> Array:
+    """Return standard normal numbers by quasi Monte Carlo, (n_draws, d)."""
+    points = qmc.Sobol(d, seed=seed).random(n_draws)
+    return np.asarray(ndtri(np.clip(points, 1e-6, 1 - 1e-6)), np.float64)
 
 
 def smooth(
@@ -79,8 +85,7 @@ def smooth(
 
     d = len(start)
     peak, root = _likeliest(errors, np.clip((start - mean) / scale, -FARTHEST, FARTHEST))
-    points = qmc.Sobol(d, seed=seed).random(n_draws)
-    normal = WIDER * ndtri(np.clip(points, 1e-6, 1 - 1e-6))
+    normal = WIDER * normal_points(d, n_draws, seed)
     spread = np.linalg.inv(root).swapaxes(1, 2)  # (n_times, d, d)
     drawn = [peak + (spread @ one).T for one in normal]
     power = np.stack([0.5 * np.square(errors(e)).sum(axis=0) for e in drawn])

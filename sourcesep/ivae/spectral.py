@@ -25,6 +25,7 @@ __all__ = [
     "FAINT",
     "Cells",
     "SpectralModel",
+    "in_every_bin",
     "power",
     "share_out",
     "to_signal",
@@ -62,6 +63,11 @@ def window_size(seconds: float, sfreq: float, n_times: int) -> int:
     while size > SHORTEST_WINDOW and 2 * size > n_times:
         size = 32 * -(-size // 64)
     return size
+
+
+def in_every_bin(matrix: Array, size: int) -> Cells:
+    """The same matrix (m, n) in all bins of a window of so many samples, (m, n, n_bins)."""
+    return np.repeat(matrix.astype(np.complex64)[:, :, None], size // 2 + 1, axis=2)
 
 
 def to_spectrum(x: NDArray[Any], size: int, overlap: int = OVERLAP) -> Cells:
@@ -118,8 +124,8 @@ class SpectralModel(Model):
     the samples of the fit.
 
     A family gives `configured`, `blank`, `_learn`, `_rearrange`, `_infer` and `_bound`, and
-    may add to `tensors` and `facts`; all of them see cells of the independent channels at unit
-    variance (`Basis`), made by `to_spectrum` with windows of `size`.
+    may add to `state`; all of them see cells of the independent channels at unit variance
+    (`Basis`), made by `to_spectrum` with windows of `size`.
 
     A source's variance in a cell is known from no other: it is fitted to the x at hand,
     as are all variances of labels that are stretches of time. So `elbo` and `log_density`
@@ -146,9 +152,6 @@ class SpectralModel(Model):
     holds_everywhere: ClassVar[bool] = True
     is_invertible: ClassVar[bool] = False
     n_splits: ClassVar[int] = 1
-    tensors: ClassVar[tuple[str, ...]] = ("decoder", "colour")
-    """Attributes that a model file holds."""
-    facts: ClassVar[tuple[str, ...]] = ("sfreq", "size", "scores")
 
     size: int
     basis: Basis
@@ -360,20 +363,18 @@ class SpectralModel(Model):
 
     def state(self) -> State:
         """Everything needed to rebuild the model."""
-        tensors = {name: getattr(self, name) for name in self.tensors}
+        tensors = {"decoder": self.decoder, "colour": self.colour}
         tensors |= under("basis", self.basis._asdict())
         tensors |= under("prior", self.prior.tensors())
-        return State(tensors, {name: getattr(self, name) for name in self.facts})
+        return State(tensors, {"sfreq": self.sfreq, "size": self.size, "scores": self.scores})
 
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
         tensors, facts = state.tensors, state.facts
         model = cls(tensors["decoder"].shape[1], sfreq=facts["sfreq"])
-        for name in cls.facts:
-            setattr(model, name, facts[name])
-        for name in cls.tensors:
-            setattr(model, name, tensors[name])
+        model.size, model.scores = facts["size"], facts["scores"]
+        model.decoder, model.colour = tensors["decoder"], tensors["colour"]
         model.basis = Basis(**state.part("basis"))
         model.prior = LabelPrior(**state.part("prior"))
         n_bins = model.size // 2 + 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,7 +18,14 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae import alone, layers, panning
 from sourcesep.ivae.model import Array, Settings, State
-from sourcesep.ivae.spectral import Cells, SpectralModel, power, to_spectrum, window_size
+from sourcesep.ivae.spectral import (
+    Cells,
+    SpectralModel,
+    in_every_bin,
+    power,
+    to_spectrum,
+    window_size,
+)
 from sourcesep.ivae.wiener import NOISE, Wiener, wiener
 
 __all__ = ["UnderdeterminedModel"]
@@ -89,7 +95,6 @@ class UnderdeterminedModel(SpectralModel):
     mends: ClassVar[tuple[str, ...]] = ("delay", "power")
     is_calibrated: ClassVar[bool] = False
     may_exceed_rank: ClassVar[bool] = True
-    facts: ClassVar[tuple[str, ...]] = (*SpectralModel.facts, "windows", "layers")
 
     def __init__(
         self,
@@ -188,8 +193,7 @@ class UnderdeterminedModel(SpectralModel):
     def _learn(self, y: NDArray[np.float32], u: Auxiliary, rng: np.random.Generator) -> None:
         self.unused = alone.names_in(u) if len(y) > 1 else ()
         mixing = self._directions(y) if len(y) > 1 else self._one_channel(y, u)
-        n_bins = self.size // 2 + 1
-        self.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
+        self.decoder = in_every_bin(mixing, self.size)
 
     def _one_channel(self, y: NDArray[np.float32], u: Auxiliary) -> Array:
         names = alone.names_in(u)
@@ -289,8 +293,7 @@ class UnderdeterminedModel(SpectralModel):
         other = copy.copy(self)
         other._fitted = other.spectra = None
         other.names = ()
-        n_bins = cells.shape[2]
-        other.decoder = np.repeat(mixing.astype(np.complex64)[:, :, None], n_bins, axis=2)
+        other.decoder = in_every_bin(mixing, self.size)
         return other
 
     def _infer(self, cells: Cells, u: Auxiliary | None) -> tuple[Cells, Cells]:
@@ -313,6 +316,7 @@ class UnderdeterminedModel(SpectralModel):
     def state(self) -> State:
         """Everything needed to rebuild the model."""
         state = super().state()
+        state.facts.update(windows=self.windows, layers=self.layers)
         if self.spectra is not None:
             state.tensors["spectra"] = self.spectra
             state.facts.update(self.findings["heard"])
@@ -321,9 +325,10 @@ class UnderdeterminedModel(SpectralModel):
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
+        model = super().from_state(state)
+        model.windows = tuple(state.facts["windows"])
         # files of older versions do not say which layer is which
-        model = super().from_state(replace(state, facts={"layers": (0, 1)} | state.facts))
-        model.layers = tuple(model.layers)
+        model.layers = tuple(state.facts.get("layers", (0, 1)))
         if sorted(model.layers) != [0, 1]:
             raise ValueError(f"layers={model.layers}: each of two once")
         if "spectra" in state.tensors:
