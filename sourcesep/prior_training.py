@@ -132,6 +132,7 @@ def train_prior(
         check_model_output(path)
     require_torch()
     from sourcesep.ivae import training
+    from sourcesep.ivae.devices import resolve_device
     from sourcesep.ivae.source_prior_fit import PriorObjective
 
     with warnings.catch_warnings():
@@ -141,7 +142,7 @@ def train_prior(
     examples = _examples(clean, size, random_state)
     network = Network(size // 2 + 1, len(clean.labels), condition_decoder=condition_decoder)
     objective = PriorObjective(
-        examples, network, random_state, noisy=noisy, device=training.resolve_device(device)
+        examples, network, random_state, noisy=noisy, device=resolve_device(device)
     )
     schedule = training.Schedule(
         STEPS[quality] if n_steps is None else n_steps,

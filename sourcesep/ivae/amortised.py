@@ -19,6 +19,7 @@ from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.amortised_candidates import fit_matrix
 from sourcesep.ivae.amortised_maps import FlowMap, MatrixMap, NetworkMap, map_from_state
 from sourcesep.ivae.coupling import CouplingModel
+from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.latent_start import full_flow, in_units
 from sourcesep.ivae.missing import check_values
@@ -34,7 +35,7 @@ from sourcesep.ivae.prior_tables import (
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.ranges import calmed
 from sourcesep.ivae.starts import STARTS
-from sourcesep.ivae.training import History, require_torch, resolve_device
+from sourcesep.ivae.training import History
 
 __all__ = ["STEPS", "AmortisedModel"]
 
@@ -195,10 +196,7 @@ class AmortisedModel(Model):
     @property
     def history(self) -> dict[str, list[float]]:
         """Both terms of the bound along the training, nats a sample; none for a matrix."""
-        return {
-            "reconstruction": self.history_.reconstruction[:, 0].tolist(),
-            "kl": self.history_.kl[:, 0].tolist(),
-        }
+        return self.history_.of_first()
 
     @property
     def noise(self) -> Array:

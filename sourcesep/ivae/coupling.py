@@ -25,12 +25,13 @@ from sourcesep.ivae.coupling_fit import (
     restart_scores,
     resumed,
 )
+from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, Settings, State, under
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.ranges import calmed, tamed
-from sourcesep.ivae.training import History, Schedule, require_torch, resolve_device, train
+from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:
     from sourcesep.ivae.flow import Flow
@@ -166,10 +167,7 @@ class CouplingModel(InvertibleModel):
     @property
     def history(self) -> dict[str, list[float]]:
         """Both ELBO terms along the training of the best restart, nats a sample."""
-        return {
-            "reconstruction": self.history_.reconstruction[:, 0].tolist(),
-            "kl": self.history_.kl[:, 0].tolist(),
-        }
+        return self.history_.of_first()
 
     @property
     def n_components(self) -> int:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.devices import resolve_device
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.training import Schedule, resolve_device
+from sourcesep.ivae.training import Schedule
 
 if TYPE_CHECKING:
     from sourcesep.ivae.flow import Flow

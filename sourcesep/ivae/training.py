@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.exceptions import MissingDependencyError, SettingsError
+from sourcesep.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +27,6 @@ __all__ = [
     "Objective",
     "Resumable",
     "Schedule",
-    "require_torch",
-    "resolve_device",
     "train",
 ]
 
@@ -175,51 +174,12 @@ class History:
         """reconstruction - kl, shape (n_checks, n_restarts)."""
         return self.reconstruction - self.kl
 
-
-def require_torch(family: str = "nonlinear") -> None:
-    """Refuse, with the cure, where torch cannot be imported or does not compute as usual.
-
-    Raises
-    ------
-    MissingDependencyError
-        If torch cannot be imported.
-    SettingsError
-        If it would put tensors elsewhere, or round them, without being asked here.
-    """
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"mixing={family} needs torch, which cannot be imported ({error}); install it: "
-            "pip install 'sourcesep[nonlinear]'"
-        ) from error
-    one = torch.ones(1, 1, dtype=torch.float32)
-    if (place := one.device.type) != "cpu":
-        raise SettingsError(
-            f"torch's default device={place!r}: must be 'cpu' around mixing={family}; ask for "
-            "another device by device="
-        )
-    if (one @ one).dtype != one.dtype:
-        raise SettingsError(
-            f"torch.autocast: mixing={family} cannot be computed at less precision; leave its "
-            "block before the fit"
-        )
-
-
-def resolve_device(device: str) -> str:
-    """Return the torch device that ``device=`` asks for; "auto" takes CUDA if there is one."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    present = {"cpu": True, "cuda": torch.cuda.is_available()}
-    present["mps"] = torch.backends.mps.is_available()
-    kind = device.partition(":")[0]
-    if kind not in present:
-        raise SettingsError(f"device={device!r} must be auto, cpu, cuda or mps")
-    if not present[kind]:
-        raise SettingsError(f"device={device!r} is not available here; use 'cpu' or 'auto'")
-    return device
+    def of_first(self) -> dict[str, list[float]]:
+        """Both terms of the first restart along the way, nats a sample."""
+        return {
+            "reconstruction": self.reconstruction[:, 0].tolist(),
+            "kl": self.kl[:, 0].tolist(),
+        }
 
 
 class _Restarts:
@@ -235,6 +195,7 @@ class _Restarts:
         self.slowed = torch.ones_like(parameters[:, :1])
         self.score = torch.full_like(parameters[:, 0], -math.inf)
         self.recoveries = torch.zeros(len(parameters), dtype=torch.int64)
+        self.everyone = torch.ones_like(self.score, dtype=torch.bool)
 
     def keep(self, score: Tensor) -> None:
         """Keep the states that are better than any before."""
@@ -257,8 +218,13 @@ class _Restarts:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that the rest of a training depends on, by name."""
-        names = ("first", "second", "slowed", "score", "recoveries")
-        tensors = {name: getattr(self, name) for name in names}
+        tensors = {
+            "first": self.first,
+            "second": self.second,
+            "slowed": self.slowed,
+            "score": self.score,
+            "recoveries": self.recoveries,
+        }
         for name, parts in (("current", self.current), ("best", self.best)):
             tensors |= {f"{name}.{i}": part for i, part in enumerate(parts)}
         return tensors
@@ -274,7 +240,23 @@ class _Restarts:
         for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]))
 
-    def update(
+    def descend(
+        self, loss: Tensor, gradient: Tensor, schedule: Schedule, rate: float, n: int
+    ) -> None:
+        """Make the n-th step; restarts that have lost their way go back instead."""
+        import torch
+
+        norm = torch.linalg.vector_norm(gradient, dim=1)
+        finite = torch.isfinite(norm) & torch.isfinite(loss)
+        lost = ~(finite & (loss < EXPLOSION - self.score))
+        if lost.any():
+            self.recover(lost)
+            gradient[lost] = 0
+            norm = norm.masked_fill(lost, 1.0)
+        gradient.mul_((schedule.clip / norm).clamp(max=1.0)[:, None])
+        self._update(gradient, rate, n, schedule.betas)
+
+    def _update(
         self, gradient: Tensor, rate: float, n_done: int, betas: tuple[float, float]
     ) -> None:
         """One step of Adam (Kingma & Ba 2015)."""
@@ -283,6 +265,64 @@ class _Restarts:
         size = rate / (1 - betas[0] ** n_done) * math.sqrt(1 - betas[1] ** n_done)
         step = self.first / (self.second.sqrt() + 1e-8)
         self.current[0].addcmul_(step, self.slowed, value=-size)
+
+
+class _Course:
+    """How far a training has come: steps in all, those before each check, both terms there."""
+
+    def __init__(
+        self, n_steps: int, steps: Sequence[int] = (), terms: Iterable[NDArray[Any]] = ()
+    ) -> None:
+        self.n_steps = n_steps
+        self.steps = list(steps)
+        self.terms = list(terms)
+
+    @classmethod
+    def begun(cls, objective: Objective, schedule: Schedule, restarts: _Restarts) -> Self:
+        """Time a few steps, which are thrown away, and plan as many as the budget allows."""
+        course, begun = cls(schedule.n_steps), time.monotonic()
+        for _ in range(PILOT):
+            objective.step()
+        restarts.restore(restarts.everyone)
+        step_seconds = (time.monotonic() - begun) / PILOT
+        course.check(objective, restarts, 0)
+        if schedule.seconds is not None:
+            check_seconds = time.monotonic() - begun - PILOT * step_seconds
+            left = schedule.seconds - PILOT * step_seconds
+            left -= (schedule.n_checks + 1) * check_seconds
+            course.n_steps = min(course.n_steps, max(1, int(left / step_seconds)))
+        return course
+
+    @classmethod
+    def taken_up(
+        cls, saved: dict[str, NDArray[Any]], objective: Objective, restarts: _Restarts
+    ) -> Self:
+        """Go on from what a checkpoint has kept: `arrays`, and those of the restarts."""
+        restarts.take_up(saved)
+        course = cls(int(saved["n_steps"][0]), saved["steps"].tolist(), saved["terms"])
+        cast("Resumable", objective).seek(course.steps[-1])
+        return course
+
+    def check(self, objective: Objective, restarts: _Restarts, n_done: int) -> None:
+        """Measure the held-out ELBO, and keep the states that are better than any before."""
+        reconstruction, kl = objective.held_out()
+        restarts.keep(reconstruction - kl)
+        self.steps.append(n_done)
+        self.terms.append(np.stack([t.double().cpu().numpy() for t in (reconstruction, kl)]))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What `taken_up` goes on from."""
+        return {
+            "steps": np.array(self.steps),
+            "terms": np.array(self.terms),
+            "n_steps": np.array([self.n_steps]),
+        }
+
+    def is_out_of_reach(self, target: float, n_checks: int) -> bool:
+        """Whether the best restart, at twice its last progress, would still end below it."""
+        scores = [float((reconstruction - kl).max()) for reconstruction, kl in self.terms]
+        n_left, progress = n_checks + 1 - len(scores), max(0.0, scores[-1] - scores[-2])
+        return len(scores) > 2 and target - scores[-1] > 2 * n_left * progress
 
 
 def train(
@@ -318,83 +358,33 @@ def train(
     History
         The two ELBO terms along the way.
     """
-    import torch
     from tqdm import tqdm
 
     restarts = _Restarts(objective)
-    everyone = torch.ones_like(restarts.score, dtype=torch.bool)
-    steps: list[int] = []
-    terms: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-
-    def check(n_done: int) -> None:
-        reconstruction, kl = objective.held_out()
-        restarts.keep(reconstruction - kl)
-        steps.append(n_done)
-        terms.append((reconstruction.double().cpu().numpy(), kl.double().cpu().numpy()))
-
-    def keep(checkpoint: Checkpoint) -> None:
-        along = {
-            "steps": np.array(steps),
-            "terms": np.array(terms),
-            "n_steps": np.array([n_steps]),
-        }
-        checkpoint.write(restarts.arrays() | along)
-
     saved = None if checkpoint is None else checkpoint.read()
     if saved is None:
-        begun = time.monotonic()
-        for _ in range(PILOT):
-            objective.step()
-        restarts.restore(everyone)
-        step_seconds = (time.monotonic() - begun) / PILOT
-        check(0)
-        n_steps = schedule.n_steps
-        if schedule.seconds is not None:
-            check_seconds = time.monotonic() - begun - PILOT * step_seconds
-            left = schedule.seconds - PILOT * step_seconds
-            left -= (schedule.n_checks + 1) * check_seconds
-            n_steps = min(n_steps, max(1, int(left / step_seconds)))
+        course = _Course.begun(objective, schedule, restarts)
     else:
-        restarts.take_up(saved)
-        steps += saved["steps"].tolist()
-        terms += [(reconstruction, kl) for reconstruction, kl in saved["terms"]]
-        n_steps = int(saved["n_steps"][0])
-        cast("Resumable", objective).seek(steps[-1])
+        course = _Course.taken_up(saved, objective, restarts)
+    n_steps, before = course.n_steps, course.steps[-1]
     checks = {round(n_steps * (i + 1) / schedule.n_checks) for i in range(schedule.n_checks)}
     bar = tqdm(
-        range(steps[-1] + 1, n_steps + 1),
+        range(before + 1, n_steps + 1),
         disable=not progress,
         unit="step",
         leave=False,
-        initial=steps[-1],
+        initial=before,
         total=n_steps,
     )
     for n_done in bar:
         loss, gradient = objective.step()
-        norm = torch.linalg.vector_norm(gradient, dim=1)
-        finite = torch.isfinite(norm) & torch.isfinite(loss)
-        lost = ~(finite & (loss < EXPLOSION - restarts.score))
-        if lost.any():
-            restarts.recover(lost)
-            gradient[lost] = 0
-            norm = norm.masked_fill(lost, 1.0)
-        gradient.mul_((schedule.clip / norm).clamp(max=1.0)[:, None])
-        restarts.update(gradient, schedule.rate(n_done / n_steps), n_done, schedule.betas)
+        restarts.descend(loss, gradient, schedule, schedule.rate(n_done / n_steps), n_done)
         if n_done in checks:
-            check(n_done)
+            course.check(objective, restarts, n_done)
             if checkpoint is not None and n_done < n_steps:
-                keep(checkpoint)
-            if _is_out_of_reach(target, terms, schedule.n_checks):
+                checkpoint.write(restarts.arrays() | course.arrays())
+            if course.is_out_of_reach(target, schedule.n_checks):
                 break
-    restarts.restore(everyone)
-    reconstruction, kl = (np.stack(term) for term in zip(*terms, strict=True))
-    return History(np.array(steps), reconstruction, kl, restarts.recoveries.numpy())
-
-
-def _is_out_of_reach(
-    target: float, terms: list[tuple[NDArray[np.float64], NDArray[np.float64]]], n_checks: int
-) -> bool:
-    """Whether even the best restart, at twice its last progress, would end below the target."""
-    scores = [float((reconstruction - kl).max()) for reconstruction, kl in terms]
-    n_left, progress = n_checks + 1 - len(scores), max(0.0, scores[-1] - scores[-2])
-    return len(scores) > 2 and target - scores[-1] > 2 * n_left * progress
+    restarts.restore(restarts.everyone)
+    reconstruction, kl = (np.stack(term) for term in zip(*course.terms, strict=True))
+    return History(np.array(course.steps), reconstruction, kl, restarts.recoveries.numpy())

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sourcesep.exceptions import SettingsError
-from sourcesep.ivae.training import Schedule, require_torch, resolve_device, train
+from sourcesep.ivae.devices import require_torch, resolve_device
+from sourcesep.ivae.training import Schedule, train
 
 
 class Bowl:
