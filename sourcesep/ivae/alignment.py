@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["loading_signs", "peak_signs", "signed_match", "standardising"]
+__all__ = ["peak_signs", "signed_match", "standardising"]
 
 
 def peak_signs(loadings: Array) -> Array:

@@ -37,7 +37,7 @@ from sourcesep.ivae.trained_variances import (
     trained,
 )
 
-__all__ = ["Guidance", "Proposal", "judge", "numbers_of", "search", "swept"]
+__all__ = ["Guidance", "Proposal", "judge", "numbers_of", "search"]
 
 
 N_SCREEN = 10

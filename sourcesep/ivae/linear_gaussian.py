@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sourcesep.ivae.model import ELBO, Array
 from sourcesep.ivae.priors import LabelPrior
 
-__all__ = ["CHUNK", "Inferred", "LinearGaussian", "diagonals"]
+__all__ = ["CHUNK", "Inferred", "LinearGaussian"]
 
 CHUNK = 4096
 """Samples that are worked on at once, which bounds the memory for their covariances."""

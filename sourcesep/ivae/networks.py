@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "LEAST_LOG_NOISE",
     "LEAST_LOG_VARIANCE",
     "MOST_LOG_VARIANCE",
     "Architecture",

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sourcesep.ivae.networks import size
 from sourcesep.ivae.source_prior import (
     SILENCE,
     STRIDE,
@@ -34,7 +33,7 @@ from sourcesep.ivae.source_prior import (
 )
 from sourcesep.ivae.training import PILOT
 
-__all__ = ["LENGTH", "Example", "Examples", "PriorObjective", "standards"]
+__all__ = ["LENGTH", "Example", "Examples", "PriorObjective"]
 
 LENGTH = 64
 """Frames of a window."""
@@ -160,18 +159,13 @@ class PriorObjective:
         parts = []
         for name, shape in self.network.shapes().items():
             if name.endswith("weight"):
-                n_in = (
-                    shape[0] * shape[2] / STRIDE if name == "decoder.1" else math.prod(shape[1:])
-                )
-                spread = (0.1 if name == "decoder.out.weight" else 1.0) / math.sqrt(n_in)
+                spread = 0.1 if name == "decoder.out.weight" else 1.0
+                spread /= math.sqrt(math.prod(shape[1:]))
                 part = spread * rng.uniform(-1, 1, shape)
             else:
                 part = rng.normal(0, 0.1, shape) if name == "prior.mean" else np.zeros(shape)
             parts.append(part.ravel())
-        drawn = np.concatenate(parts).astype(np.float32)
-        if len(drawn) != size(self.network.shapes()):
-            raise ValueError("shapes and parameters differ")
-        return drawn
+        return np.concatenate(parts).astype(np.float32)
 
     def seek(self, n_steps: int) -> None:
         """Go on with the minibatch that follows `n_steps` steps of a training."""

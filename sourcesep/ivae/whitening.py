@@ -12,7 +12,7 @@ from scipy.linalg import qr
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
 
-__all__ = ["RANK_TOLERANCE", "Basis", "Whitening", "moments_of", "numerical_rank"]
+__all__ = ["Basis", "Whitening", "moments_of", "numerical_rank"]
 __all__ += ["rank_of_moments", "whiten", "whiten_moments"]
 
 RANK_TOLERANCE = 1e-7
