@@ -287,7 +287,7 @@ class ComponentAnalysis(Plots):
         self._fitted()
         with threadpool_limits(limits=1, user_api="blas"):
             told = self._halves.reliability()
-        del self._halves  # it may be large
+        self.__dict__.pop("_halves", None)  # it may be large
         return told
 
     @cached_property
