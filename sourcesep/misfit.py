@@ -29,7 +29,7 @@ SURE = 4.0
 QUIET = 1e-2
 """Share of a component's mean power below which a moment counts as less: in pauses of one the
 faintest trace of another would decide. In development right curves had an `energy` of up to 17
-with 0, and 6 now; matrices for microphones with a soft knee a `power` of 34 to 66, and 50 to 110."""
+with 0, and 6 now; matrices for microphones of a soft knee a `power` of 34 to 66, now 50 to 110."""
 FAINT = 1e-3
 """Standard deviations of a component that another's square or cube may leave in it, however sure
 that is: in development .0002 at most in true talkers, mostly above .005 where a matrix was fitted
