@@ -129,7 +129,7 @@ def test_what_cannot_be_matched(subjects):
     for wrong in ({"by": "names"}, {"min_corr": 0}, {"min_corr": 1.2}, {"names": ["a"]}):
         with pytest.raises(SettingsError):
             match_components([ca, ca], **wrong)
-    with pytest.raises(SettingsError, match="^analyses=1: two at least"):
+    with pytest.raises(SettingsError, match=r"^analyses=1: two at least"):
         match_components([ca])
 
 
