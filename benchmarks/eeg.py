@@ -2,8 +2,8 @@
 
     python benchmarks/eeg.py TABLE [--seeds N]
 
-TABLE is simulated, wide, background, saturated, matching, misfit, conditions, reliability or
-hour; real recordings are in eeg_real.py. Seeds start at 300; 0 to 22 and 400 to 501 chose
+TABLE is simulated, wide, few, background, saturated, matching, misfit, conditions, reliability
+or hour; real recordings are in eeg_real.py. Seeds start at 300; 0 to 22 and 400 to 501 chose
 constants. CPU seconds are of one process, and both methods run in it, one after the other.
 """
 
@@ -155,6 +155,17 @@ def wide(n_seeds: int) -> None:
         simulate.eeg(42, 180.0, n_channels=64, random_state=FIRST_SEED + k) for k in range(n_seeds)
     ]
     compare("42 sources, 64 channels", ("default", "bands", "picard"), heads)
+
+
+def few(n_seeds: int) -> None:
+    """As many sources as a few channels of average reference hold, with and without noise."""
+    for noise in (0.0, 1e-7, 1e-6):
+        heads = [
+            simulate.eeg(7, 180.0, n_channels=8, n_artefacts=2, noise=noise, random_state=seed)
+            for seed in range(FIRST_SEED, FIRST_SEED + n_seeds)
+        ]
+        title = f"7 sources, 8 channels, noise {1e6 * noise:g} uV"
+        compare(title, ("default", "bands", "picard"), heads)
 
 
 def background(n_seeds: int) -> None:
@@ -354,6 +365,7 @@ def hour_fit(path: str) -> None:
 TABLES = {
     "simulated": (simulated, 6),
     "wide": (wide, 2),
+    "few": (few, 6),
     "background": (background, 6),
     "saturated": (saturated, 4),
     "matching": (matching, 3),

@@ -27,6 +27,7 @@ from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
 from sourcesep.exceptions import InputError, OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
+from sourcesep.ivae.brain_rows import signal_shares
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Model, Settings, State
@@ -286,7 +287,7 @@ class ComponentAnalysis(Plots):
         self._fitted()
         with threadpool_limits(limits=1, user_api="blas"):
             told = self._halves.reliability()
-        del self._halves  # it may be large
+        self.__dict__.pop("_halves", None)  # it may be large
         return told
 
     @cached_property
@@ -377,8 +378,8 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         ca.ch_names = list(ca.info["ch_names"])
         ca._scale, ca.reliability_ = tensors["scale"], tensors["reliability"]
         # files of before they were kept hold components that hardly correlate, or say no noise
-        ca._correlation = tensors.get("correlation", np.eye(ca.n_components_))
-        ca._signal = tensors.get("signal", 1 / np.square(ca._correlation).sum(axis=1))
+        ca._correlation = together = tensors.get("correlation", np.eye(ca.n_components_))
+        ca._signal = tensors.get("signal", signal_shares(together, together, 0.0))
         ca.n_samples_ = facts["n_samples"]
         ca.exclude = ca._components(facts["exclude"])
         ca.labels_ = {name: ca._components(which) for name, which in facts["labels"].items()}
@@ -387,14 +388,10 @@ def read_components(path: str | Path) -> ComponentAnalysis:
         ca.profile_ = kept and Profile(
             tuple(kept["conditions"]), tuple(kept["bands"]), tensors["log_power"]
         )
-        shown = None if ca.profile_ is None else ca.profile_.log_power.shape
-        if ca.reliability_.shape != (ca.n_components_,):
+        n, told = ca.n_components_, ca.profile_
+        if ca.reliability_.shape != (n,):
             raise ValueError("reliability does not fit the model")
-        if ca.profile_ is not None and shown != (
-            ca.n_components_,
-            len(ca.profile_.conditions),
-            len(ca.profile_.bands) - 1,
-        ):
+        if told and told.log_power.shape != (n, len(told.conditions), len(told.bands) - 1):
             raise ValueError("profile does not fit the model")
         ca._check_parts()
     return ca

@@ -215,14 +215,15 @@ def _year(term: Term, recordings: Sequence[Recording]) -> Factor:
 
 
 def _year_of(cell: object, name: str, row: int) -> int:
-    """The year of a date: 1990-03-01, 1990-03, 1.3.1990, 1990."""
-    found = re.match(r"\s*(?:\d\d?\.\d\d?\.)?(\d{4})(?=-\d\d|(\.0)?\s*$)", str(cell))
+    """The year of a date: 1990-03-01, 1990-03, 1.3.1990, 1990, also with a time of day."""
+    dotted, iso = r"\d\d?\.\d\d?\.(\d{4})(?!\d)", r"(\d{4})(?=-\d\d|(?:\.0)?\s*$)"
+    found = re.match(rf"\s*(?:{dotted}|{iso})", str(cell))
     if found is None:
         raise InputError(
             f"column {name!r}, row {row} ({cell!r}): no year is read from it; write dates as "
             "1990-03-31, or years as 1990"
         )
-    return int(found[1])
+    return int(found[1] or found[2])
 
 
 # Events: annotations and files

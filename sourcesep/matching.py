@@ -249,21 +249,21 @@ def match_components(
         If the analyses have too few conditions or channels in common.
     """
     if len(analyses) < 2:
-        raise SettingsError(f"models={len(analyses)}: two at least are needed")
+        raise SettingsError(f"analyses={len(analyses)}: two at least are needed")
     kinds = {"ComponentAnalysis" if isinstance(a, ComponentAnalysis) else "IVAE" for a in analyses}
     if len(kinds) > 1:
         raise SettingsError(
-            "models of ComponentAnalysis and of IVAE (separate, train) are not compared; match "
+            "analyses of ComponentAnalysis and of IVAE (separate, train) are not compared; match "
             "those of each kind by themselves"
         )
     if by not in ("prior", "maps"):
         raise SettingsError(f"by={by!r}: allowed are prior, maps")
     if min_corr is not None and not 0 < min_corr <= 1:
         raise SettingsError(f"min_corr={min_corr!r}: must be above 0, and 1 at most")
-    called = names or [
-        f"{'analysis' if isinstance(a, ComponentAnalysis) else 'model'} {number}"
-        for number, a in enumerate(analyses)
-    ]
+    if names is not None and len(names) != len(analyses):
+        raise SettingsError(f"names={len(names)}, analyses={len(analyses)}: give one for each")
+    kind = "analysis" if kinds == {"ComponentAnalysis"} else "model"
+    called = names or [f"{kind} {number}" for number in range(len(analyses))]
     fits = [_Fit.of(name, analysis) for name, analysis in zip(called, analyses, strict=True)]
     compare = _by_prior if by == "prior" else _by_maps
     by_chance = by == "prior" and kinds == {"IVAE"}

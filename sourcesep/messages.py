@@ -16,5 +16,5 @@ def first_few(names: Sequence[str], most: int = 5) -> str:
 
 def in_brief(error: BaseException) -> str:
     """What an error says, in one line that is not too long: of the system, its reason alone."""
-    text = getattr(error, "strerror", None) or str(error)
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
     return " ".join(text.split())[:LONGEST] or type(error).__name__

@@ -28,11 +28,12 @@ SURE = 4.0
 """Standard errors that a squared correlation loses to chance."""
 QUIET = 1e-2
 """Share of a component's mean power below which a moment counts as less: in pauses of one the
-faintest trace of another would decide. With 0 right curves had an `energy` of up to 17, now 6; of
-matrices for microphones with a soft knee `power` is 50 to 110 in place of 34 to 66."""
+faintest trace of another would decide. In development right curves had an `energy` of up to 17
+with 0, and 6 now; matrices for microphones of a soft knee a `power` of 34 to 66, now 50 to 110."""
 FAINT = 1e-3
 """Standard deviations of a component that another's square or cube may leave in it, however sure
-that is: in true talkers this was .0002 at most, in matrices for bent ones mostly above .005."""
+that is: in development .0002 at most in true talkers, mostly above .005 where a matrix was fitted
+to bent ones."""
 LOUD = 4.0
 """Variances; a square that is larger counts as this, or few wild samples would decide."""
 

@@ -44,8 +44,14 @@ def check_complete(X: Array, fit: str) -> None:
 
 
 def n_labels_in(y: Any) -> int:
-    """How many labels y has if it may be labels: values that come again. 0 if it is not."""
-    values = np.asarray(y)
+    """How many labels y has if it may be labels: values that come again. 0 if it is not.
+
+    Of several recordings, in all of them.
+    """
+    try:
+        values = np.concatenate(y) if is_list_of_columns(y) else np.asarray(y)
+    except ValueError:  # of any shape, as it is not asked for
+        return 0
     may_be = values.ndim == 1 and values.dtype.kind in "biuUSO"
     n_labels = len(set(map(str, values))) if may_be else 0
     return n_labels if 1 < n_labels <= len(values) / 2 else 0

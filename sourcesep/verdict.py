@@ -70,8 +70,8 @@ MISFITS = 9.0
 """Largest dependence between components of a right fit, in standard errors, with room to
 spare."""
 CORRELATION = 0.05
-"""Largest within labels, of restarts' consensus: on simulations .04 at most where fits were right,
-mostly .07 or more where components had a source in common."""
+"""Largest within labels. Of restarts' consensus it was, on simulations, .04 at most where fits
+were right, mostly .07 or more where components had a source in common."""
 LEFT_WITH_MEMORY = 1 / 3
 """Share of the channels' dependence at a delay that a map of windows may leave: sound outlives
 them all."""

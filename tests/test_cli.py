@@ -539,7 +539,6 @@ class TestOtherCommands:
             (["evaluate", "-r", "no.wav", "-e", "no.wav"], "input=no.wav: no such file"),
             (["evaluate", "-r", "no.wav", "-e", "."], "no source*.wav in this folder"),
             (["simulate", "--from", "no.wav", "--from", "no.wav"], "input=no.wav: no such file"),
-            (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
             (["simulate", "-o", "/proc/none", "--seconds", "1"], "cannot be written"),
             (["simulate", "-o", "."], "exists already"),
             (["info", "no"], "path=no: is neither a model nor a result (no such file or folder)"),
@@ -568,6 +567,10 @@ class TestOtherCommands:
     def test_refuse_folders_without_a_name(self, command, name):
         message = usage_of(run(*command, "-o", name))
         assert "is empty" in message or "is not valid Unicode" in message
+
+    def test_simulate_refuses_a_recording_without_a_name(self):
+        message = usage_of(run("simulate", "--from", "a.wav", "--from", ""))
+        assert "'--from': is empty; name a file" in message
 
     def test_demo_refuses_in_one_line(self):
         Path("f").write_text("x")

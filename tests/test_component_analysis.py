@@ -9,7 +9,14 @@ import mne
 import numpy as np
 import pytest
 
-from sourcesep import ComponentAnalysis, load, metrics, read_components, simulate
+from sourcesep import (
+    ComponentAnalysis,
+    component_analysis,
+    load,
+    metrics,
+    read_components,
+    simulate,
+)
 from sourcesep.components import gathering
 from sourcesep.components.background import artefact_part
 from sourcesep.components.gathering import Cut, auxiliary_of, part_of
@@ -20,6 +27,7 @@ from sourcesep.exceptions import (
     SettingsError,
     SourcesepWarning,
 )
+from sourcesep.persistence import write_file
 
 SFREQ = 250.0
 FEW = "ignore:n_times=:sourcesep.exceptions.SourcesepWarning"
@@ -639,6 +647,19 @@ def test_a_file_is_the_same_analysis(raw, ca, tmp_path):
     assert np.array_equal(again.apply(raw.copy()).get_data(), marked.apply(raw.copy()).get_data())
     again.save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_file_of_before_noise_was_said_holds_components_without(raw, ca, tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+
+    def as_before(path, form, facts, tensors):
+        write_file(path, form, facts, {k: t for k, t in tensors.items() if k != "signal"})
+
+    monkeypatch.setattr(component_analysis, "write_file", as_before)
+    ca.save(path)
+    old = read_components(path)
+    assert np.allclose(old._signal, 1 / np.square(ca._correlation).sum(axis=1), atol=1e-12)
+    old.apply(raw, exclude=[0])  # and can be used
 
 
 def test_files_that_are_refused(ca, tmp_path):

@@ -79,6 +79,10 @@ class TestInScikitLearn:
         quick().fit(X, np.arange(len(X)))
         quick().fit(X, np.linspace(0, 1, len(X)))
         quick().fit_transform(X, u)  # as a pipeline does, whose y is the next step's
+        parts = [X[:500], X[500:]]
+        with pytest.warns(SourcesepWarning, match=r"^y of \d+ labels: "):
+            quick().fit(parts, [u[:500], u[500:]])
+        quick().fit(X, [[1], [1, 2]])  # of no shape, and never looked at
 
     def test_grid_search_finds_the_number_of_components(self):
         rng = np.random.default_rng(1)

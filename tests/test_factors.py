@@ -201,6 +201,7 @@ def test_numbers_of_few_values_are_not_cut():
     ("dates", "years"),
     [
         (["1989-12-31", "1990-01-01", "1999-06-01T12:00", "2000-01"], [1989, 1990, 1999, 2000]),
+        (["31.12.1989", "1.1.1990", "01.06.1999 12:00", "2000"], [1989, 1990, 1999, 2000]),
         ([1989, 1990, 1999, 2000], [1989, 1990, 1999, 2000]),
         ([1989.0, 1990.0, 1999.0, 2000.0], [1989, 1990, 1999, 2000]),
     ],
@@ -214,7 +215,9 @@ def test_years_and_decades_of_dates(dates, years):
     assert not build("year:date", r).is_time
 
 
-@pytest.mark.parametrize("cell", ["1/2/1990", "90-01-01", "", "1990.5", "199012", np.nan])
+@pytest.mark.parametrize(
+    "cell", ["1/2/1990", "1.2.19901", "90-01-01", "", "1990.5", "199012", np.nan]
+)
 def test_what_is_no_date_has_no_year(cell):
     r = recording(3, columns={"date": np.array(["1990", cell, "1991"], dtype=object)})
     with pytest.raises(InputError, match=r"^column 'date', row 2 \(.*\): no year is read from it"):

@@ -126,10 +126,10 @@ def test_what_cannot_be_matched(subjects):
     renamed.annotations.description = np.array([f"x{d}" for d in raw.annotations.description])
     with pytest.raises(InputError, match="0 conditions in common"):
         match_components([ca, ComponentAnalysis(aux=AUX).fit(renamed)])
-    for wrong in ({"by": "names"}, {"min_corr": 0}, {"min_corr": 1.2}):
+    for wrong in ({"by": "names"}, {"min_corr": 0}, {"min_corr": 1.2}, {"names": ["a"]}):
         with pytest.raises(SettingsError):
             match_components([ca, ca], **wrong)
-    with pytest.raises(SettingsError, match="two at least"):
+    with pytest.raises(SettingsError, match=r"^analyses=1: two at least"):
         match_components([ca])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import OutputError
+from sourcesep.messages import in_brief
 
 __all__ = ["BLOCK", "Codec", "blocks", "forget_time", "open_wav", "write_wav", "writing"]
 
@@ -120,7 +121,7 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except (soundfile.SoundFileError, OSError) as error:
         raise OutputError(
-            f"output={path}: cannot write ({error}); check space and permissions"
+            f"output={path}: cannot write ({in_brief(error)}); check space and permissions"
         ) from error
 
 

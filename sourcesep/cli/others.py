@@ -82,6 +82,7 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
     "sources",
     multiple=True,
     metavar="FILE",
+    callback=named,
     help="Mix this recording instead of a simulated talker; once for each.",
 )
 @click.option(

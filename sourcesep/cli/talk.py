@@ -24,7 +24,7 @@ FAILED, MISUSED = 1, 2
 """Exit codes where an input failed, and where what is asked for cannot be."""
 SIGNALLED = 128
 """Added to a signal's number."""
-ARGUMENTS = {"sources": "INPUT", "models": "MODEL"}
+ARGUMENTS = {"sources": "INPUT", "analyses": "MODEL"}
 """Settings of functions that are no options here."""
 QUOTE = "'"
 """Of Python; a shell needs none around a word."""

@@ -16,8 +16,8 @@ __all__ = ["maximise"]
 
 FEW, FEW_BENDS = 16, 128
 """Arrays of up to this many entries are scaled one by one, larger ones as a whole. The second is
-for chains without filters: bends as a whole were far from fitted after 60 steps, and arctan and
-asymmetric curves lost up to 12 dB; beside filters bends one by one lost 4 and 15 dB."""
+for chains without filters. In development bends as a whole were far from fitted after 60 steps:
+arctan and asymmetric curves lost up to 12 dB; beside filters bends one by one lost 4 and 15 dB."""
 PROBES = 3
 """Random directions that estimate the mean curvature of a large array."""
 PROBE_STEP = 1e-4

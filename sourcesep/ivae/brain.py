@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.brain_covariances import Group, Seen, see
-from sourcesep.ivae.brain_rows import find_rows, signal_shares
+from sourcesep.ivae.brain_covariances import Seen, see
+from sourcesep.ivae.brain_rows import find_rows, loudest_noise, signal_shares
 from sourcesep.ivae.heldout import FEW_SEGMENTS
 from sourcesep.ivae.jointdiag import MANY_CHANNELS, Triangles
 from sourcesep.ivae.linear import LinearModel
@@ -121,11 +121,15 @@ class BrainModel(LinearModel):
         rows = self._set_map(white, rows, white.inverse @ rows.T)
         self._evidence = seen, rows
         self.correlation = rows @ rows.T
+        finest = seen.groups[0].covariances
+        powers = Triangles.of(finest).powers(rows.astype(finest.dtype))
+        # of directions that were set aside, their mean: what no component can tell from noise
         quietest = np.linalg.norm(np.concatenate([white.matrix, white.complement]), 2) ** -2
-        self.signal = signal_shares(self.unmixing, self.correlation, float(quietest))
+        noise = loudest_noise(float(quietest), powers, self.unmixing)
+        self.signal = signal_shares(self.unmixing, self.correlation, noise)
         self.scores, self.start = {}, self.starts[0]
         if u.is_time and seen.is_whole and self.shapes == (2.0,):
-            self.prior = _prior(rows, seen.groups[0], u)
+            self.prior = _prior(powers, seen.groups[0].counts, u)
         else:
             self.prior = self.fit_prior(self._unmix(x), u)
         return self
@@ -211,14 +215,13 @@ def _whitened(white: Whitening, x: Array) -> Array:
     return y
 
 
-def _prior(rows: Array, finest: Group, u: Auxiliary) -> LabelPrior:
-    """Fit Gaussians to what the covariances of all labels say of sources' variances.
+def _prior(powers: Array, sizes: NDArray[np.int64], u: Auxiliary) -> LabelPrior:
+    """Fit Gaussians to the components' powers in all labels that there are.
 
     As `LabelPrior.fit` does, to rounding, without the samples.
     """
-    variances = Triangles.of(finest.covariances).powers(rows.astype(finest.covariances.dtype))
     counts = np.bincount(u.labels, minlength=u.n_labels).astype(float)
-    sums = np.zeros((u.n_labels, len(rows)))
-    sums[counts > 0] = variances * finest.counts[:, None]
+    sums = np.zeros((u.n_labels, powers.shape[1]))
+    sums[counts > 0] = powers * sizes[:, None]
     overall = sums.sum(axis=0) / counts.sum()
     return gaussian_prior(np.zeros_like(sums), smoothed(sums, counts, overall))

@@ -11,7 +11,7 @@ from sourcesep.ivae.brain_covariances import Group, Seen
 from sourcesep.ivae.jointdiag import coarse_to_fine, tolerance, with_bands
 from sourcesep.ivae.model import Array
 
-__all__ = ["find_rows", "signal_shares", "under_noise"]
+__all__ = ["find_rows", "loudest_noise", "signal_shares", "under_noise"]
 
 BAND_WEIGHT = 3.0
 """Total weight of the bands against 1 for the segments."""
@@ -25,6 +25,9 @@ LARGEST_SHARE = 0.5
 """Bounds what one component may take from another."""
 FEWEST_LABELS = 20
 """Segments from which what does not change with them can be told from what does."""
+QUIET_SHARE = 0.1
+"""Of the segments: in so many what a component holds may be the electrodes' noise alone. The
+very quietest are chance, or a gap in the recording."""
 
 
 def find_rows(seen: Seen) -> Array:
@@ -136,16 +139,34 @@ def signal_shares(unmixing: Array, correlation: Array, noise: float) -> Array:
     correlation : ndarray of shape (n_components, n_components)
         Of the components.
     noise : float
-        Variance of the noise in every channel. No larger than that of the quietest direction
-        that the channels have, which is what it is taken for.
+        Variance of the noise in every channel (`loudest_noise`).
 
     Returns
     -------
     ndarray of shape (n_components,)
     """
     of_noise = noise * np.square(unmixing).sum(axis=1)
-    shares: Array = (1 - of_noise) / np.square(correlation).sum(axis=1)
-    return shares
+    shares = (1 - of_noise) / np.square(correlation).sum(axis=1)
+    return np.asarray(np.clip(shares, 0, 1))  # but for rounding they are
+
+
+def loudest_noise(quietest: float, powers: Array, unmixing: Array) -> float:
+    """Return the largest variance that noise can have that is the same in all channels, always.
+
+    No more than the quietest direction has, nor than is left in any component at its quiet
+    times. The second counts where all directions hold sources, as in few channels.
+
+    Parameters
+    ----------
+    quietest : float
+        Variance of the channels' quietest direction.
+    powers : ndarray of shape (n_labels, n_components)
+        Of components of unit variance, in each label.
+    unmixing : ndarray of shape (n_components, n_channels)
+        Rows that make them.
+    """
+    quiet = np.quantile(powers, QUIET_SHARE, axis=0) / np.square(unmixing).sum(axis=1)
+    return min(quietest, float(quiet.min()))
 
 
 def _moments(rows: Array, covariances: Array) -> tuple[Array, Array, Array]:

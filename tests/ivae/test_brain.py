@@ -8,7 +8,7 @@ from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae import brain_covariances
 from sourcesep.ivae.brain import BrainModel
 from sourcesep.ivae.brain_covariances import Group, see
-from sourcesep.ivae.brain_rows import signal_shares, under_noise
+from sourcesep.ivae.brain_rows import loudest_noise, signal_shares, under_noise
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.reproducibility import split_half_correlations
@@ -100,6 +100,39 @@ def test_of_two_components_that_are_the_same_half_goes_to_each():
     assert np.allclose(signal_shares(rows, np.ones((2, 2)), 0.0), 0.5)
     # and what does not correlate, without noise, goes whole as in ICA
     assert np.array_equal(signal_shares(np.eye(2), np.eye(2), 0.0), np.ones(2))
+
+
+def test_shares_are_shares_to_the_last_bit():
+    # rounding, of rows along the quietest direction and of correlations with themselves
+    rows = np.random.default_rng(0).standard_normal((1000, 1, 3))
+    alone = [signal_shares(w, np.eye(1), float(np.linalg.norm(w) ** -2)) for w in rows]
+    assert min(alone) == 0
+    assert np.max(alone) < 1e-12
+    assert signal_shares(rows[0], np.full((1, 1), 1 - 1e-15), 0.0) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bands", [False, True])
+def test_as_many_sources_as_channels_and_no_noise_leave_components_whole(seed, bands):
+    # the channels' quietest direction holds sources then; with it for noise shares were 0 to .9
+    rng = np.random.default_rng(seed)
+    levels = np.exp(rng.standard_normal((4, 200))).repeat(125, axis=1)
+    sources = levels * rng.standard_normal(levels.shape)
+    sources /= sources.std(axis=1, keepdims=True)
+    for mixing in (np.linalg.qr(rng.standard_normal((4, 4)))[0], rng.standard_normal((4, 4))):
+        model = fitted(BrainModel(bands=bands, sfreq=SFREQ), mixing @ sources)
+        assert model.signal.min() > 0.93
+
+
+def test_noise_is_no_louder_than_components_at_quiet_times_but_for_gaps():
+    powers = np.ones((100, 2))
+    unmixing = np.array([[2.0, 0.0], [0.0, 1.0]])
+    assert loudest_noise(0.2, powers, unmixing) == 0.2
+    assert loudest_noise(0.3, powers, unmixing) == 0.25
+    powers[:5] = 0  # a gap in the recording is not what it is like at quiet times
+    assert loudest_noise(0.2, powers, unmixing) == 0.2
+    powers[:20, 1] = 0.01
+    assert loudest_noise(0.2, powers, unmixing) == 0.01
 
 
 @pytest.mark.parametrize("bands", [False, True])
