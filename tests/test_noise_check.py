@@ -81,6 +81,22 @@ class TestNoise:
         scaled = x / np.array([[1e-30], [1e5]])
         assert share_hidden_by_noise(other, scaled, u, model.held_out(u)) == pytest.approx(found)
 
+    @pytest.mark.parametrize("sum_of", [(0, 0), (-5, 0), (1, 2)], ids=["constant", "copy", "sum"])
+    @pytest.mark.parametrize("error", [0, 1e-7])
+    def test_does_not_go_by_channels_that_say_nothing_more(self, noisy, verdict, sum_of, error):
+        model, x, u = noisy
+        wide = np.vstack([x, np.array(sum_of) @ x + 3])
+        wide[2] += error * np.random.default_rng(0).standard_normal(x.shape[1]) * any(sum_of)
+        other = copy.copy(model)
+        other.linear = copy.copy(model.linear)
+        other.linear.mean = np.append(model.linear.mean, np.array(sum_of) @ model.linear.mean + 3)
+        other.linear.mixing = np.vstack([model.linear.mixing, sum_of @ model.linear.mixing])
+        found = share_hidden_by_noise(other, wide, u, model.held_out(u))
+        if sum_of == (1, 2):  # which two of the three stay is as good as any
+            assert found > HIDDEN
+        else:
+            assert found == pytest.approx(verdict.noise, rel=1e-3)
+
     def test_goes_into_files_and_comes_back(self, verdict):
         facts = verdict.as_dict()
         assert facts["evidence"]["noise"] == pytest.approx(verdict.noise, abs=1e-4)
