@@ -222,6 +222,16 @@ class TestTransform:
             by_label.transform(X[::-5], u=u[::-5]), by_label.transform(X, u=u)[::-5]
         )
 
+    def test_covariates_of_some_rows(self, data):
+        """Whose quantiles are others, and which may be one row."""
+        X, _, u = data
+        given = u + np.random.default_rng(0).random(len(u))
+        ivae = quick().fit(X, u=given)
+        whole = ivae.transform(X, u=given)
+        for some in (slice(0, 1), slice(0, 900), slice(None, None, -7)):
+            np.testing.assert_allclose(ivae.transform(X[some], u=given[some]), whole[some])
+            assert np.isfinite(ivae.score(X[some], u=given[some]))
+
     def test_a_label_that_the_fit_has_not_seen(self, data, by_label):
         X, _, u = data
         with pytest.raises(InputError, match=r"^u=99: a label that the fit has not seen; kn"):

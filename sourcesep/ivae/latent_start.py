@@ -193,7 +193,7 @@ def without_repeats(model: Model, x: Array) -> tuple[Model, Array]:
     chosen = np.sort(qr(standard.T, mode="r", pivoting=True)[1][: model.n_components])
     linear = copy.copy(model.linear)
     linear.mean, linear.mixing = linear.mean[chosen], linear.mixing[chosen]
-    linear.unmixing = np.linalg.inv(linear.mixing)
+    linear.unmixing = np.asarray(np.linalg.inv(linear.mixing), np.float64)
     linear.complement, linear.remainder = np.zeros((0, len(chosen))), np.zeros((len(chosen), 0))
     other = copy.copy(model)
     other.linear = linear
