@@ -37,6 +37,11 @@ def noisy():
 
 
 @pytest.fixture(scope="module")
+def clean():
+    return fitted(1, 0.0)
+
+
+@pytest.fixture(scope="module")
 def verdict(noisy):
     return judged(*noisy)
 
@@ -48,8 +53,8 @@ class TestNoise:
         assert verdict.is_noisy
         assert (verdict.label, verdict.sentence) == ("doubtful", SENTENCE)
 
-    def test_is_not_seen_where_there_is_none(self):
-        found = judged(*fitted(1, 0.0))
+    def test_is_not_seen_where_there_is_none(self, clean):
+        found = judged(*clean)
         assert found.label == "trusted"
         assert found.noise < HIDDEN
 
@@ -80,6 +85,16 @@ class TestNoise:
         other.linear = in_units(model, np.zeros(2), np.array([1e-30, 1e5])).linear
         scaled = x / np.array([[1e-30], [1e5]])
         assert share_hidden_by_noise(other, scaled, u, model.held_out(u)) == pytest.approx(found)
+
+    def test_is_not_seen_where_channels_are_nearly_alike(self, clean):
+        """The least noise would hide what they differ in, if there was any."""
+        model, x, u = clean
+        mix = np.array([[1, 0], [1, 0.01]])
+        other = copy.copy(model)
+        other.linear = copy.copy(model.linear)
+        other.linear.mean, other.linear.mixing = mix @ model.linear.mean, mix @ model.linear.mixing
+        other.linear.unmixing = np.linalg.inv(other.linear.mixing)
+        assert share_hidden_by_noise(other, mix @ x, u, model.held_out(u)) < HIDDEN
 
     @pytest.mark.parametrize("sum_of", [(0, 0), (-5, 0), (1, 2)], ids=["constant", "copy", "sum"])
     @pytest.mark.parametrize("error", [0, 1e-7])
