@@ -23,6 +23,7 @@ from sourcesep.labels import (
     from_values,
     named_columns,
     renumber,
+    where_fitted,
 )
 from sourcesep.messages import first_few
 from sourcesep.recording import Recording
@@ -244,6 +245,8 @@ def from_arrays(us: Sequence[ArrayLike], lengths: Sequence[int]) -> Auxiliary:
 def renumbered(u: Auxiliary, names: tuple[str, ...]) -> Auxiliary:
     """Return u on its finest scale, with labels numbered by these names.
 
+    Covariates belong where the bins of the names say, whatever their own quantiles are.
+
     Raises
     ------
     InputError
@@ -251,6 +254,10 @@ def renumbered(u: Auxiliary, names: tuple[str, ...]) -> Auxiliary:
     """
     known = {name: i for i, name in enumerate(names)}
     unknown = [name for name in u.scales[0].names if name not in known]
+    if unknown and u.covariates is not None:
+        labels = where_fitted(u.covariates, names)
+        if labels is not None and (labels >= 0).all():
+            return Auxiliary((Scale(labels, names),), u.covariates, False, u.spec)
     if unknown:
         raise InputError(
             f"{unknown[0]}: a label that the fit has not seen; known are {first_few(names, 10)}"

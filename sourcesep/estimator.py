@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from sourcesep.recording import check_magnitude, from_array
 from sourcesep.rows import (
     check_complete,
     end_to_end,
+    finite_numbers,
     is_list_of_arrays,
     is_list_of_columns,
     n_labels_in,
@@ -213,11 +215,15 @@ class IVAE(
         return self._fit(X, u)
 
     def _fit(self, X: Any, u: Any) -> Self:
+        fitted = copy.copy(self)
+        fitted.__dict__ = {k: v for k, v in vars(self).items() if not k.endswith("_")}
         # many small products: more threads than one only wait for each other
         with threadpool_limits(limits=1, user_api="blas"):
-            return self._fit_on_one_thread(X, u)
+            fitted._fit_unfitted(X, u)
+        self.__dict__ = fitted.__dict__  # all at once: a fit that ends early changes nothing
+        return self
 
-    def _fit_on_one_thread(self, X: Any, u: Any) -> Self:
+    def _fit_unfitted(self, X: Any, u: Any) -> None:
         settings = self._settings()
         lengths = [len(part) for part in X] if is_list_of_arrays(X) else None
         X = self._validate(X, reset=True)
@@ -231,7 +237,6 @@ class IVAE(
         self.scores_, self.reason_ = chosen.scores, chosen.reason
         self.contract_: dict[str, Any] = {}
         self._record(x, u)
-        return self
 
     def _record(self, x: Array, u: Auxiliary) -> None:
         """Keep what a fit to x given u says of itself."""
@@ -316,12 +321,10 @@ class IVAE(
         u is needed, and makes a difference, only if the decoder was conditioned on it.
         """
         check_is_fitted(self)
-        S = np.asarray(S, np.float64)
-        if S.ndim != 2 or S.shape[1] != self.model_.n_components:
-            raise InputError(
-                f"S of shape {S.shape}: must be (n_samples, {self.model_.n_components}), a "
-                "column for each component"
-            )
+        S, d = finite_numbers("S", S), self.model_.n_components
+        if S.ndim != 2 or S.shape[1] != d:
+            said = f"must be (n_samples, {d}), a column for each component"
+            raise InputError(f"S of shape {S.shape}: {said}")
         return self.model_.decode(S.T, self._told(u, len(S))).T
 
     def elbo(self, X: ArrayLike, *, u: Any = None) -> tuple[float, float]:

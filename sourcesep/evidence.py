@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.model import Array, Model
@@ -79,7 +79,7 @@ def cross_fit(
         chosen = half == which
         try:
             fit = model.rough().fit(x[:, chosen], u.take(chosen), rng)
-        except SettingsError:  # the number that all of the data have does not suit their half
+        except (InputError, SettingsError):  # what suits all of the data does not suit their half
             return None
         if not fit.needs_u:
             other = fit.posterior(x).mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,15 @@ __all__ = [
     "from_values",
     "named_columns",
     "renumber",
+    "where_fitted",
 ]
 
 MAX_LEVELS = 256
 """Whole numbers that take more values than this count as continuous."""
 MAX_BINS = 40
 """The most quantile bins that continuous values are cut into, over all columns together."""
+_BIN = re.compile(r" in \[([^,]+), ([^)]+)\)(?: \+ |$)")
+_LEVEL = re.compile(r"=([^,=]+)(?:, |$)")
 FEW_SAMPLES = 8
 """Labels should have this many samples on average, or they say little."""
 LEFT_OUT = -1
@@ -200,5 +204,37 @@ def _quantile_bins(values: NDArray[np.float64], name: str, n_bins: int) -> Scale
     some = values[:: len(values) // 2**20 + 1]  # a million are enough to place the cuts
     cuts = np.unique(np.quantile(some, np.arange(1, n_bins) / n_bins))
     labels, found = renumber(np.searchsorted(cuts, values, side="right"), len(cuts) + 1)
-    ends = ["-inf", *(f"{cut:.6g}" for cut in cuts), "inf"]
+    apart = np.diff(cuts).min(initial=np.inf)  # names must tell bins apart, to a thousandth
+    n_digits = np.clip(np.ceil(np.log10(np.abs(cuts).max() / apart + 1e-9)) + 3, 6, 17)
+    ends = ["-inf", *(f"{cut:.{int(n_digits)}g}" for cut in cuts), "inf"]
     return Scale(labels, tuple(f"{name} in [{ends[i]}, {ends[i + 1]})" for i in found))
+
+
+def where_fitted(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.int64] | None:
+    """Which of the labels that covariates of a fit were given holds each row of others.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_times, n_covariates)
+        Covariates.
+    names : sequence of str
+        Of the fit's labels, which say the values or the quantile bins.
+
+    Returns
+    -------
+    ndarray of int, shape (n_times,), or None
+        `LEFT_OUT` for rows in none of them; None if names say something else.
+    """
+    n_times, n_columns = values.shape
+    labels = np.full(n_times, LEFT_OUT)
+    for i, name in enumerate(names):
+        bins, levels, n_others = _BIN.findall(name), _LEVEL.findall(name), name.count(" + ")
+        if len(bins) == n_columns == n_others + 1 and not levels:
+            low, high = np.array(bins, np.float64).T
+            inside = (values >= low) & (values < high)
+        elif len(levels) == n_columns and not (bins or n_others):
+            inside = values == np.array([float(level) for level in levels])
+        else:
+            return None
+        labels[inside.all(axis=1)] = i
+    return labels

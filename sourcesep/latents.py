@@ -13,6 +13,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array, Model
+from sourcesep.rows import finite_numbers, is_whole
 
 __all__ = ["LatentsMixin"]
 
@@ -50,7 +51,7 @@ class LatentsMixin:
             Observations.
         """
         check_is_fitted(self)
-        if not isinstance(n, int | np.integer) or n < 1:
+        if not is_whole(n) or n < 1:
             raise SettingsError(f"n={n!r}: must be a whole number of samples, 1 or more")
         rng = self._generator()
         if u is None:
@@ -104,9 +105,9 @@ class LatentsMixin:
         """
         check_is_fitted(self)
         d = self.model_.n_components
-        if not isinstance(component, int | np.integer) or not 0 <= component < d:
+        if not is_whole(component) or not 0 <= component < d:
             raise SettingsError(f"component={component!r}: must be 0 to {d - 1}")
-        steps = np.linspace(-2, 2, 9) if values is None else np.asarray(values, np.float64)
+        steps = np.linspace(-2, 2, 9) if values is None else finite_numbers("values", values)
         if steps.ndim != 1:
             raise InputError(f"values of shape {steps.shape}: must be (n_values,)")
         mean, _ = self.model_.prior_moments()

@@ -48,14 +48,14 @@ def share_hidden_by_noise(
     -------
     float or None
         Share of the component's variance that is not known once x is: 0 to about 1. None of a
-        map that is no flow, where components are fewer than channels, as what such a map leaves
-        aside is noise already, and where the map is not bent.
+        map that is no flow, where components are fewer than independent channels, as what such a
+        map leaves aside is noise already, and where the map is not bent.
     """
     from sourcesep.ivae.amortised_candidates import fit_flow
-    from sourcesep.ivae.latent_start import MARGIN, LatentStart
+    from sourcesep.ivae.latent_start import MARGIN, LatentStart, without_repeats
     from sourcesep.ivae.ranges import calmed
 
-    x = calmed(x)
+    model, x = without_repeats(model, calmed(x))
     centre, width = x.mean(axis=1), x.std(axis=1)
     start = LatentStart.by_fit(model, centre, width)
     if start is None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sourcesep import auxiliary
 from sourcesep.auxiliary import (
     LEFT_OUT,
     Auxiliary,
@@ -377,3 +378,44 @@ def test_rows_of_a_table_and_samples_without_a_rate_may_stay_the_same():
         other = recording(1000, sfreq, kind=kind)
         other.data[:, :500] = 0
         assert build(f"segments:{100 / sfreq}", other).used.all()
+
+
+class TestCovariatesOfOtherRows:
+    """A few rows have quantiles of their own; the labels are those of the fit."""
+
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            lambda rng: rng.random(2000),
+            lambda rng: rng.random((2000, 2)),
+            lambda rng: rng.random((2000, 2)) * 1e-7 - 5,
+            lambda rng: rng.standard_cauchy(2000),
+            lambda rng: -rng.integers(0, 4, 2000) * 1e-7,
+            lambda rng: np.eye(3)[rng.integers(0, 3, 2000)],
+        ],
+        ids=["bins", "of two", "narrow", "wild", "levels", "one-hot"],
+    )
+    def test_have_its_labels(self, draw):
+        u = draw(np.random.default_rng(0))
+        fitted = auxiliary.from_array(u, 2000)
+        for some in (np.arange(2000), np.arange(7), np.array([3]), np.arange(0, 2000, 3)):
+            found = auxiliary.from_array(u[some], len(some))
+            found = auxiliary.renumbered(found, fitted.scales[0].names)
+            agree = found.labels == fitted.labels[some]
+            assert agree.mean() > 0.998  # names give cuts to a thousandth of what is between
+            np.testing.assert_array_equal(found.covariates, fitted.covariates[some])
+
+    def test_beyond_those_that_the_fit_has_seen(self):
+        u = np.random.default_rng(0).random(2000)
+        names = auxiliary.from_array(u, 2000).scales[0].names
+        far = auxiliary.renumbered(auxiliary.from_array(np.array([-9.0, 9.0]), 2), names)
+        np.testing.assert_array_equal(far.labels, [0, 39])
+        levels = auxiliary.from_array(np.round(u), 2000).scales[0].names
+        with pytest.raises(InputError, match="a label that the fit has not seen"):
+            auxiliary.renumbered(auxiliary.from_array(np.array([0.5]), 1), levels)
+
+    def test_with_labels_that_say_more_are_not_guessed(self):
+        u = np.linspace(0, 1, 1000)
+        both = auxiliary.from_arrays([u, u], [1000, 1000])
+        with pytest.raises(InputError, match="a label that the fit has not seen"):
+            auxiliary.renumbered(auxiliary.from_array(u[:9], 9), both.scales[0].names)

@@ -226,6 +226,16 @@ class TestTransform:
             by_label.transform(X[::-5], u=u[::-5]), by_label.transform(X, u=u)[::-5]
         )
 
+    def test_covariates_of_some_rows(self, data):
+        """Whose quantiles are others, and which may be one row."""
+        X, _, u = data
+        given = u + np.random.default_rng(0).random(len(u))
+        ivae = quick().fit(X, u=given)
+        whole = ivae.transform(X, u=given)
+        for some in (slice(0, 1), slice(0, 900), slice(None, None, -7)):
+            np.testing.assert_allclose(ivae.transform(X[some], u=given[some]), whole[some])
+            assert np.isfinite(ivae.score(X[some], u=given[some]))
+
     def test_a_label_that_the_fit_has_not_seen(self, data, by_label):
         X, _, u = data
         with pytest.raises(InputError, match=r"^u=99: a label that the fit has not seen; kn"):
@@ -516,3 +526,63 @@ def test_what_is_masked_is_missing():
         IVAE(2, mixing="factor", random_state=0).fit(given) for given in (X, X.filled(np.nan))
     )
     np.testing.assert_array_equal(found.mixing_, same.mixing_)
+
+
+class TestAFitThatEndsEarly:
+    """By an error, or because somebody waits no longer."""
+
+    def stopped(self, ivae, X, monkeypatch, error):
+        def stop(*args, **settings):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("sourcesep.estimator.select", stop)
+            with pytest.raises(type(error)):
+                ivae.fit(X)
+        return ivae
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), SettingsError("no")])
+    def test_is_none(self, data, monkeypatch, error):
+        ivae = self.stopped(quick(), data[0], monkeypatch, error)
+        for use in (ivae.transform, ivae.score, lambda X: ivae.sample(2)):
+            with pytest.raises(NotFittedError):
+                use(data[0])
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), SettingsError("no")])
+    def test_leaves_the_one_before(self, data, monkeypatch, error):
+        pandas = pytest.importorskip("pandas")
+        X = pandas.DataFrame(data[0], columns=["a", "b", "c"])
+        ivae = quick().fit(X)
+        before, found = dict(vars(ivae)), ivae.transform(X)
+        self.stopped(ivae, data[0][:, :2], monkeypatch, error)
+        assert vars(ivae) == before
+        np.testing.assert_array_equal(ivae.transform(X), found)
+
+    def test_nothing_of_an_earlier_fit_stays(self, data):
+        """A nonlinear map after a linear one has no matrix."""
+        X = np.tanh(data[0] / data[0].std(axis=0))
+        ivae = quick(mixing="linear").fit(X)
+        assert hasattr(ivae, "components_")
+        ivae.set_params(mixing="post-nonlinear").fit(X)
+        assert ivae.model_.matrices is None
+        assert not hasattr(ivae, "components_")
+
+
+class TestNumbersThatAreNone:
+    @pytest.mark.parametrize(
+        "S", [[["a", "b", "c"]], [[np.nan, 0, 0]], [[0, np.inf, 0]], [[0, 1j, 0]]]
+    )
+    def test_as_sources(self, in_time, S):
+        with pytest.raises(InputError, match=r"^S.* must be numbers"):
+            in_time.inverse_transform(S)
+
+    @pytest.mark.parametrize("values", [["a"], [np.nan], [0, np.inf]])
+    def test_as_values(self, in_time, values):
+        with pytest.raises(InputError, match=r"^values.* must be numbers"):
+            in_time.effect(0, values)
+
+    def test_truth_is_no_count(self, in_time):
+        with pytest.raises(SettingsError, match=r"^n=True: must be a whole number"):
+            in_time.sample(True)
+        with pytest.raises(SettingsError, match=r"^component=True: must be 0 to 2"):
+            in_time.effect(True)

@@ -37,6 +37,11 @@ def noisy():
 
 
 @pytest.fixture(scope="module")
+def clean():
+    return fitted(1, 0.0)
+
+
+@pytest.fixture(scope="module")
 def verdict(noisy):
     return judged(*noisy)
 
@@ -48,8 +53,8 @@ class TestNoise:
         assert verdict.is_noisy
         assert (verdict.label, verdict.sentence) == ("doubtful", SENTENCE)
 
-    def test_is_not_seen_where_there_is_none(self):
-        found = judged(*fitted(1, 0.0))
+    def test_is_not_seen_where_there_is_none(self, clean):
+        found = judged(*clean)
         assert found.label == "trusted"
         assert found.noise < HIDDEN
 
@@ -80,6 +85,32 @@ class TestNoise:
         other.linear = in_units(model, np.zeros(2), np.array([1e-30, 1e5])).linear
         scaled = x / np.array([[1e-30], [1e5]])
         assert share_hidden_by_noise(other, scaled, u, model.held_out(u)) == pytest.approx(found)
+
+    def test_is_not_seen_where_channels_are_nearly_alike(self, clean):
+        """The least noise would hide what they differ in, if there was any."""
+        model, x, u = clean
+        mix = np.array([[1, 0], [1, 0.01]])
+        other = copy.copy(model)
+        other.linear = copy.copy(model.linear)
+        other.linear.mean, other.linear.mixing = mix @ model.linear.mean, mix @ model.linear.mixing
+        other.linear.unmixing = np.linalg.inv(other.linear.mixing)
+        assert share_hidden_by_noise(other, mix @ x, u, model.held_out(u)) < HIDDEN
+
+    @pytest.mark.parametrize("sum_of", [(0, 0), (-5, 0), (1, 2)], ids=["constant", "copy", "sum"])
+    @pytest.mark.parametrize("error", [0, 1e-7])
+    def test_does_not_go_by_channels_that_say_nothing_more(self, noisy, verdict, sum_of, error):
+        model, x, u = noisy
+        wide = np.vstack([x, np.array(sum_of) @ x + 3])
+        wide[2] += error * np.random.default_rng(0).standard_normal(x.shape[1]) * any(sum_of)
+        other = copy.copy(model)
+        other.linear = copy.copy(model.linear)
+        other.linear.mean = np.append(model.linear.mean, np.array(sum_of) @ model.linear.mean + 3)
+        other.linear.mixing = np.vstack([model.linear.mixing, sum_of @ model.linear.mixing])
+        found = share_hidden_by_noise(other, wide, u, model.held_out(u))
+        if sum_of == (1, 2):  # which two of the three stay is as good as any
+            assert found > HIDDEN
+        else:
+            assert found == pytest.approx(verdict.noise, rel=1e-3)
 
     def test_goes_into_files_and_comes_back(self, verdict):
         facts = verdict.as_dict()

@@ -18,7 +18,7 @@ from sourcesep.evidence import (
     cross_fit,
     replica_agreement,
 )
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae import heldout
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
@@ -608,6 +608,25 @@ class TestEvidence:
         np.testing.assert_allclose(
             agreement([fit, unrelated]), (agreement([fit]) + agreement([unrelated])) / 2
         )
+
+    @pytest.mark.parametrize("error", [InputError("too few"), SettingsError("too many")])
+    def test_halves_that_cannot_be_fitted_are_none(self, error):
+        """What suits all of the data need not suit half of them; that ends no fit."""
+
+        class Short(LinearModel):
+            def fit(self, x, u, rng):
+                if x.shape[1] < 1000:
+                    raise error
+                return super().fit(x, u, rng)
+
+            def rough(self):
+                return self
+
+        x = np.random.default_rng(0).standard_normal((2, 1000))
+        u = in_time(1000)
+        model = Short(starts=("segments",)).fit(x, u, np.random.default_rng(0))
+        half = np.arange(1000) % 2
+        assert cross_fit(model, x, u, half, np.random.default_rng(0)) is None
 
     def test_cross_fits_keep_the_models_order(self):
         x = of_kind("laplace", 1)

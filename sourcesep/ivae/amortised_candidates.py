@@ -28,6 +28,9 @@ NO_HISTORY = History(
 """Of what is fitted in closed form."""
 NOISES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3)
 """Standard deviations that noise on the inverse of a flow may have, a channel's own being 1."""
+FAINT = (0.0005, 0.001, 0.002)
+"""Less still, where the flow itself says how likely x is without any: a map may be so steep that
+the least of the others hides much of a component, and the data leave no room even for that."""
 COST = 0.03
 """Nats a sample and component that it may cost; as much as noise that is there costs."""
 SOME = 1000
@@ -133,15 +136,17 @@ def fit_flow(start: LatentStart, x: Array, u: Auxiliary, held: NDArray[np.bool_]
         found = noisy.log_density(x[:, unseen], smaller, u.labels[unseen]).mean()
         return Noisy(noisy, smaller, flow.history_, np.nan, hidden), float(found)
 
-    low, high = 0, len(NOISES)
-    best, least = tried(NOISES[0])
+    is_full = flow.n_components == flow.n_channels
+    noises = FAINT + NOISES if is_full else NOISES
+    low, high = 0, len(noises)
+    best, least = tried(noises[0])
     density, part = least, least
-    if flow.n_components == flow.n_channels:  # elsewhere the flow has seen more noise than x has
+    if is_full:  # elsewhere the flow has seen more noise than x has
         density = float(flow.log_density(x[:, held], u.take(held)).mean())
         part = float(flow.log_density(x[:, unseen], u.take(unseen)).mean())
     while high - low > 1:
         middle = (low + high) // 2
-        candidate, found = tried(NOISES[middle])
+        candidate, found = tried(noises[middle])
         if found < part - COST * len(z):
             high = middle
         else:

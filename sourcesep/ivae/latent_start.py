@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.coupling import CouplingModel
@@ -17,7 +18,7 @@ from sourcesep.ivae.prior_tables import gaussian_prior, pooled
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["MARGIN", "LatentStart", "full_flow", "in_units"]
+__all__ = ["MARGIN", "LatentStart", "full_flow", "in_units", "without_repeats"]
 
 MARGIN = 0.02
 """Least gain in held-out log-likelihood, nats a sample, for which a matrix is given up."""
@@ -176,6 +177,27 @@ def in_units(flow: CouplingModel, centre: Array, width: Array) -> CouplingModel:
     other = copy.copy(flow)
     other.linear = linear
     return other
+
+
+def without_repeats(model: Model, x: Array) -> tuple[Model, Array]:
+    """A fitted flow and its data without those channels that others, which stay, add up to.
+
+    They say nothing more. Other models, and flows that set aside what is no sum, stay as they are.
+    """
+    if not isinstance(model, CouplingModel) or full_flow(model) is model:
+        return model, x
+    if numerical_rank(x) > model.n_components:
+        return model, x
+    width = x.std(axis=1)
+    standard = model.linear.mixing / np.where(width > 0, width, np.inf)[:, None]
+    chosen = np.sort(qr(standard.T, mode="r", pivoting=True)[1][: model.n_components])
+    linear = copy.copy(model.linear)
+    linear.mean, linear.mixing = linear.mean[chosen], linear.mixing[chosen]
+    linear.unmixing = np.asarray(np.linalg.inv(linear.mixing), np.float64)
+    linear.complement, linear.remainder = np.zeros((0, len(chosen))), np.zeros((len(chosen), 0))
+    other = copy.copy(model)
+    other.linear = linear
+    return other, x[chosen]
 
 
 def _told(prior: LabelPrior, counts: NDArray[np.int64]) -> Array:
