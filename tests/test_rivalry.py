@@ -1,6 +1,6 @@
 """What a richer family must do better, requirement by requirement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,14 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.misfit import Misfit
 from sourcesep.recording import Recording
-from sourcesep.rivalry import Rivalry, Selection, is_believed, is_likelier, is_more_independent
+from sourcesep.rivalry import (
+    Rivalry,
+    Selection,
+    is_believed,
+    is_beyond_noise,
+    is_likelier,
+    is_more_independent,
+)
 from sourcesep.selection import select
 from sourcesep.verdict import Verdict
 
@@ -86,6 +93,11 @@ class TestRequirements:
     def test_components_may_depend_on_each_other(self, model):
         """By noise, by too few channels, or by echoes that outlast the windows."""
         assert is_more_independent(rivalry(model, left=100.0)) is None
+
+    def test_noise_calls_for_no_filters(self):
+        assert is_beyond_noise(rivalry(FILTERS)) is None
+        said = is_beyond_noise(replace(rivalry(FILTERS), is_of_noise=True))
+        assert said == "one gain a channel and noise explain it"
 
 
 def in_room(seed, seconds=4.0, rt60=0.25, snr=None, kinds=None):
