@@ -1,7 +1,4 @@
-"""How much better one model explains data than another.
-
-Likelihood, held out inside every label; and what filters leave for a matrix to do.
-"""
+"""How much better one model explains data than another: likelihood held out inside every label."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from sourcesep.ivae.heldout import block_folds, excerpt, means_by_label
 from sourcesep.ivae.model import Array, Model
 from sourcesep.samples import unchanged
 
-__all__ = ["FITTED_NOISE", "FOLDS", "heldout_gain", "left_by_one_gain"]
+__all__ = ["FITTED_NOISE", "FOLDS", "heldout_gain"]
 
 FOLDS = 5
 FITTED_NOISE = "fitted noise"
@@ -63,34 +60,3 @@ def _held(x: Array, u: Auxiliary, memory: int) -> NDArray[np.bool_]:
     else:
         held = block_folds(u.labels, u.n_labels, FOLDS) == 0
     return held
-
-
-def left_by_one_gain(model: Model, x: Array, u: Auxiliary) -> float:
-    """What the best matrix would leave of others in a source, by a model's own account of x.
-
-    Each source is given the one gain a channel that makes up most of its image. What this leaves
-    of the images, seen through the inverse of these gains, is what only filters can take away.
-
-    Parameters
-    ----------
-    model : Model
-        Of at most as many sources as channels.
-    x, u
-        Data of its fit.
-
-    Returns
-    -------
-    float
-        Its power as a share of the source's own, for the source with the most.
-    """
-    gains, powers, rest = [], [], np.zeros_like(x)
-    for k in range(model.n_components):
-        image = model.image(x, k, u)
-        image = image - image.mean(axis=1, keepdims=True)
-        values, vectors = np.linalg.eigh(image @ image.T)
-        gain = vectors[:, -1]
-        rest += image - np.outer(gain, gain @ image)
-        gains.append(gain)
-        powers.append(values[-1])
-    left = np.square(np.linalg.pinv(np.stack(gains, axis=1)) @ rest).sum(axis=1)
-    return float((left / powers).max())
