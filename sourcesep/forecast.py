@@ -14,7 +14,7 @@ from sourcesep.recording import kind_of, longest_in_memory, suffix_of
 __all__ = ["Forecast", "forecast"]
 
 SMALL = 10_000_000
-"""Bytes. For smaller files nothing is forecast."""
+"""Bytes. For smaller files nothing is forecast, but for sound."""
 BYTES_A_VALUE = {".edf": 2, ".bdf": 3}
 """Bytes a sample in EEG files, by suffix; other EEG files have 4."""
 MOST_FITTED = 92e6
@@ -69,7 +69,8 @@ def forecast(path: Path, mixing: str = "auto") -> Forecast | None:
         size = path.stat().st_size
     except (OSError, ValueError):
         return None
-    if kind is None or size < SMALL or mixing not in ("auto", "linear"):
+    # the time of sound grows with the square of its channels: a small file of many takes minutes
+    if kind is None or mixing not in ("auto", "linear") or (size < SMALL and kind != "audio"):
         return None
     if kind == "audio":
         found = _audio(path, mixing)
@@ -103,6 +104,6 @@ def _audio(path: Path, mixing: str) -> Forecast | None:
     n, n_times = header.channels, header.frames
     fitted = n * min(n_times, longest_in_memory(n))  # values
     low = 3 + 0.3e-6 * fitted * n + 0.028e-6 * n_times * n * (n + 1)
-    high = low if mixing == "linear" else low + 6e-6 * fitted * n
+    high = low if mixing == "linear" else low + 3e-6 * fitted * n**2
     most = 80 if mixing == "linear" else 125
     return Forecast((180e6 + 80 * fitted, 180e6 + most * fitted), (low, high))

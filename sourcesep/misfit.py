@@ -14,7 +14,7 @@ from sourcesep.ivae.contrast import innovations, prediction_filter
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.order import fine_enough, less_means
 
-__all__ = ["N_TAPS", "Misfit", "correlation_within_labels", "misfit"]
+__all__ = ["N_TAPS", "RIDGE", "Misfit", "correlation_within_labels", "misfit"]
 
 SHORTEST = 256
 """Samples; fewer say nothing about misfit."""
@@ -70,6 +70,7 @@ def misfit(
     u: Auxiliary | None = None,
     unsure: float = 0.0,
     spliced: NDArray[np.bool_] | None = None,
+    ridge: float = RIDGE,
 ) -> Misfit:
     """How much one component still says of another, in standard errors.
 
@@ -98,6 +99,8 @@ def misfit(
         quieter than that, it says nothing of the model.
     spliced : ndarray of bool, shape (n_times,), optional
         Which samples of a series come within `N_TAPS` after a splice; they say nothing.
+    ridge : float
+        Share of a component's power, of white noise, to which its spectrum is not whitened.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def misfit(
     if spliced is None:
         spliced = np.zeros(z.shape[1], bool)
     width = min(max(16, round(0.02 * sfreq)), z.shape[1])
-    flat = [_InTime(row, width, unsure, spliced) for row in z]
+    flat = [_InTime(row, width, unsure, spliced, ridge) for row in z]
     n_lags = min(max(32, round(0.05 * sfreq)), max(4, z.shape[1] // 64))
     return Misfit(
         _lagged_dependence(flat, z, n_lags),
@@ -198,8 +201,10 @@ class _Flattening(ABC):
 class _InTime(_Flattening):
     """Whitening and division by the envelope, as one component calls for."""
 
-    def __init__(self, y: Array, width: int, unsure: float, spliced: NDArray[np.bool_]) -> None:
-        self.taps = prediction_filter(y, N_TAPS, RIDGE)
+    def __init__(
+        self, y: Array, width: int, unsure: float, spliced: NDArray[np.bool_], ridge: float
+    ) -> None:
+        self.taps = prediction_filter(y, N_TAPS, ridge)
         self.width, self.spliced = width, spliced
         errors = self._whiten(y)
         power = self._nearby(errors**2) + max(unsure, QUIET) * errors.var()

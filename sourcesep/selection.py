@@ -23,6 +23,7 @@ from sourcesep.ivae.missing import fill, impute
 from sourcesep.ivae.model import Array, Model, Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.spectral import WINDOW
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.rivalry import MARGIN, Selection, the_better
@@ -158,8 +159,13 @@ def select(
         return replace(linear, reason=reason, scores=linear.scores | asked.scores)
     best = linear
     for name in families:
-        if _calls_for(FAMILIES[name], best, x):
-            best = _better(best, linear, fitted, name, x, u, rng)
+        if not _calls_for(FAMILIES[name], best, x):
+            continue
+        lack = _lack(FAMILIES[name], best.model.n_components, u.used.sum() / settings.sfreq)
+        if lack is not None:
+            best = replace(best, reason=f"{best.reason}; {name} is not tried: {lack}")
+        else:
+            best = _better(best, linear, fitted, name, x, u, rng, settings.sfreq)
     return best
 
 
@@ -207,6 +213,19 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
     return max(delay, bent) > 1 and kind in family.mends
 
 
+def _lack(family: type[Model], k: int, seconds: float) -> str | None:
+    """What a record is too short for, where a fit would take minutes to find nothing.
+
+    Each source's filters have k - 1 numbers a frequency, and each window tells one of them.
+    """
+    least = (k - 1) * WINDOW
+    if family.representation == "time" or family.may_exceed_rank or seconds >= least:
+        return None
+    return (
+        f"filters of {k} sources take {least:.2g} s of sound or more, and there are {seconds:.2g}"
+    )
+
+
 def _better(
     simple: Selection,
     linear: Selection,
@@ -215,13 +234,14 @@ def _better(
     x: Array,
     u: Auxiliary,
     rng: np.random.Generator,
+    sfreq: float,
 ) -> Selection:
     """Return the fit of family `name` if it is better than the simple one, else that."""
     try:
         rich = fitted(name, simple.model)
     except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
-    return the_better(simple, rich, linear, x, u, rng)
+    return the_better(simple, rich, linear, x, u, rng, sfreq)
 
 
 def check_seed(seed: Any) -> None:

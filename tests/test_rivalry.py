@@ -1,6 +1,6 @@
 """What a richer family must do better, requirement by requirement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,14 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
 from sourcesep.misfit import Misfit
 from sourcesep.recording import Recording
-from sourcesep.rivalry import Rivalry, Selection, is_believed, is_likelier, is_more_independent
+from sourcesep.rivalry import (
+    Rivalry,
+    Selection,
+    is_believed,
+    is_beyond_noise,
+    is_likelier,
+    is_more_independent,
+)
 from sourcesep.selection import select
 from sourcesep.verdict import Verdict
 
@@ -87,6 +94,11 @@ class TestRequirements:
         """By noise, by too few channels, or by echoes that outlast the windows."""
         assert is_more_independent(rivalry(model, left=100.0)) is None
 
+    def test_noise_calls_for_no_filters(self):
+        assert is_beyond_noise(rivalry(FILTERS)) is None
+        said = is_beyond_noise(replace(rivalry(FILTERS), is_of_noise=True))
+        assert said == "noise explains what they mend"
+
 
 def in_room(seed, seconds=4.0, rt60=0.25, snr=None, kinds=None):
     """Two sources at two microphones, 8 kHz; noise beside each, snr dB below them."""
@@ -115,6 +127,34 @@ class TestRooms:
         found = chosen(*in_room(seed, seconds=8.0, snr=10.0), ("linear", "convolutive"))
         assert found.model.family == "convolutive", found.reason
         assert found.scores["gain"]["convolutive"] > 0.02
+
+    def test_a_matrix_and_noise_are_no_room(self):
+        """Filters gain nats in held-out blocks, and would lose 30 dB."""
+        kinds = "pad", "melody"
+        sources = np.array(
+            [
+                simulate.instrument(4.0, 8000, kind=kind, random_state=700_000 + k)
+                for k, kind in enumerate(kinds)
+            ]
+        )
+        sources /= sources.std(axis=1, keepdims=True)
+        x = np.array([[1, 0.8], [0.6, 1]]) @ sources
+        x += 0.01 * x.std() * np.random.default_rng(7000).standard_normal(x.shape)
+        u = build("segments:0.02", Recording(x, 8000.0, ("a", "b"), ("", ""), "audio"))
+        found = chosen(x, u, ("linear", "convolutive"))
+        assert found.model.family == "linear"
+        assert found.scores["gain"]["convolutive"] > 0.02
+        assert "noise explains what they mend" in found.reason
+
+    def test_many_channels_of_little_sound_are_given_no_filters(self):
+        rng = np.random.default_rng(0)
+        x = rng.laplace(size=(6, 8000)) * np.repeat(rng.uniform(0.1, 2, (6, 20)), 400, axis=1)
+        x[1:] += 0.8 * x[:-1]
+        x[:, 20:] += 0.8 * x[::-1, :-20]
+        u = build("segments:0.02", Recording(x, 8000.0, tuple("abcdef"), ("",) * 6, "audio"))
+        found = chosen(x, u, ("linear", "convolutive"))
+        said = "filters of 6 sources take 2.6 s of sound or more, and there are 1"
+        assert f"convolutive is not tried: {said}" in found.reason
 
     def test_silence_at_the_end_says_nothing(self):
         """The last fifth is not all silent, nor does silence make one map likelier."""
