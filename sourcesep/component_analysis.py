@@ -257,26 +257,24 @@ class ComponentAnalysis(Plots):
             model: Model = brain.fit(x, u, rng, moments)
         else:
             model = family.configured(settings).fit(x, u, rng)
-        halves = brain.halves(rng, N_SPLITS) if model is brain else None
-        for told in ("reliability_", "verdict_", "_halves"):
-            self.__dict__.pop(told, None)
-        if halves is not None:
-            self._halves = halves
+        if model is brain and (halves := brain.halves(rng, N_SPLITS)) is not None:
+            told: dict[str, Any] = {"_halves": halves}
         else:
-            z = model.posterior(x).mean
-            self.reliability_ = split_half_correlations(
-                model.mixture(x), z, u, brain.rows, rng, n_splits=N_SPLITS
-            )
+            z, rows, n = model.posterior(x).mean, brain.rows, N_SPLITS
+            halves_tell = split_half_correlations(model.mixture(x), z, u, rows, rng, n_splits=n)
+            told = {"reliability_": halves_tell}
+        effects = None
+        if conditions is not None:
+            within = Scale(conditions.labels[used], conditions.names)
+            effects = profile(model.posterior(x).mean, within, rates[0])
+        for name in ("reliability_", "verdict_", "_halves"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self.__dict__ |= told
         # a curve's components share none that is the same whatever their amplitudes
         self._correlation = brain.correlation if model is brain else np.eye(number)
         self._signal = brain.signal if model is brain else np.ones(number)
-        self.profile_ = None
-        if conditions is not None:
-            within = Scale(conditions.labels[used], conditions.names)
-            self.profile_ = profile(model.posterior(x).mean, within, rates[0])
         self.model_, self.info, self.ch_names, self._scale = model, info, names, scale
-        self.n_samples_ = x.shape[1]
-        self.exclude, self.labels_ = [], {}
+        self.profile_, self.n_samples_, self.exclude, self.labels_ = effects, x.shape[1], [], {}
         keep = excerpt(u)
         self._evidence = (x[:, keep], u.take(keep), rates[0])
         return self
@@ -289,6 +287,11 @@ class ComponentAnalysis(Plots):
             told = self._halves.reliability()
         self.__dict__.pop("_halves", None)  # it may be large
         return told
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take along what the halves tell, not what they are fitted to, which may be large."""
+        told = {"reliability_": self.reliability_} if "_halves" in vars(self) else {}
+        return vars(self) | told
 
     @cached_property
     def verdict_(self) -> Verdict:
