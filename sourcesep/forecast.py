@@ -6,6 +6,7 @@ are for orientation.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +67,12 @@ def forecast(path: Path, mixing: str = "auto") -> Forecast | None:
     """
     kind, suffix = kind_of(path), suffix_of(path)
     try:
-        size = path.stat().st_size
+        said = path.stat()
     except (OSError, ValueError):
         return None
+    if not stat.S_ISREG(said.st_mode):  # to open a pipe would wait for who writes into it
+        return None
+    size = said.st_size
     # the time of sound grows with the square of its channels: a small file of many takes minutes
     if kind is None or mixing not in ("auto", "linear") or (size < SMALL and kind != "audio"):
         return None
