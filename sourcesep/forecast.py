@@ -6,7 +6,6 @@ are for orientation.
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from sourcesep.recording import kind_of, longest_in_memory, suffix_of
 __all__ = ["Forecast", "forecast"]
 
 SMALL = 10_000_000
-"""Bytes. For smaller files nothing is forecast, but for sound."""
+"""Bytes. For smaller files nothing is forecast."""
 BYTES_A_VALUE = {".edf": 2, ".bdf": 3}
 """Bytes a sample in EEG files, by suffix; other EEG files have 4."""
 MOST_FITTED = 92e6
@@ -67,14 +66,10 @@ def forecast(path: Path, mixing: str = "auto") -> Forecast | None:
     """
     kind, suffix = kind_of(path), suffix_of(path)
     try:
-        said = path.stat()
+        size = path.stat().st_size
     except (OSError, ValueError):
         return None
-    if not stat.S_ISREG(said.st_mode):  # to open a pipe would wait for who writes into it
-        return None
-    size = said.st_size
-    # the time of sound grows with the square of its channels: a small file of many takes minutes
-    if kind is None or mixing not in ("auto", "linear") or (size < SMALL and kind != "audio"):
+    if kind is None or size < SMALL or mixing not in ("auto", "linear"):
         return None
     if kind == "audio":
         found = _audio(path, mixing)
