@@ -140,22 +140,23 @@ def separate_file(job: Job) -> Outcome:
         warnings.simplefilter("always", SourcesepWarning)
         try:
             recover(job.folder)
-            outcome = _kept(job) or _made(job)
+            result = _earlier(job)
+            outcome = _kept(job, result) or _made(job, again=result is not None)
         except SourcesepError as error:
             # or another process was faster
-            outcome = _kept(job) or Outcome(job.path, job.folder, error=str(error))
+            outcome = _kept(job, _earlier(job)) or Outcome(job.path, job.folder, error=str(error))
         except Exception as error:  # one that nobody thought of must not stop the others
             outcome = Outcome(job.path, job.folder, error=_unforeseen(error))
     return replace(outcome, warnings=tuple(str(w.message) for w in caught))
 
 
-def _made(job: Job) -> Outcome:
-    """Do a job; what is refused raises a SourcesepError."""
+def _made(job: Job, *, again: bool) -> Outcome:
+    """Do a job, perhaps `again` over its own result; what is refused raises a SourcesepError."""
     from sourcesep.result import check_options
     from sourcesep.separation import separate
 
     # a run that was killed before it wrote the model is done again
-    saving = dict(job.saving) | ({} if _earlier(job) is None else {"overwrite": True})
+    saving = dict(job.saving) | ({"overwrite": True} if again else {})
     if job.resume and not saving["overwrite"]:
         check_resumable(job.folder)
     check_output(job.folder, saving["overwrite"])
@@ -174,9 +175,8 @@ def _made(job: Job) -> Outcome:
     return Outcome(job.path, job.folder, result)
 
 
-def _kept(job: Job) -> Outcome | None:
-    """What is there already, if the job is to be resumed and its model is there too."""
-    result = _earlier(job)
+def _kept(job: Job, result: dict[str, Any] | None) -> Outcome | None:
+    """What is there already, if there is a result to resume and its model is there too."""
     if result is None or not (job.save_model is None or job.save_model.exists()):
         return None
     return Outcome(job.path, job.folder, result, resumed=True)
