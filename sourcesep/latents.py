@@ -11,9 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.checks import is_whole
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array, Model
-from sourcesep.rows import finite_numbers, is_whole
+from sourcesep.rows import finite_numbers
 
 __all__ = ["LatentsMixin"]
 

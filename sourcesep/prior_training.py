@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.checks import is_whole
 from sourcesep.clean_recordings import Clean, gather
 from sourcesep.exceptions import (
     InputError,
@@ -196,8 +197,7 @@ def _check(
     if not 0 <= noisy <= 1:
         raise SettingsError(f"noisy={noisy}: must be a share, 0 to 1")
     check_seed(random_state)
-    is_whole = isinstance(n_steps, int | np.integer) and not isinstance(n_steps, bool)
-    if n_steps is not None and not (is_whole and n_steps >= 1):
+    if n_steps is not None and not (is_whole(n_steps) and n_steps >= 1):
         raise SettingsError(f"n_steps={n_steps!r}: must be a whole number, 1 or more")
     if seconds is not None and not seconds > 0:
         raise SettingsError(f"seconds={seconds}: must be above 0; leave it out for no time budget")

@@ -10,7 +10,7 @@ from sourcesep.exceptions import InputError
 from sourcesep.ivae.model import Array
 
 __all__ = ["check_complete", "end_to_end", "is_list_of_arrays", "is_list_of_columns"]
-__all__ += ["finite_numbers", "is_whole", "n_labels_in"]
+__all__ += ["finite_numbers", "n_labels_in"]
 
 
 def is_list_of_arrays(X: Any) -> bool:
@@ -52,11 +52,6 @@ def finite_numbers(name: str, values: Any) -> Array:
     if lost := np.count_nonzero(~np.isfinite(numbers)):
         raise InputError(f"{name} holds {lost} values that are not finite: must be numbers")
     return numbers
-
-
-def is_whole(value: Any) -> bool:
-    """Whether this is a whole number; a truth value is none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def n_labels_in(y: Any) -> int:

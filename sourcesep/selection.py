@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.checks import is_whole
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 from sourcesep.gains import FITTED_NOISE, FOLDS
 from sourcesep.ivae.amortised import AmortisedModel
@@ -246,8 +247,7 @@ def _better(
 
 def check_seed(seed: Any) -> None:
     """Refuse what cannot seed a generator (SettingsError)."""
-    is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not (is_whole and seed >= 0):
+    if not (is_whole(seed) and seed >= 0):
         raise SettingsError(f"random_state={seed!r}: must be a whole number, 0 or more")
 
 
@@ -261,8 +261,7 @@ def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:
     SettingsError
         If `n_components` is no whole number above 0, or u has too few labels.
     """
-    whole = isinstance(n_components, int | np.integer) and not isinstance(n_components, bool)
-    if n_components is not None and not (whole and n_components >= 1):
+    if n_components is not None and not (is_whole(n_components) and n_components >= 1):
         raise SettingsError(
             f"n_components={n_components!r}: must be a whole number, 1 or more, or None"
         )

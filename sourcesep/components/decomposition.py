@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sourcesep.checks import is_whole
 from sourcesep.components.background import artefact_part
 from sourcesep.components.channels import kind_of, samples, with_drops
 from sourcesep.components.containers import put_back, wrap
@@ -269,9 +270,7 @@ class Decomposition:
     def _components(self, which: Sequence[int]) -> list[int]:
         """Check numbers of components."""
         is_list = isinstance(which, list | tuple | np.ndarray | range | set)
-        if not is_list or not all(
-            isinstance(k, int | np.integer) and not isinstance(k, bool) for k in which
-        ):
+        if not (is_list and all(map(is_whole, which))):
             raise SettingsError(
                 f"exclude={which!r}: must be a list of components' numbers, as in [0, 2]; those "
                 "found to be eyes are labels_['eog']"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sourcesep.checks import is_whole
 from sourcesep.components.channels import pick
 from sourcesep.components.gathering import Cut
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
@@ -106,9 +107,8 @@ def check_number(asked: Any) -> None:
     SettingsError
         If it is neither a whole number, 2 or more, nor a share, nor None.
     """
-    whole = isinstance(asked, int | np.integer) and not isinstance(asked, bool)
     share = isinstance(asked, float | np.floating) and 0 < asked < 1
-    if not (asked is None or share or (whole and asked >= 2)):
+    if not (asked is None or share or (is_whole(asked) and asked >= 2)):
         raise SettingsError(
             f"n_components={asked!r}: must be 2 or more, a share of variance between 0 and 1, or "
             "None for the rank"
@@ -123,8 +123,7 @@ def check_samples(n_times: int, n_channels: int, asked: Any, cut: Cut) -> None:
     InputError
         If there are too few.
     """
-    whole = isinstance(asked, int | np.integer)
-    least = FEWEST_EACH * (min(int(asked), n_channels) if whole else n_channels)
+    least = FEWEST_EACH * (min(int(asked), n_channels) if is_whole(asked) else n_channels)
     if n_times < least:
         left = " that are left" if cut.reject or cut.flat or cut.decim else ""
         raise InputError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sourcesep.checks import is_whole
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.metrics.separation import finite, real
 
@@ -99,7 +100,7 @@ def dci(
     """
     if method not in ("forest", "lasso"):
         raise SettingsError(f"method={method!r}: must be 'forest' or 'lasso'")
-    if not _is_whole(random_state, 0):
+    if not (is_whole(random_state) and random_state >= 0):
         raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
     rng = np.random.default_rng(random_state)
     if method == "lasso":
@@ -166,7 +167,7 @@ def mig(latents: ArrayLike, factors: ArrayLike, *, n_bins: int = N_BINS) -> floa
     """
     from sklearn.metrics import mutual_info_score
 
-    if not _is_whole(n_bins, 2):
+    if not (is_whole(n_bins) and n_bins >= 2):
         raise SettingsError(f"n_bins={n_bins!r}: must be a whole number, 2 or more")
     z, columns = _checked(latents, factors)
     if z.shape[1] < 2:
@@ -178,11 +179,6 @@ def mig(latents: ArrayLike, factors: ArrayLike, *, n_bins: int = N_BINS) -> floa
         information = np.sort([mutual_info_score(classes, b) for b in binned])
         gaps.append((information[-1] - information[-2]) / mutual_info_score(classes, classes))
     return float(np.mean(gaps))
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return is_number and bool(value >= least)
 
 
 def _scaled(values: NDArray[np.generic]) -> Array:

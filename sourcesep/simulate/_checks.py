@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from sourcesep.checks import is_whole
 from sourcesep.exceptions import SettingsError
 
 __all__ = ["RandomState", "at_least", "generator", "n_samples", "one_of", "positive"]
@@ -17,7 +18,7 @@ def generator(random_state: RandomState) -> np.random.Generator:
     """Return the generator of a seed; a generator is used, and advanced, as it is."""
     if isinstance(random_state, np.random.Generator):
         return random_state
-    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
+    if not is_whole(random_state):
         raise SettingsError(
             f"random_state={random_state!r}: must be an int or a numpy.random.Generator"
         )
