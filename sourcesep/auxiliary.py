@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -197,7 +198,7 @@ def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
     InputError
         If u does not have such a shape, type or values.
     """
-    values = np.asarray(u)
+    values = _unmasked(u)
     if values.ndim not in (1, 2) or values.shape[0] != n_times or values.size == 0:
         raise InputError(
             f"u of shape {values.shape}: must be ({n_times},) for labels or "
@@ -206,6 +207,16 @@ def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
     factor = from_values(named_columns(values, "u"), are_labels=True)
     scales = _product([factor], np.ones(n_times, dtype=bool))
     return Auxiliary(scales, factor.covariates, is_time=False, spec="array")
+
+
+def _unmasked(u: ArrayLike) -> NDArray[Any]:
+    """Return u as an array; InputError where a mask says that values of it are not known."""
+    if lost := np.count_nonzero(np.ma.getmaskarray(u)) if np.ma.isMaskedArray(u) else 0:
+        raise InputError(
+            f"u has {lost} masked values: every sample needs one; fill them in (-1 among labels "
+            "leaves a sample out)"
+        )
+    return np.asarray(u)
 
 
 def from_arrays(us: Sequence[ArrayLike], lengths: Sequence[int]) -> Auxiliary:
@@ -227,7 +238,7 @@ def from_arrays(us: Sequence[ArrayLike], lengths: Sequence[int]) -> Auxiliary:
         raise InputError(
             f"u of {len(us)} arrays: X has {len(lengths)} recordings; give one for each"
         )
-    columns = [np.asarray(u) for u in us]
+    columns = [_unmasked(u) for u in us]
     for i, (values, n_times) in enumerate(zip(columns, lengths, strict=True)):
         if len(values) != n_times or values.shape[1:] != columns[0].shape[1:]:
             raise InputError(

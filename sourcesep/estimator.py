@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.adaptation import AdaptationMixin
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.checks import generator
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
@@ -265,16 +266,19 @@ class IVAE(
         families_of(self.mixing)
         if self.prior not in tuple(PRIORS):
             raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
+        if not isinstance(self.source_prior, SourcePrior | None):
+            said = "must be a SourcePrior, as sourcesep.load_prior returns it, or None"
+            raise SettingsError(f"source_prior={self.source_prior!r}: {said}")
         auxiliary.parse(self.aux)
         self._generator()
         return Settings(
             n_components=self.n_components,
-            starts=tuple(self.starts),
+            starts=self.starts,
             shapes=PRIORS[self.prior],
             standardise=self.standardise,
             kernel_size=self.kernel_size,
             post_kernel_size=self.post_kernel_size,
-            condition_decoder=bool(self.condition_decoder),
+            condition_decoder=self.condition_decoder,
             n_restarts=self.n_restarts,
             source_prior=self.source_prior,
             source_labels=self.source_labels,
@@ -344,13 +348,7 @@ class IVAE(
         return reconstruction - kl
 
     def _generator(self) -> np.random.Generator:
-        try:
-            return np.random.default_rng(self.random_state)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(
-                f"random_state={self.random_state!r}: must be a whole number, 0 or more, a "
-                "numpy.random.Generator, or None"
-            ) from error
+        return generator(self.random_state)
 
     def _accepts_missing(self, is_fit: bool) -> bool:
         """Whether NaN may be in X: a fit may have ended in another family than asked for."""
@@ -378,6 +376,7 @@ class IVAE(
             dtype=np.float64,
             ensure_all_finite="allow-nan",
             ensure_min_samples=2 if reset else 1,
+            order="C",  # or the sums of a fit would differ in their last bits
         )
         if not self._accepts_missing(reset):
             family = self.mixing if reset else self.model_.family

@@ -24,6 +24,7 @@ from sourcesep.samples import (
     Summary,
     check_unchanged,
     identical_channels,
+    masked_as_nan,
     summarise,
 )
 
@@ -298,7 +299,7 @@ def adapter_for(kind: str) -> ModuleType:
 def from_array(values: ArrayLike, sfreq: float) -> Recording:
     """Return a recording of an array of shape (n_channels, n_times) and its rate in hertz."""
     try:
-        data, rate = np.asarray(values), float(sfreq)
+        data, rate = np.asarray(masked_as_nan(values)), float(sfreq)
         if data.dtype.kind not in "biuf":
             raise TypeError(f"type {data.dtype}")
     except (TypeError, ValueError) as error:

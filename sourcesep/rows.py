@@ -8,6 +8,7 @@ import numpy as np
 
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.model import Array
+from sourcesep.samples import masked_as_nan
 
 __all__ = ["check_complete", "end_to_end", "is_list_of_arrays", "is_list_of_columns"]
 __all__ += ["finite_numbers", "n_labels_in"]
@@ -30,7 +31,7 @@ def end_to_end(X: Any) -> Any:
         if len(widths) > 1:
             raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
         X = (np.ma if any(map(np.ma.isMaskedArray, X)) else np).concatenate(X)
-    return np.ma.filled(X.astype(np.float64), np.nan) if np.ma.isMaskedArray(X) else X
+    return masked_as_nan(X)
 
 
 def check_complete(X: Array, fit: str) -> None:

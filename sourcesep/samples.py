@@ -22,7 +22,8 @@ from sourcesep.messages import in_brief
 from sourcesep.windows import edges
 
 __all__ = ["Resampled", "Samples", "Sliced", "Stamp", "Summary"]
-__all__ += ["check_unchanged", "identical_channels", "map_npy", "pieces", "summarise", "unchanged"]
+__all__ += ["check_unchanged", "identical_channels", "map_npy", "masked_as_nan", "pieces"]
+__all__ += ["summarise", "unchanged"]
 
 Array = NDArray[np.float64]
 
@@ -39,6 +40,13 @@ class Samples(Protocol):
 
     def __getitem__(self, key: Any, /) -> Array:
         """Some of the samples, as an array: ``samples[channels, start:stop]``."""
+
+
+def masked_as_nan(values: Any) -> Any:
+    """Return values as they are; an array of numbers with a mask, with NaN where it is masked."""
+    if not np.ma.isMaskedArray(values):
+        return values
+    return np.ma.filled(values.astype(np.float64), np.nan)
 
 
 class Sliced(ABC):

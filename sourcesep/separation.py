@@ -204,10 +204,11 @@ def _fit(
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
-    from sourcesep.selection import FAMILIES
+    from sourcesep.selection import FAMILIES, families_of
     from sourcesep.source_priors import LIKE
 
     family = _mixing(recording, asked["mixing"], trained)
+    families_of(family)  # refuses what is none
     among = (family,) if isinstance(family, str) else family
     if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
         recording.check_missing(f"mixing={asked['mixing']!r} {reuse.NO_GAPS}")

@@ -419,8 +419,16 @@ class TestRefuses:
             ({"n_restarts": 0}, "n_restarts=0: must be a whole number, 1 or more"),
             ({"mixing": ("linear", "cubic")}, "to choose among are linear, post-nonlinear"),
             ({"mixing": 7}, "mixing=7: to choose among are linear, post-nonlinear"),
-            ({"starts": ("luck",)}, "starts=('luck',): allowed are segments, bands"),
-            ({"starts": ()}, "starts=(): allowed are"),
+            ({"starts": ("luck",)}, "starts=('luck',): must be a tuple of segments, bands"),
+            ({"starts": ()}, "starts=(): must be a tuple of"),
+            ({"starts": None}, "starts=None: must be a tuple of"),
+            ({"starts": "segments"}, "starts='segments': must be a tuple of segments, bands"),
+            ({"standardise": "yes"}, "standardise='yes': must be True or False"),
+            ({"standardise": None}, "standardise=None: must be True or False"),
+            ({"condition_decoder": 1}, "condition_decoder=1: must be True or False"),
+            ({"kernel_size": True}, "kernel_size=True: must be a whole number, 1 or more"),
+            ({"n_restarts": True}, "n_restarts=True: must be a whole number, 1 or more"),
+            ({"source_prior": "p.st"}, "source_prior='p.st': must be a SourcePrior, as sourcesep"),
             ({"aux": "sundials"}, "aux='sundials': unknown term 'sundials'; known are"),
             ({"aux": None}, "aux=None: must be a SPEC such as 'segments'; arrays are given to"),
             ({"aux": "segments:1e9"}, "seconds=1000000000 is longer than the recording"),
@@ -526,6 +534,23 @@ def test_what_is_masked_is_missing():
         IVAE(2, mixing="factor", random_state=0).fit(given) for given in (X, X.filled(np.nan))
     )
     np.testing.assert_array_equal(found.mixing_, same.mixing_)
+
+
+def test_how_rows_lie_in_memory_makes_no_difference(data, by_label):
+    X, _, u = data
+    again = quick().fit(np.asfortranarray(X), u=u)
+    np.testing.assert_array_equal(again.components_, by_label.components_)
+    np.testing.assert_array_equal(again.transform(np.asfortranarray(X)), by_label.transform(X))
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+def test_a_mask_over_u_is_not_looked_beneath(data, is_list):
+    X, _, u = data
+    masked = np.ma.masked_array(u, u == 3)
+    with pytest.raises(InputError, match=r"^u has 40 masked values: every sample needs one"):
+        quick().fit([X, X] if is_list else X, u=[masked, u] if is_list else masked)
+    same = quick().fit(X, u=np.ma.masked_array(u))
+    np.testing.assert_array_equal(same.components_, quick().fit(X, u=u).components_)
 
 
 class TestAFitThatEndsEarly:

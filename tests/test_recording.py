@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from sourcesep.adapters import audio, eeg, table
 from sourcesep.auxiliary import build
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
-from sourcesep.recording import SUFFIXES, Event, Recording, adapter_for, read, suffix_of
+from sourcesep.recording import (
+    SUFFIXES,
+    Event,
+    Recording,
+    adapter_for,
+    from_array,
+    read,
+    suffix_of,
+)
 
 
 def make(data, names=None, units=None, sfreq=100.0, path=None):
@@ -72,6 +80,14 @@ def test_facts():
 def test_what_cannot_be_separated(arguments, message):
     with pytest.raises(InputError, match=message):
         make(**arguments)
+
+
+def test_what_is_masked_is_missing():
+    """And not the value that lies beneath the mask."""
+    data = np.ma.masked_array(noise(), noise() > 1)
+    found = from_array(data, 1.0).data
+    np.testing.assert_array_equal(np.isnan(found), noise() > 1)
+    np.testing.assert_array_equal(found[noise() <= 1], noise()[noise() <= 1])
 
 
 def test_the_file_is_named():

@@ -221,6 +221,7 @@ class TestSettings:
             ({"n_components": 0}, "n_components=0: must be a whole number, 1 or more, or None"),
             ({"n_components": "2"}, "n_components='2': must be a whole number"),
             ({"mixing": "magic"}, "mixing='magic': allowed are auto, linear"),
+            ({"mixing": None}, "mixing=None: to choose among are linear"),
             ({"aux": "tides"}, "aux='tides': unknown term 'tides'; known are segments, adaptive"),
             ({"aux": "annotations"}, "aux='annotations': no such annotation lasts any time"),
             ({"aux": "column:c"}, "aux='column:c': no column 'c'"),

@@ -94,9 +94,9 @@ class LinearModel(InvertibleModel):
         shapes: tuple[float, ...] = SHAPES,
         standardise_channels: bool = False,
     ) -> None:
-        unknown = [s for s in starts if s not in STARTS]
-        if unknown or not starts:
-            raise SettingsError(f"starts={starts}: allowed are {', '.join(STARTS)}")
+        known = tuple(STARTS)
+        if not (isinstance(starts, list | tuple) and starts and all(s in known for s in starts)):
+            raise SettingsError(f"starts={starts!r}: must be a tuple of {', '.join(known)}")
         self.requested = n_components
         self.starts = tuple(starts)
         self.shapes = tuple(shapes)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.checks import is_whole
 from sourcesep.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -135,9 +136,12 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("kernel_size", "post_kernel_size", "n_restarts"):
             value = getattr(self, name)
-            whole = isinstance(value, int | np.integer) and value >= 1
+            whole = is_whole(value) and value >= 1
             if not whole and not (value is None and name != "post_kernel_size"):
                 raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
+        for name in ("standardise", "condition_decoder"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise SettingsError(f"{name}={getattr(self, name)!r}: must be True or False")
         for name, allowed in (("quality", QUALITIES), ("device", DEVICES)):
             if getattr(self, name) not in allowed:
                 raise SettingsError(

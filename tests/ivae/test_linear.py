@@ -182,9 +182,10 @@ class TestRank:
         with pytest.raises(SettingsError) as error:
             LinearModel(starts=("segments", "guess"))
         assert str(error.value) == (
-            "starts=('segments', 'guess'): allowed are segments, bands, spectrum, non-gaussian"
+            "starts=('segments', 'guess'): must be a tuple of segments, bands, spectrum, "
+            "non-gaussian"
         )
-        with pytest.raises(SettingsError, match=r"^starts=\(\): allowed are segments"):
+        with pytest.raises(SettingsError, match=r"^starts=\(\): must be a tuple of segments"):
             LinearModel(starts=())
 
     @pytest.mark.parametrize("k", [1, 2])
