@@ -20,7 +20,7 @@ from sourcesep.modulation import standard_errors, variance_ratios
 __all__ = [
     "CrossFit",
     "agreement",
-    "agreement_of_halves",
+    "agreement_of_means",
     "channels_alone",
     "cross_fit",
     "replica_agreement",
@@ -181,14 +181,13 @@ def replica_agreement(replicas: Array) -> Array:
     return agreed
 
 
-def agreement_of_halves(of_two: Array, n_replicas: int) -> Array:
-    """How well the mean over half of the replicas agrees with that over the others.
+def agreement_of_means(of_two: Array, n_replicas: int) -> Array:
+    """How well the mean over the replicas agrees with that over as many others.
 
     What is used is the mean over all, so that is what has to come out again. By Spearman and
-    Brown's formula (1910), from `replica_agreement`; of two replicas it is the same.
+    Brown's formula (1910), from `replica_agreement`.
     """
-    half = n_replicas / 2
-    agreed: Array = half * of_two / (1 + (half - 1) * of_two)
+    agreed: Array = n_replicas * of_two / (1 + (n_replicas - 1) * of_two)
     return agreed
 
 

@@ -28,9 +28,14 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
 
     Nonlinear mixing is undone only if the moments of the sources given u vary in as many
     directions as there are sources (Khemakhem et al. 2020, theorem 1). A component's
-    profile is its log-variance in every label, and its mean where u is not time. What the
+    profile is its variance in every label, and its mean where u is not time. What the
     profiles of the others do not explain of it, in the samples that the fit has seen, has
     to come back in those it has not: there nothing but u can have put it.
+
+    Variances count by their logarithm, whose errors are the same everywhere, or by the
+    reciprocal of the standard deviation. The theorem is about precisions: log-variances that
+    are linear in two covariates have two directions, however many sources there are, while
+    any power of the variances has as many as there are sources. The stronger evidence counts.
 
     Parameters
     ----------
@@ -60,7 +65,34 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     n_labels, n_profiles = profiles[0].shape
     if n_labels <= n_profiles:
         return np.zeros(len(z))
-    n_seen, n_unseen = counts[0, present], counts[1:, present].sum(axis=0)
+    known = counts[:, present].astype(np.float64)
+    n_seen, n_unseen = known[0], known[1:].sum(axis=0)
+    reciprocals = [_as_reciprocals(p, len(z)) for p in profiles]
+    # their errors are in proportion to themselves
+    square = np.square(reciprocals[0][:, : len(z)].mean(axis=1))
+    strongest: Array = np.maximum(
+        _unexplained(profiles, n_seen, n_unseen, len(z)),
+        _unexplained(reciprocals, n_seen / square, n_unseen / square, len(z)),
+    )
+    return strongest
+
+
+def _as_reciprocals(profiles: Array, d: int) -> Array:
+    """Profiles with 1 over the standard deviation of each of d components for its log-variance.
+
+    Precisions of labels with few samples would be too wild.
+    """
+    reciprocals: Array = np.concatenate([np.exp(-profiles[:, :d] / 2), profiles[:, d:]], axis=1)
+    return reciprocals
+
+
+def _unexplained(profiles: list[Array], n_seen: Array, n_unseen: Array, d: int) -> Array:
+    """Evidence for what no other component's profiles explain, (d,), in standard errors.
+
+    Profiles are those of seen samples and of two halves of the unseen ones; a label counts by
+    how many of them it has, less where errors are larger.
+    """
+    n_labels, n_profiles = profiles[0].shape
     # a label counts as much as it has samples: few say little of its moments
     seen, first, second = (p - np.average(p, axis=0, weights=n_seen) for p in profiles)
     again, noise = (first + second) / 2, (first - second) / 2
@@ -70,13 +102,13 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     weight, least = np.sqrt(n_seen), NOISE_ALONE * np.sqrt(n_labels)
     evidence = np.empty(n_profiles)
     for j in range(n_profiles):
-        others = np.arange(n_profiles) % len(z) != j % len(z)
+        others = np.arange(n_profiles) % d != j % d
         weights = _regression(weight[:, None] * seen[:, others], weight * seen[:, j], least)
         own, returned, error = (p[:, j] - p[:, others] @ weights for p in (seen, again, noise))
         variance = np.mean(n_unseen * error**2)
         spread = np.sqrt((n_unseen * own**2).sum() * variance)
         evidence[j] = (n_unseen * own) @ returned / spread if spread > 0 else 0.0
-    strongest: Array = evidence.reshape(-1, len(z)).max(axis=0)
+    strongest: Array = evidence.reshape(-1, d).max(axis=0)
     return strongest
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.evidence import (
     agreement,
-    agreement_of_halves,
+    agreement_of_means,
     channels_alone,
     cross_fit,
     replica_agreement,
@@ -306,7 +306,7 @@ def _judge_restarts(
     z = model.posterior(x).mean
     replicas = model.replicas(x[:, held])
     of_two = replica_agreement(replicas)
-    agree = agreement_of_halves(of_two, len(replicas))
+    agree = agreement_of_means(of_two, len(replicas))
     unsure = 0.0 if np.isnan(of_two).any() else float(np.clip(1 - of_two, 0, 1).mean())
     series, z_kept, u_kept = is_series(fill(x), u), z[:, keep], u.take(keep)
     spliced = after_splices(at[keep], N_TAPS)
@@ -317,7 +317,7 @@ def _judge_restarts(
     known = np.sqrt(unsure * u_kept.n_times / (len(z) - 1))
     most = max(MISFITS, float(known))
     bounds = USUAL._replace(misfit=Misfit(MISFITS, most, most, CORRELATION))
-    found = own_modulation(z, u, held), agree, wrong, "halves of the restarts", bounds
+    found = own_modulation(z, u, held), agree, wrong, "sets of restarts", bounds
     verdict = _decide(*found)
     if verdict.label == "not identifiable":
         return verdict
