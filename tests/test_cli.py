@@ -554,7 +554,7 @@ class TestOtherCommands:
         ("arguments", "message"),
         [
             (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
-            (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
+            (["simulate", "--seconds", "nan"], "seconds=nan: must be a number above 0"),
             (["simulate", "--kind", "room", "-k", "9"], "--n-sources=9: at most 5 talkers fit"),
         ],
     )
