@@ -35,7 +35,7 @@ HEAVY = {
 # Names at the top of the package, in the order in which a signal flows. Each may import from
 # earlier rows, and from within itself.
 LAYERS = (
-    ("__init__", "_version", "checks", "exceptions", "messages"),
+    ("__init__", "_version", "checks", "dates", "exceptions", "messages"),
     ("metrics", "output", "windows"),
     ("samples",),
     ("recording",),
