@@ -5,22 +5,18 @@ import re
 import numpy as np
 import pytest
 
-from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.filters import convolve
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.metrics import si_sdr
 
+from ..conftest import labelled
+
 N_LABELS, LENGTH = 60, 250
 
 
-def u_of(labels, is_time=True):
-    names = tuple(str(k) for k in range(labels.max() + 1))
-    return Auxiliary((Scale(labels, names),), None, is_time, "test")
-
-
-U = u_of(np.repeat(np.arange(N_LABELS), LENGTH))
+U = labelled(np.repeat(np.arange(N_LABELS), LENGTH))
 
 
 def modulated(seed, d=2):
@@ -172,7 +168,7 @@ def test_left_out_samples_do_not_change_the_fit():
     x = np.tanh(4 * y)
     labels = U.labels.copy()
     labels[labels == 9] = -1
-    u = u_of(labels)
+    u = labelled(labels)
     spoilt = x.copy()
     spoilt[:, labels == -1] *= 0.1
     one, other = fitted(x, u), fitted(spoilt, u)
@@ -190,7 +186,7 @@ def test_what_cannot_be_fitted_is_refused_in_plain_words():
         PostNonlinearModel(kernel_size=0)
     with pytest.raises(SettingsError, match=re.escape("curves=('cubic',): allowed are none, log")):
         PostNonlinearModel(curves=("cubic",))
-    short = u_of(np.repeat(np.arange(10), 20))
+    short = labelled(np.repeat(np.arange(10), 20))
     with pytest.raises(
         SettingsError, match="filters that long need 480 samples and there are 200"
     ):
@@ -207,6 +203,6 @@ def test_a_curve_is_found_by_the_loudest_parts_of_a_long_record():
     sources = rng.normal(size=(2, len(labels))) * scale[:, labels]
     y = np.array([[1, 0.4], [-0.3, 1]]) @ sources
     x = np.tanh(4 * y / np.abs(y).max(axis=1, keepdims=True))
-    model = fitted(x, u_of(labels), curves=("none", "logistic"))
+    model = fitted(x, labelled(labels), curves=("none", "logistic"))
     assert model.curve == "logistic"
     assert best_match(sources, model.encode(x)[0]) > 25
