@@ -1,6 +1,6 @@
 """One thread, no screen, and Ctrl-C: set before anything that reads them is imported.
 
-And mixtures and labels that several files use.
+And mixtures, labels and the command line, which several files use.
 """
 
 import os
@@ -13,9 +13,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np  # noqa: E402, after what it reads
+from click.testing import CliRunner  # noqa: E402
 
 from sourcesep import windows  # noqa: E402
 from sourcesep.auxiliary import Auxiliary, Scale  # noqa: E402
+from sourcesep.cli import main  # noqa: E402
 
 
 def sources(n=2, n_times=8000, seed=0):
@@ -41,3 +43,11 @@ def labelled(labels, *, is_time=True):
 def in_time(n_times, length=200):
     """u of segments of so many samples."""
     return labelled(windows.segments(n_times, length))
+
+
+def run(*arguments):
+    """Run the command line in this process; what is no clean exit is the test's failure."""
+    found = CliRunner().invoke(main, list(map(str, arguments)))
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found

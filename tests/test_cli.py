@@ -14,14 +14,13 @@ import click
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sourcesep import Separation, separate
 from sourcesep.cli import main
 
-from .conftest import mixture
+from .conftest import mixture, run
 
 SFREQ = 8000
 
@@ -51,14 +50,6 @@ def eeg(tmp_path_factory):
     raw = mne.io.RawArray(1e-5 * mixture(n=3, n_times=3200), info, verbose="error")
     raw.save(path, verbose="error")
     return path
-
-
-def run(*arguments):
-    """Run in this process; what is no clean exit is the test's failure."""
-    found = CliRunner().invoke(main, list(map(str, arguments)))
-    if found.exception is not None and not isinstance(found.exception, SystemExit):
-        raise found.exception
-    return found
 
 
 def process(*arguments, **options):

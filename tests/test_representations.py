@@ -18,16 +18,6 @@ PAGE = ROOT / "docs" / "representations.md"
 SHORT = {"mixing": "nonlinear", "quality": "fast", "random_state": 0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
 def test_the_page_runs_as_written(tmp_path):
     blocks = re.findall(

@@ -21,14 +21,6 @@ from ..conftest import labelled
 SHORT = {"n_restarts": 2, "n_steps": 60, "n_blocks": 4, "n_hidden": 8, "device": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def small(seed, n_sources=3, is_time=True, **settings):
     data = ivae(n_sources, 12, 100, 2, random_state=seed, **settings)
     return data.observations.T, labelled(data.u, is_time=is_time), data.sources.T
