@@ -6,7 +6,7 @@ from sourcesep.ivae.coupling_fit import EFFORT, Effort
 
 
 @pytest.fixture
-def short(monkeypatch):
+def short(monkeypatch, unasked_for_noise):
     """Half of the quick runs' steps are enough here (seeds 31 to 33)."""
     monkeypatch.setitem(EFFORT, "fast", Effort(2, 300))
 
