@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep import windows
+from sourcesep.dates import year_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.labels import Factor, Scale, from_values, named_columns
 from sourcesep.messages import first_few
@@ -204,26 +205,19 @@ def _named(term: Term, name: str, recordings: Sequence[Recording]) -> NDArray[An
 
 def _year(term: Term, recordings: Sequence[Recording]) -> Factor:
     name, span = (*term.arguments, "1")[:2]
-    years = [
-        _year_of(cell, name, row)
-        for row, cell in enumerate(_named(term, name, recordings).tolist(), 1)
-    ]
+    years = []
+    for row, cell in enumerate(_named(term, name, recordings).tolist(), 1):
+        try:
+            years.append(year_of(str(cell)))
+        except ValueError as error:
+            raise InputError(
+                f"column {name!r}, row {row} ({cell!r}): no year is read from it; write dates as "
+                "1990-03-31, or years as 1990"
+            ) from error
     first = np.array(years, dtype=np.int64) // int(span) * int(span)
     begins, labels = np.unique(first, return_inverse=True)
     names = (f"{a}" if int(span) == 1 else f"{a}-{a + int(span) - 1}" for a in begins.tolist())
     return Factor((Scale(labels.astype(np.int64), tuple(names)),))
-
-
-def _year_of(cell: object, name: str, row: int) -> int:
-    """The year of a date: 1990-03-01, 1990-03, 1.3.1990, 1990, also with a time of day."""
-    dotted, iso = r"\d\d?\.\d\d?\.(\d{4})(?!\d)", r"(\d{4})(?=-\d\d|(?:\.0)?\s*$)"
-    found = re.match(rf"\s*(?:{dotted}|{iso})", str(cell))
-    if found is None:
-        raise InputError(
-            f"column {name!r}, row {row} ({cell!r}): no year is read from it; write dates as "
-            "1990-03-31, or years as 1990"
-        )
-    return int(found[1] or found[2])
 
 
 # Events: annotations and files

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +45,24 @@ FORMAT = "sourcesep-model"
 COMPONENTS = "sourcesep-components"
 SOURCE_PRIOR = "sourcesep-source-prior"
 TRAINING = "sourcesep-training"
-READERS = {
-    FORMAT: "sourcesep.load or --model",
-    COMPONENTS: "sourcesep.read_components",
-    SOURCE_PRIOR: "sourcesep.load_prior or --prior",
-    TRAINING: "the `sourcesep train` that was interrupted",
+
+
+class _Form(NamedTuple):
+    """How messages speak of files of a format: the setting that names one, reader and writer."""
+
+    setting: str
+    reader: str
+    writer: str
+
+
+FORMS = {
+    FORMAT: _Form("model", "sourcesep.load or --model", "sourcesep.save or --save-model"),
+    COMPONENTS: _Form("model", "sourcesep.read_components", "ComponentAnalysis.save"),
+    SOURCE_PRIOR: _Form(
+        "prior", "sourcesep.load_prior or --prior", "sourcesep train --kind prior"
+    ),
+    TRAINING: _Form("training", *2 * ("the `sourcesep train` that was interrupted",)),
 }
-"""How to read a file of each format, for messages."""
 SCHEMA_VERSION = 1
 """Raised by one whenever older readers would misunderstand a file."""
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -120,7 +131,7 @@ def write_file(
     path : pathlib.Path
         Ends in ``.safetensors``; replaced if it exists.
     form : str
-        One of `READERS`.
+        One of `FORMS`.
     facts : mapping
         JSON-ready.
     tensors : mapping of str to ndarray
@@ -233,11 +244,11 @@ def read_file(path: Path, form: str) -> Iterator[tuple[dict[str, Any], dict[str,
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    facts = read_metadata(path)
+    facts = read_metadata(path, form)
     if facts["format"] != form:
         raise ModelFileError(
-            f"file={path}: holds {facts['format']}, not {form}; read it with "
-            f"{READERS[facts['format']]}"
+            f"{FORMS[form].setting}={path}: holds {facts['format']}, not {form}; read it with "
+            f"{FORMS[facts['format']].reader}"
         )
     try:
         tensors = from_bytes(path.read_bytes())
@@ -250,8 +261,8 @@ def read_file(path: Path, form: str) -> Iterator[tuple[dict[str, Any], dict[str,
         RuntimeError,  # torch's, of tensors that do not fit each other
     ) as error:
         raise ModelFileError(
-            f"model={path}: damaged model file ({type(error).__name__}: {error}); "
-            "write it again with --save-model"
+            f"{FORMS[form].setting}={path}: damaged model file ({type(error).__name__}: {error}); "
+            f"write it again with {FORMS[form].writer}"
         ) from error
 
 
@@ -310,8 +321,8 @@ def _are_texts(values: Any, number: int) -> bool:
     return len(values) == number and all(isinstance(value, str) for value in values)
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read a model file's facts, without its tensors.
+def read_metadata(path: str | Path, form: str = FORMAT) -> dict[str, Any]:
+    """Read a file's facts, without its tensors; messages call it what `form` is called.
 
     Raises
     ------
@@ -319,17 +330,18 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         If it is no model file, damaged, or of a newer format.
     """
     path = Path(path)
-    advice = "name a file written by sourcesep.save or --save-model"
+    where = f"{FORMS[form].setting}={path}"
+    advice = f"name a file written by {FORMS[form].writer}"
     try:
         if not path.is_file():
-            raise ModelFileError(f"model={path}: no such file; {advice}")
+            raise ModelFileError(f"{where}: no such file; {advice}")
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(LARGEST_HEADER, path.stat().st_size):
                 raise ValueError("its header is longer than the file")
             header = json.loads(file.read(length))
         facts = json.loads(header["__metadata__"]["sourcesep"])
-        if facts["format"] not in READERS:
+        if facts["format"] not in FORMS:
             raise ValueError(f"format {facts['format']!r}")
         json.dumps(facts, allow_nan=False)  # what could not be written again is damage
         version = facts["schema_version"]
@@ -342,10 +354,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None)
         what = f"cannot be read ({reason})" if reason else "is no sourcesep model file"
-        raise ModelFileError(f"model={path}: {what}; {advice}") from error
+        raise ModelFileError(f"{where}: {what}; {advice}") from error
     if version > SCHEMA_VERSION:
         raise ModelFileError(
-            f"model={path}: schema_version={version}, this sourcesep {__version__} reads up to "
+            f"{where}: schema_version={version}, this sourcesep {__version__} reads up to "
             f"{SCHEMA_VERSION}; upgrade: pip install -U sourcesep"
         )
     checked: dict[str, Any] = facts

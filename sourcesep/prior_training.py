@@ -22,7 +22,7 @@ from sourcesep.exceptions import (
     SourcesepError,
     SourcesepWarning,
 )
-from sourcesep.ivae.model import DEVICES, QUALITIES
+from sourcesep.ivae.model import Settings
 from sourcesep.ivae.source_prior import Network, SourcePrior
 from sourcesep.ivae.spectral import power, to_spectrum, window_size
 from sourcesep.ivae.trained_variances import best_lift
@@ -191,9 +191,7 @@ def _check(
     random_state: int,
 ) -> None:
     """Refuse settings that cannot be for any data."""
-    for name, value, allowed in (("quality", quality, QUALITIES), ("device", device, DEVICES)):
-        if value not in allowed:
-            raise SettingsError(f"{name}={value!r}: allowed are {', '.join(allowed)}")
+    Settings(quality=quality, device=device)
     if not 0 <= noisy <= 1:
         raise SettingsError(f"noisy={noisy}: must be a share, 0 to 1")
     check_seed(random_state)

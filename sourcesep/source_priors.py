@@ -14,7 +14,6 @@ import numpy as np
 from sourcesep.exceptions import (
     InputError,
     MissingDependencyError,
-    ModelFileError,
     SettingsError,
     SourcesepWarning,
 )
@@ -87,10 +86,6 @@ def load_prior(path: str | Path) -> SourcePrior:
     ModelFileError
         If it is no trained prior, damaged, or of a newer format.
     """
-    if not Path(path).is_file():
-        raise ModelFileError(
-            f"prior={path}: no such file; name one written by sourcesep train --kind prior"
-        )
     with read_file(Path(path), SOURCE_PRIOR) as (facts, tensors):
         stft = facts["stft"]
         network = Network(**facts["network"])

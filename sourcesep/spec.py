@@ -17,8 +17,8 @@ labels (only combinations that occur get one):
     Columns of a table. Text, truth values and whole numbers of few values give a label
     each value; other numbers are covariates, and quantile bins of them are the labels.
 ``year:NAME[,YEARS]``
-    The calendar year of a column of dates (ISO 8601, or years as numbers); with YEARS,
-    stretches of so many, as in ``year:date,10`` for decades.
+    The calendar year of a column of dates (ISO 8601, 31.12.1990, or years as numbers); with
+    YEARS, stretches of so many, as in ``year:date,10`` for decades.
 ``file:PATH``
     A .npy array, or a .csv with a row a sample (with or without a header), or a .csv with
     the columns onset, duration (both in seconds) and label. Whole numbers are labels,

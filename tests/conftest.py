@@ -1,4 +1,7 @@
-"""One thread, no screen, and Ctrl-C: set before anything that reads them is imported; mixtures."""
+"""One thread, no screen, and Ctrl-C: set before anything that reads them is imported.
+
+And mixtures, labels and the command line, which several files use.
+"""
 
 import os
 import signal
@@ -10,6 +13,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np  # noqa: E402, after what it reads
+import pytest  # noqa: E402
+from click.testing import CliRunner  # noqa: E402
+
+from sourcesep import windows  # noqa: E402
+from sourcesep.auxiliary import Auxiliary, Scale  # noqa: E402
+from sourcesep.cli import main  # noqa: E402
 
 
 def sources(n=2, n_times=8000, seed=0):
@@ -23,3 +32,29 @@ def mixture(n=2, n_times=8000, seed=0):
     """Such sources through a random matrix, in as many channels, up to .5 in size."""
     x = np.random.default_rng(seed + 100).standard_normal((n, n)) @ sources(n, n_times, seed)
     return 0.5 * x / np.abs(x).max()
+
+
+def labelled(labels, *, is_time=True):
+    """u of whole numbers from 0, at one scale."""
+    labels = np.asarray(labels, np.int64)
+    names = tuple(map(str, range(labels.max() + 1)))
+    return Auxiliary((Scale(labels, names),), None, is_time, "segments" if is_time else "array")
+
+
+def in_time(n_times, length=200):
+    """u of segments of so many samples."""
+    return labelled(windows.segments(n_times, length))
+
+
+def run(*arguments):
+    """Run the command line in this process; what is no clean exit is the test's failure."""
+    found = CliRunner().invoke(main, list(map(str, arguments)))
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found
+
+
+@pytest.fixture
+def unasked_for_noise(monkeypatch):
+    """Verdicts do without the check for noise: of a short nonlinear fit it is the longest part."""
+    monkeypatch.setattr("sourcesep.verdict.share_hidden_by_noise", lambda *_: None)

@@ -37,6 +37,7 @@ def nonlinear():
     """A small nonlinear fit, and what it was fitted to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EFFORT, "fast", Effort(2, 500))
+        patch.setattr("sourcesep.verdict.share_hidden_by_noise", lambda *_: None)
         (data,) = scenes(1, 3, 20, 200, 2, random_state=5)
         settings = {"mixing": "nonlinear", "quality": "fast", "aux": "segments:200"}
         ivae = IVAE(**settings, device="cpu", random_state=0).fit(data.observations)

@@ -1,6 +1,7 @@
 """The rules of ARCHITECTURE.md, read off the source."""
 
 import ast
+import functools
 import inspect
 import json
 import re
@@ -35,7 +36,7 @@ HEAVY = {
 # Names at the top of the package, in the order in which a signal flows. Each may import from
 # earlier rows, and from within itself.
 LAYERS = (
-    ("__init__", "_version", "exceptions", "messages"),
+    ("__init__", "_version", "dates", "exceptions", "messages"),
     ("checks",),
     ("metrics", "output", "windows"),
     ("samples",),
@@ -98,11 +99,17 @@ def top(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def for_types_only(tree: ast.Module) -> set[ast.AST]:
+@functools.cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """Return all nodes of a file's syntax tree, the module first."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
+def for_types_only(source: str) -> set[ast.AST]:
     """Return every node below `if TYPE_CHECKING`, which is never run."""
     return {
         inner
-        for node in ast.walk(tree)
+        for node in nodes(source)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for child in node.body
         for inner in ast.walk(child)
@@ -111,9 +118,8 @@ def for_types_only(tree: ast.Module) -> set[ast.AST]:
 
 def imports(source: str) -> Iterator[str]:
     """Yield what a file imports as dotted names, wherever in the file it does."""
-    tree = ast.parse(source)
-    unused = for_types_only(tree)
-    for node in ast.walk(tree):
+    unused = for_types_only(source)
+    for node in nodes(source):
         if node in unused:
             continue
         if isinstance(node, ast.Import):
@@ -145,7 +151,7 @@ def random_state_misuse(source: str) -> list[str]:
     """Return uses of a generator that everybody shares, or of one without a seed."""
     found = []
     generators = {"default_rng", "Generator", "BitGenerator", "SeedSequence", "PCG64"}
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Attribute):
             text = ast.unparse(node)
             match = re.fullmatch(r"(?:np|numpy)\.random\.(\w+)", text)
@@ -164,13 +170,13 @@ def calls(source: str, name: str) -> int:
     """Count the calls of a builtin."""
     return sum(
         isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
-        for node in ast.walk(ast.parse(source))
+        for node in nodes(source)
     )
 
 
 def has_asserts(source: str) -> bool:
     """Whether users' errors might be left to `assert`."""
-    return any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(source)))
+    return any(isinstance(node, ast.Assert) for node in nodes(source))
 
 
 def paths_outside(text: str) -> list[str]:
@@ -316,10 +322,9 @@ def test_no_file_is_too_long(path: Path) -> None:
 
 def runs_what_it_reads(source: str) -> list[str]:
     """Return what could run code from a file: pickle in all its forms, and eval."""
-    tree = ast.parse(source)
     never = {"pickle", "marshal", "shelve", "dill"}
     found = [name for name in imports(source) if name.split(".")[0] in never]
-    for node in ast.walk(tree):
+    for node in nodes(source):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             allowed = {k.arg: ast.unparse(k.value) for k in node.keywords}

@@ -14,14 +14,13 @@ import click
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sourcesep import Separation, separate
 from sourcesep.cli import main
 
-from .conftest import mixture
+from .conftest import mixture, run
 
 SFREQ = 8000
 
@@ -51,14 +50,6 @@ def eeg(tmp_path_factory):
     raw = mne.io.RawArray(1e-5 * mixture(n=3, n_times=3200), info, verbose="error")
     raw.save(path, verbose="error")
     return path
-
-
-def run(*arguments):
-    """Run in this process; what is no clean exit is the test's failure."""
-    found = CliRunner().invoke(main, list(map(str, arguments)))
-    if found.exception is not None and not isinstance(found.exception, SystemExit):
-        raise found.exception
-    return found
 
 
 def process(*arguments, **options):
@@ -554,7 +545,7 @@ class TestOtherCommands:
         ("arguments", "message"),
         [
             (["simulate", "--from", "no.wav"], "--from=no.wav: one recording makes no mixture"),
-            (["simulate", "--seconds", "nan"], "seconds=nan: must be above 0"),
+            (["simulate", "--seconds", "nan"], "seconds=nan: must be a number above 0"),
             (["simulate", "--kind", "room", "-k", "9"], "--n-sources=9: at most 5 talkers fit"),
         ],
     )

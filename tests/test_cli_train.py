@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner
 
 from sourcesep import load, train
 from sourcesep.cli import main
 from sourcesep.simulate import scenes
+
+from .conftest import run
 
 SFREQ = 8000
 MATRIX = np.array([[1.0, 0.6], [-0.5, 1.0]])
@@ -30,13 +31,6 @@ def wav(name, seed, sfreq=SFREQ, n_times=4000):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(*arguments):
-    found = CliRunner().invoke(main, list(map(str, arguments)))
-    if found.exception is not None and not isinstance(found.exception, SystemExit):
-        raise found.exception
-    return found
 
 
 def refused(found, code=1):

@@ -387,7 +387,7 @@ class TestSeveralRecordings:
 
     def test_segments_do_not_cross(self):
         parts = [modulated(0)[0][:390], modulated(1)[0][:410]]
-        ivae = quick(aux="segments:100").fit(parts)
+        ivae = quick(aux="segments:100", mixing="linear").fit(parts)
         assert sum(ivae.label_counts_) == 800
         assert len(ivae.label_counts_) == 8
 

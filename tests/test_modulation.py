@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.modulation import own_modulation, standard_errors, variance_ratios
+
+from .conftest import labelled
 
 SEEDS = pytest.mark.parametrize("seed", range(5))
 
 
-def labelled(n_labels=20, length=300, is_time=True):
-    labels = np.repeat(np.arange(n_labels), length)
-    return Auxiliary((Scale(labels, tuple(map(str, range(n_labels)))),), None, is_time, "u")
+def equal(n_labels=20, length=300, *, is_time=True):
+    return labelled(np.repeat(np.arange(n_labels), length), is_time=is_time)
 
 
 def a_tenth(u):
@@ -33,14 +33,14 @@ def profiles(u, d, seed):
 @SEEDS
 @pytest.mark.parametrize("d", [2, 3, 5])
 def test_of_modulated_components(d, seed):
-    u = labelled()
+    u = equal()
     assert own_modulation(profiles(u, d, seed) * noise(u, d, seed), u, a_tenth(u)).min() > 5
 
 
 @SEEDS
 @pytest.mark.parametrize("what", ["nothing", "one for all"])
 def test_of_nothing_is_about_standard_normal(what, seed):
-    u = labelled()
+    u = equal()
     one = {
         "nothing": 1.0,
         "one for all": profiles(u, 1, seed),
@@ -54,7 +54,7 @@ def test_of_nothing_is_about_standard_normal(what, seed):
 @SEEDS
 def test_log_variances_of_fewer_directions_than_components_are_enough(seed):
     """Three that are linear in two covariates: their precisions have three directions."""
-    u = labelled(40, 500)
+    u = equal(40, 500)
     rng = np.random.default_rng([seed, 2])
     angle = np.linspace(0, np.pi, 3, endpoint=False) + rng.uniform(0, np.pi)
     loading = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -64,7 +64,7 @@ def test_log_variances_of_fewer_directions_than_components_are_enough(seed):
 
 @SEEDS
 def test_two_that_share_one_are_told_from_a_third(seed):
-    u = labelled()
+    u = equal()
     own = profiles(u, 3, seed)
     own[1] = own[0]
     found = own_modulation(own * noise(u, 3, seed), u, a_tenth(u))
@@ -75,16 +75,16 @@ def test_two_that_share_one_are_told_from_a_third(seed):
 @SEEDS
 def test_what_comes_back_in_no_unseen_sample_does_not_count(seed):
     """As if a fit had made up a modulation for the samples that it saw."""
-    u = labelled()
+    u = equal()
     made_up = np.where(a_tenth(u), 1.0, profiles(u, 2, seed))
     assert own_modulation(made_up * noise(u, 2, seed), u, a_tenth(u)).max() < 3
 
 
 @SEEDS
 def test_means_count_unless_u_is_time(seed):
-    level = profiles(labelled(), 2, seed)
+    level = profiles(equal(), 2, seed)
     for is_time in (False, True):
-        u = labelled(is_time=is_time)
+        u = equal(is_time=is_time)
         z = noise(u, 2, seed)
         moved = own_modulation(z + (level - level.mean()) / level.std(), u, a_tenth(u))
         assert own_modulation(z, u, a_tenth(u)).max() < 3
@@ -95,13 +95,13 @@ def test_means_count_unless_u_is_time(seed):
 def test_too_few_labels_tell_nothing():
     """Theorem 1 wants one label more than there are profiles."""
     for n_labels, is_time, enough in ((3, True, False), (4, True, True), (6, False, False)):
-        u = labelled(n_labels, 2000, is_time)
+        u = equal(n_labels, 2000, is_time=is_time)
         found = own_modulation(profiles(u, 3, 0) * noise(u, 3, 0), u, a_tenth(u))
         assert (found != 0).all() == enough
 
 
 def test_labels_of_one_unseen_sample_tell_nothing():
-    u = labelled(30, 12)
+    u = equal(30, 12)
     assert (own_modulation(noise(u, 2, 0), u, np.arange(u.n_times) % 12 == 0) == 0).all()
 
 
@@ -110,7 +110,7 @@ def test_labels_of_any_size(seed):
     """Of labels without two unseen samples nothing can be said: they are left out."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(40), rng.integers(1, 400, 40))
-    u = Auxiliary((Scale(labels, tuple(map(str, range(40)))),), None, True, "u")
+    u = labelled(labels)
     held = rng.random(len(labels)) < 0.1
     assert own_modulation(noise(u, 2, seed), u, held).max() < 4
     assert own_modulation(profiles(u, 2, seed) * noise(u, 2, seed), u, held).min() > 4
@@ -121,7 +121,7 @@ def test_a_label_counts_by_its_samples(is_time):
     """What chance makes of the moments of a few is no evidence, and hides none."""
     counts = np.geomspace(20, 4000, 20).astype(int)
     labels = np.repeat(np.arange(20), counts)
-    u = Auxiliary((Scale(labels, tuple(map(str, range(20)))),), None, is_time, "u")
+    u = labelled(labels, is_time=is_time)
     held = a_tenth(u)
     for seed in range(20):
         one = profiles(u, 1, seed)
@@ -141,13 +141,13 @@ class TestVarianceRatios:
     @pytest.mark.parametrize("is_time", [True, False])
     @pytest.mark.parametrize("d", [2, 4])
     def test_of_modulated_components(self, d, is_time, seed):
-        u = labelled(8, 100, is_time)
+        u = equal(8, 100, is_time=is_time)
         assert self.errors(profiles(u, d, seed) * noise(u, d, seed), u).min() > 3
 
     @pytest.mark.parametrize("what", ["white", "one for all", "hangs together", "heavy tails"])
     @pytest.mark.parametrize("n_labels", [2, 8, 40])
     def test_of_nothing_is_about_standard_normal(self, what, n_labels):
-        u = labelled(n_labels, 2400 // n_labels, is_time=False)
+        u = equal(n_labels, 2400 // n_labels, is_time=False)
         draws = []
         for seed in range(60):
             z = noise(u, 3, seed)
@@ -166,14 +166,14 @@ class TestVarianceRatios:
 
     def test_means_count_where_u_is_time_only(self):
         """A mean of a label's own is no variance; in time it is signal."""
-        u = labelled(8, 200, is_time=False)
+        u = equal(8, 200, is_time=False)
         z = noise(u, 2, 0) + np.array([[3.0], [0.0]]) * profiles(u, 1, 1)
         assert self.errors(z, u).max() < 3
         assert self.errors(z, replace(u, is_time=True)).min() > 3
 
     def test_two_labels_are_needed(self):
-        u = labelled(1, 500)
+        u = equal(1, 500)
         assert variance_ratios(noise(u, 2, 0), u)[1] == 0
         labels = np.arange(500)
-        alone = Auxiliary((Scale(labels, tuple(map(str, labels))),), None, False, "u")
+        alone = labelled(labels, is_time=False)
         assert variance_ratios(noise(u, 2, 0), alone)[1] == 0

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.gains import heldout_gain
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.coupling import CouplingModel
@@ -17,11 +16,13 @@ from sourcesep.selection import Selection, _calls_for
 from sourcesep.simulate.protocols import ivae
 from sourcesep.verdict import Verdict, judge
 
+from .conftest import labelled
+
 
 def fitted(seed, noise, n_channels=2, n_restarts=2, **settings):
     """A short fit of two sources, 20 labels of 300 samples."""
     data = ivae(2, 20, 300, n_channels=n_channels, noise=noise, random_state=seed, **settings)
-    u = Auxiliary((Scale(data.u, tuple(map(str, range(20)))),), None, True, "segments")
+    u = labelled(data.u)
     x = data.observations.T
     model = CouplingModel(2, n_restarts=n_restarts, n_steps=300, n_blocks=6, device="cpu")
     return model.fit(x, u, np.random.default_rng(seed)), x, u

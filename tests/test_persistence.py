@@ -119,7 +119,7 @@ class TestRoundTrip:
         subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
         np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), fitted.transform(mixture(3).T))
 
-    def test_so_does_a_nonlinear_model(self, tmp_path, monkeypatch):
+    def test_so_does_a_nonlinear_model(self, tmp_path, monkeypatch, unasked_for_noise):
         monkeypatch.setitem(EFFORT, "fast", Effort(2, 60))
         X = ivae(2, 20, 200, random_state=0).observations
         model = IVAE(mixing="nonlinear", quality="fast", aux="segments:200", random_state=0).fit(X)

@@ -259,8 +259,13 @@ class TestFile:
             sourcesep.load(file)
         model = tmp_path / "model.safetensors"
         sourcesep.separate((room.data, SFREQ), mixing="linear").save_model(model)
-        with pytest.raises(ModelFileError, match=r"read it with sourcesep\.load or --model$"):
+        said = r"^prior=.*read it with sourcesep\.load or --model$"
+        with pytest.raises(ModelFileError, match=said):
             sourcesep.separate((room.data, SFREQ), prior=model)
+        noise = tmp_path / "noise.safetensors"
+        noise.write_text("no prior")
+        with pytest.raises(ModelFileError, match=r"^prior=.*written by sourcesep train --kind pr"):
+            sourcesep.load_prior(noise)
 
     @pytest.mark.parametrize(
         "change",

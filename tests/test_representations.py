@@ -18,16 +18,6 @@ PAGE = ROOT / "docs" / "representations.md"
 SHORT = {"mixing": "nonlinear", "quality": "fast", "random_state": 0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
 def test_the_page_runs_as_written(tmp_path):
     blocks = re.findall(
@@ -49,7 +39,7 @@ def test_the_page_runs_as_written(tmp_path):
 
 
 @pytest.mark.parametrize("seed", [10, 11])
-def test_factors_of_images_are_found_because_of_the_label(seed):
+def test_factors_of_images_are_found_because_of_the_label(seed, unasked_for_noise):
     data = simulate.images(20, 150, ["x", "y", "scale"], random_state=seed)
     rng = np.random.default_rng(seed)
     held = rng.permutation(len(data.u)) % 5 == 0
@@ -66,7 +56,7 @@ def test_factors_of_images_are_found_because_of_the_label(seed):
     assert shuffled.verdict_.label == "not identifiable"
 
 
-def test_nonlinear_digits_are_not_trusted():
+def test_nonlinear_digits_are_not_trusted(unasked_for_noise):
     """Ten labels are few: restarts from other rotations find other components."""
     x, u = load_digits(return_X_y=True)
     ivae = IVAE(4, **SHORT).fit(x, u=u)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.signal import butter, lfilter, resample_poly, sosfilt
 
-from sourcesep import auxiliary, simulate, windows
-from sourcesep.auxiliary import Auxiliary, Scale, from_array
+from sourcesep import auxiliary, simulate
+from sourcesep.auxiliary import from_array
 from sourcesep.evidence import (
     N_LIKEST,
     agreement,
@@ -30,13 +30,9 @@ from sourcesep.separation import separate
 from sourcesep.verdict import MISFITS, RICH, Verdict, judge
 from sourcesep.wording import not_mixed, ordinals
 
+from .conftest import in_time, labelled
+
 LABELS = ("trusted", "doubtful", "not identifiable")
-
-
-def in_time(n_times, length=200):
-    labels = windows.segments(n_times, length)
-    names = tuple(map(str, range(labels.max() + 1)))
-    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
 
 
 def verdict(x, u=None, sfreq=1.0, starts=("segments", "non-gaussian"), seed=0):
@@ -727,7 +723,7 @@ class TestHardInput:
         x = of_kind("laplace", 6)
         labels = in_time(8000).labels.copy()
         labels[1000:1400] = auxiliary.LEFT_OUT
-        u = Auxiliary((Scale(labels, tuple(map(str, range(40)))),), None, is_time=True, spec="s")
+        u = labelled(labels)
         wild = x.copy()
         wild[:, 1000:1400] = 1e6
         one = {"starts": ("non-gaussian",)}

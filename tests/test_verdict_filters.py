@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from sourcesep import windows
-from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.evidence import REACH, CrossFit, agreement
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.verdict import judge
+
+from .conftest import in_time
 
 N_TIMES, LENGTH = 12_000, 300
 
@@ -57,10 +57,8 @@ def mixture(seed, n_taps, modulated=True):
     taps = 0.6 * rng.standard_normal((2, 2, n_taps)) * np.exp(-np.arange(n_taps) / n_taps / 0.6)
     taps[[0, 1], [0, 1], 0] += np.sign(taps[[0, 1], [0, 1], 0])
     y = np.array([sum(lfilter(taps[i, j], [1], sources[j]) for j in (0, 1)) for i in (0, 1)])
-    labels = windows.segments(N_TIMES, LENGTH)
-    names = tuple(map(str, range(labels.max() + 1)))
-    u = Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
-    return sources, np.tanh(1.5 * y / y.std(axis=1, keepdims=True)), u
+    x = np.tanh(1.5 * y / y.std(axis=1, keepdims=True))
+    return sources, x, in_time(N_TIMES, LENGTH)
 
 
 def judged(model, x, u):

@@ -41,15 +41,15 @@ def methods(seed: int, quick: bool) -> dict[str, Fit]:
     def nonlinear(aux: str | None) -> Fit:
         return ivae(seed, aux=aux, mixing="nonlinear", quality=quality)
 
-    return {
+    compared = {
         f"iVAE, nonlinear, {GUESSED}": nonlinear(GUESSED),
         "iVAE, nonlinear, told the states": nonlinear(None),
-        "iVAE, nonlinear, segments": nonlinear("segments"),
-        "iVAE, nonlinear, adaptive": nonlinear("adaptive"),
         "states shuffled: what it fits": flow_without_u(seed, quality),
         f"iVAE, linear, {GUESSED}": ivae(seed, aux=GUESSED, mixing="linear"),
         "FastICA": fastica(seed),
     }
+    others = {f"iVAE, nonlinear, {aux}": nonlinear(aux) for aux in ("segments", "adaptive")}
+    return compared if quick else compared | others
 
 
 def main(root: Path, quick: bool = False, *, output: Path | None = None) -> dict[str, Any]:

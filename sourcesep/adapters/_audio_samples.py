@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.adapters._wav import BLOCK
-from sourcesep.exceptions import InputError
+from sourcesep.exceptions import InputError, SourcesepWarning
 from sourcesep.samples import Sliced, Stamp, check_unchanged
 
 __all__ = ["AudioFormat", "AudioSamples"]
@@ -20,6 +21,9 @@ Array = NDArray[np.float64]
 
 MAX_SAMPLES_PER_BYTE = 2**15
 """More samples than any codec packs into a byte: FLAC has 65535 x 8 of silence in 26 bytes."""
+
+SLACK = 64
+"""Bytes by which sizes in headers may be off: careless writers miscount what is not sound."""
 
 MP3_SLACK = 2304
 """Frames by which an MP3 may end before its header says: two of the codec's own frames."""
@@ -45,6 +49,13 @@ class AudioFormat:
     bits: int | None
     container: str
     lossy: bool
+
+    @property
+    def width(self) -> int | None:
+        """Bytes a sample; None where they are packed."""
+        if self.lossy or self.container == "FLAC" or self.subtype.startswith("ALAC"):
+            return None
+        return (self.bits or {"FLOAT": 32, "DOUBLE": 64}[self.subtype]) // 8
 
 
 class AudioSamples(Sliced):
@@ -80,6 +91,7 @@ class AudioSamples(Sliced):
         with _opened(path) as file:
             self.format = _format_of(file)
             _check_promises(file, self.format, path)
+            _warn_about_rest(file, self.format, path)
             self.sfreq = float(file.samplerate)
             self.shape = file.channels, _n_times(file, self.format)
         self._file: Any = None
@@ -180,21 +192,36 @@ def _check_promises(file: Any, how: AudioFormat, path: Path) -> None:
             f"anew: ffmpeg -i INPUT{path.suffix} OUTPUT.wav"
         )
     for promised, there in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
-        # A size of 2**31 or 2**32 (less a header) is how a pipe says "until the end"; a
-        # size that is off by a few bytes is a careless writer's, and all samples are there.
+        # a size of 2**31 or 2**32 (less a header) is how a pipe says "until the end"
         piped = int(promised) & 0x7FFFF000 == 0x7FFFF000
-        if int(promised) > int(there) + 64 and not piped:
+        if int(promised) > int(there) + SLACK and not piped:
             raise InputError(
                 f"input={path}: the file is truncated: its header promises {promised} bytes, "
                 f"{there} are there; copy it again"
             )
-    packed = how.lossy or how.container == "FLAC" or how.subtype.startswith("ALAC")
-    width = 0 if packed else (how.bits or {"FLOAT": 32, "DOUBLE": 64}[how.subtype]) // 8
-    most = size * MAX_SAMPLES_PER_BYTE if packed else size // width
+    most = size // how.width if how.width else size * MAX_SAMPLES_PER_BYTE
     if samples > most:
         raise InputError(
             f"input={path}: the header promises {file.frames} frames of {file.channels} "
             f"channels, more than {size} bytes can hold; the file is truncated or damaged"
+        )
+
+
+def _warn_about_rest(file: Any, how: AudioFormat, path: Path) -> None:
+    """Warn if what follows the samples that a WAV file's header promises looks like samples."""
+    # libsndfile, where no chunk begins after the samples
+    end = re.search(r"Unknown chunk marker \(\w+\) at position (\w+)", file.extra_info)
+    if end is None or how.width is None:
+        return
+    rest = path.stat().st_size - int(end[1], 0)
+    if rest > SLACK:
+        rate = file.samplerate * file.channels * how.width
+        warnings.warn(
+            f"{path.name}: read are the {file.frames / file.samplerate:.3g} s of sound that its "
+            f"header promises; {rest / rate:.3g} s more seem to follow: if they belong to it, "
+            "write the file anew",
+            SourcesepWarning,
+            stacklevel=4,
         )
 
 

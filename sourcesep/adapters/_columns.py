@@ -8,12 +8,12 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.dates import date_of
 from sourcesep.exceptions import InputError
 
 __all__ = [
@@ -42,9 +42,6 @@ DECIMAL_COMMA = re.compile(r"\s*[+-]?[\d.\s]*,\d+\s*")
 FORMATTED = re.compile(r"\s*[+-]?[$€£]?(\d{1,3}(,\d{3})+(\.\d+)?|[\d.]+\s*%|(?<=[$€£])[\d.]+)\s*")
 """A number with thousands separators, a percent sign or a currency sign."""
 
-MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
-DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\d)")
-"""Day, month and year, as in 31.12.1990; between slashes their order would be a guess."""
 UNIT = re.compile(r"(?P<base>.*?)[ _]*(?:[\[(](?P<a>.*)[\])]|_(?P<b>s|sec|seconds|ms|us|ns))?")
 
 LISTED = 200
@@ -99,7 +96,7 @@ class Column:
         None also where the cells are no dates, or compare with and without a zone.
         """
         try:
-            dates = [_date(cell) for cell in self.cells]
+            dates = [date_of(cell) for cell in self.cells]
             falls = (i for i, (a, b) in enumerate(pairwise(dates), 2) if not a < b)
             return next(falls, None)
         except (ValueError, TypeError):
@@ -249,15 +246,9 @@ def _empty(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-def _date(cell: str) -> datetime:
-    """Read an ISO 8601 date, a year and a month, or 31.12.1990; raise ValueError if it is none."""
-    text = DOTTED.sub(lambda d: f"{d[3]}-{d[2]:0>2}-{d[1]:0>2}", cell.strip(), count=1)
-    return datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text)
-
-
 def _is_date(cell: str) -> bool:
     try:
-        _date(cell)
+        date_of(cell)
     except ValueError:
         return False
     return True

@@ -12,13 +12,12 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import TOGETHER, UNLABELLED, Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.cepstrum import sparse_cepstrum
-from sourcesep.ivae.factorised import Factorised
+from sourcesep.ivae.factorised import Factorised, blended, lasting
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.spectral import OVERLAP, Cells, power
 from sourcesep.ivae.wiener import wiener
@@ -39,8 +38,6 @@ notes that are never played alone are learned too, but what is shared is not shu
 N_ACTIVATIONS = 60
 N_ROUNDS = 5
 """In turn with the posterior."""
-CONTINUITY = 5
-"""Frames over which a source's power changes little."""
 MOST_FRAMES = 1024
 """Inferred at a time, so that long records need no more memory."""
 QUIET = 1e-4
@@ -226,14 +223,10 @@ def _infer(cells: Cells, spectra: Cells, sounds: Mask) -> Cells:
     factors = _fitted(power(cells)[0], sounds, spectra)
     variances: Cells = factors.variances + np.float32(LEAST)
     for _ in range(N_ROUNDS):
-        posterior = wiener(cells, gains, variances)
-        powers = power(posterior.mean) + posterior.variance
+        powers = wiener(cells, gains, variances).power
         factors.update(powers, 2, learn_spectra=False)
-        lasting = uniform_filter1d(powers, CONTINUITY, axis=1)
-        views = (factors.variances, sparse_cepstrum(powers), lasting)
-        floor = np.float32(LEAST * powers.mean() + LEAST**2)
-        variances = np.exp(sum(np.log(view + floor) for view in views) / len(views))
-        variances *= (powers / variances).mean(axis=(1, 2), keepdims=True)
+        views = [factors.variances, sparse_cepstrum(powers), lasting(powers)]
+        variances = blended(views, powers)
         variances *= sounds[:, :, None]
         variances += np.float32(LEAST)
     return variances

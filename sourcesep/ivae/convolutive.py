@@ -208,12 +208,11 @@ class ConvolutiveModel(SpectralModel):
         if self.source_prior is not None:
             blind = [level.signals(found) for found in fits.values()]
             rows = self._guided(y, last, rows, blind)
-        level = last
-        self.encoder = level.encoder(rows).astype(np.complex64)
-        self.decoder = level.decoder(rows).astype(np.complex64)
-        outputs = level.products.powers(rows).mean(axis=1)
+        self.encoder = last.encoder(rows).astype(np.complex64)
+        self.decoder = last.decoder(rows).astype(np.complex64)
+        outputs = last.products.powers(rows).mean(axis=1)
         self.noise = np.float32(SIGMA**2) * np.maximum(outputs, SILENCE)
-        self.aside = level.aside
+        self.aside = last.aside
 
     def _level(self, y: NDArray[np.float32], size: int, k: int, overlap: int = OVERLAP) -> Level:
         """Of the bins that decide."""

@@ -1,4 +1,4 @@
-"""Variances of low rank: a few spectra, each with a course over time.
+"""Variances of low rank: a few spectra, each with a course over time; and their blend with others.
 
 What is played again sounds alike: one note, one drum, one vowel is a spectrum that comes and
 goes. Itakura-Saito NMF is the maximum-likelihood fit of such variances to Gaussian cells
@@ -8,18 +8,24 @@ divergence").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from sourcesep.ivae.spectral import Cells
 
-__all__ = ["Factorised"]
+__all__ = ["Factorised", "blended", "lasting"]
 
 FLOOR = 1e-7
 """Least variance, as a share of the mean power."""
 TINY = 1e-12
 """Keeps products of silence from 0 / 0; cells have a mean power near 1."""
+CONTINUITY = 5
+"""Frames over which a source's power changes little."""
+LEAST = 1e-10
+"""Variance of silence, as a share of the mean power."""
 
 
 class Factorised:
@@ -92,3 +98,20 @@ class Factorised:
                 ratio = (power + floor) * precision * precision
                 along = self.activations.transpose(0, 2, 1)
                 self.spectra *= np.sqrt((along @ ratio) / (along @ precision + TINY))
+
+
+def lasting(powers: Cells) -> Cells:
+    """Mean power over `CONTINUITY` frames, of the shape of `powers`, (..., n_frames, n_bins)."""
+    mean: Cells = uniform_filter1d(powers, CONTINUITY, axis=-2)
+    return mean
+
+
+def blended(views: Sequence[Cells], powers: Cells) -> Cells:
+    """Geometric mean of several views of the variances of cells, each wrong in its own way.
+
+    Scaled so that ``powers`` over variances, (n_sources, n_frames, n_bins), is 1 on average.
+    """
+    floor = np.float32(LEAST * powers.mean() + LEAST**2)
+    variances: Cells = np.exp(sum(np.log(view + floor) for view in views) / len(views))
+    variances *= (powers / variances).mean(axis=(1, 2), keepdims=True)
+    return variances

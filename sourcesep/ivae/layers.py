@@ -50,6 +50,5 @@ def infer(cells: Cells, mixing: Array) -> Cells:
             [median_filter(powers[0], (STEADY, 1)), median_filter(powers[1], (1, PERCUSSIVE))]
         )
         variances += np.float32(LEAST)
-        posterior = wiener(cells, mixing, variances)
-        powers = power(posterior.mean) + posterior.variance
+        powers = wiener(cells, mixing, variances).power
     return variances

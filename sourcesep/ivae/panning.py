@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from sourcesep.ivae.cepstrum import sparse_cepstrum
-from sourcesep.ivae.factorised import Factorised
+from sourcesep.ivae.factorised import Factorised, blended, lasting
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.spectral import Cells, power
 from sourcesep.ivae.wiener import wiener
@@ -49,8 +48,6 @@ N_EARLY = 4
 """Iterations before spectra are learned: what is learned from a wrong start stays wrong."""
 RANK = 30
 """Spectra for each source."""
-CONTINUITY = 5
-"""Frames over which a source's power changes little."""
 MOST_FRAMES = 1024
 """Looked at at a time, so that long records need no more memory."""
 
@@ -177,7 +174,7 @@ class SourcePrior:
 
     def __call__(self, powers: Cells) -> Cells:
         """Variances of the shape of `powers`, (n_sources, n_frames, n_bins)."""
-        views = [sparse_cepstrum(powers), uniform_filter1d(powers, CONTINUITY, axis=1)]
+        views = [sparse_cepstrum(powers), lasting(powers)]
         self.n_seen += 1
         if self.n_seen > N_EARLY:
             if self.factors is None:
@@ -185,11 +182,7 @@ class SourcePrior:
             else:
                 self.factors.update(powers, n_updates=2)
             views.append(self.factors.variances)
-        floor = 1e-10 * powers.mean() + 1e-20
-        logarithm = sum(np.log(view + floor) for view in views) / len(views)
-        variances: Cells = np.exp(logarithm)
-        variances *= (powers / variances).mean(axis=(1, 2), keepdims=True)
-        return variances
+        return blended(views, powers)
 
 
 def infer(cells: Cells, mixing: Array, n_iterations: int = N_ITERATIONS) -> Cells:
@@ -221,8 +214,7 @@ def infer(cells: Cells, mixing: Array, n_iterations: int = N_ITERATIONS) -> Cell
 def _infer(cells: Cells, directions: Array, n_iterations: int) -> Cells:
     variances, prior = _beams(cells, directions), SourcePrior()
     for _ in range(n_iterations):
-        posterior = wiener(cells, directions, variances)
-        variances = prior(power(posterior.mean) + posterior.variance)
+        variances = prior(wiener(cells, directions, variances).power)
     return variances
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,17 @@ DELAYED = (
     "sound reaches the channels with delays, as in a room, and these are not modelled for more "
     "sources than channels: do not read the components as sources"
 )
+
+
+class _Inferred(NamedTuple):
+    """The prior's variances of the cells that were seen last, and a digest of these cells."""
+
+    digest: bytes
+    variances: Cells
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        # many times as large as the model, and inferred again where it is needed
+        return type(None), ()
 
 
 class UnderdeterminedModel(SpectralModel):
@@ -113,7 +124,7 @@ class UnderdeterminedModel(SpectralModel):
         self.layered = False
         self.spectra: Cells | None = None
         self.rehearsed_gain = np.nan
-        self._fitted: tuple[bytes, Cells] | None = None
+        self._inferred: _Inferred | None = None
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
@@ -264,9 +275,9 @@ class UnderdeterminedModel(SpectralModel):
         if self.spectra is not None:
             self.names = tuple(self.names[k] for k in order)
             self.spectra = self.spectra[order]
-        if self._fitted is not None:
-            seen, variances = self._fitted
-            self._fitted = seen, variances[order] * power(gain)[:, None]
+        if self._inferred is not None:
+            digest, variances = self._inferred
+            self._inferred = _Inferred(digest, variances[order] * power(gain)[:, None])
 
     def _variances(self, cells: Cells, u: Auxiliary | None) -> Cells:
         """The prior's variances for these cells; those of the last cells are kept."""
@@ -274,8 +285,8 @@ class UnderdeterminedModel(SpectralModel):
         digest = hashlib.blake2b(sounds[np.argsort(self.names)].tobytes())
         for part in panning.parts_of(cells):
             digest.update(np.ascontiguousarray(part).data)
-        seen, fitted = digest.digest(), self._fitted
-        if fitted is None or fitted[0] != seen:
+        seen, inferred = digest.digest(), self._inferred
+        if inferred is None or inferred.digest != seen:
             if self.spectra is not None:
                 variances = alone.infer(cells, self._mixing, self.spectra, sounds)
             elif self.rank == 1:
@@ -283,15 +294,15 @@ class UnderdeterminedModel(SpectralModel):
                 variances = layers.infer(cells, self._mixing[:, np.argsort(order)])[order]
             else:
                 variances = panning.infer(cells, self._mixing, self.n_iterations)
-            self._fitted = fitted = seen, variances
-        return fitted[1]
+            self._inferred = inferred = _Inferred(seen, variances)
+        return inferred.variances
 
     def _posterior(self, cells: Cells, u: Auxiliary | None) -> Wiener:
         return wiener(cells, self._mixing, self._variances(cells, u))
 
     def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
         other = copy.copy(self)
-        other._fitted = other.spectra = None
+        other._inferred = other.spectra = None
         other.names = ()
         other.decoder = in_every_bin(mixing, self.size)
         return other

@@ -39,6 +39,11 @@ class Wiener(NamedTuple):
     spread: Cells
     log_density: Cells
 
+    @property
+    def power(self) -> Cells:
+        """E |z|^2 of each source, (n_sources, n_frames, n_bins)."""
+        return power(self.mean) + self.variance
+
 
 def wiener(cells: Cells, mixing: Array, variances: Cells, noise: float = NOISE) -> Wiener:
     """Posterior of z in x = A z + e, z_n ~ N(0, variances_n), e ~ N(0, noise I).

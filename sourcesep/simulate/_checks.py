@@ -1,15 +1,16 @@
-"""What the simulators share: seeds, and settings that must be positive."""
+"""What the simulators share: seeds, and what is asked of numbers."""
 
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import numpy as np
 
 from sourcesep.checks import is_whole
 from sourcesep.exceptions import SettingsError
 
-__all__ = ["RandomState", "at_least", "generator", "n_samples", "one_of", "positive"]
+__all__ = ["RandomState", "at_least", "generator", "n_samples", "one_of", "positive", "whole"]
 
 RandomState = int | np.random.Generator
 
@@ -30,15 +31,26 @@ def generator(random_state: RandomState) -> np.random.Generator:
 def positive(**settings: float) -> None:
     """Refuse settings that are not finite numbers above 0."""
     for name, value in settings.items():
-        if not (math.isfinite(value) and value > 0):
-            raise SettingsError(f"{name}={value}: must be above 0")
+        if not (_is_finite(value) and value > 0):
+            raise SettingsError(f"{name}={value}: must be a number above 0")
 
 
-def at_least(minimum: int, **settings: float) -> None:
+def at_least(minimum: float, **settings: float) -> None:
     """Refuse settings that are not finite numbers, `minimum` or above."""
     for name, value in settings.items():
-        if not (math.isfinite(value) and value >= minimum):
-            raise SettingsError(f"{name}={value}: must be {minimum} or more")
+        if not (_is_finite(value) and value >= minimum):
+            raise SettingsError(f"{name}={value}: must be a number, {minimum} or more")
+
+
+def whole(minimum: int, **settings: int) -> None:
+    """Refuse settings that are not whole numbers, `minimum` or above."""
+    for name, value in settings.items():
+        if not (is_whole(value) and value >= minimum):
+            raise SettingsError(f"{name}={value}: must be a whole number, {minimum} or more")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def one_of(choices: tuple[str, ...], **settings: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, n_samples
+from sourcesep.simulate._checks import RandomState, at_least, generator, n_samples, positive, whole
 
 __all__ = ["EEGSimulation", "dipole_potentials", "eeg"]
 
@@ -112,14 +112,16 @@ def eeg(
         If counts or rates cannot be.
     """
     n_times = n_samples(seconds, sfreq)
-    at_least(1, n_sources=n_sources)
-    at_least(4, n_channels=n_channels)
-    if not 0 <= n_artefacts <= min(len(ARTEFACTS), n_sources):
+    whole(1, n_sources=n_sources)
+    whole(4, n_channels=n_channels)
+    whole(0, n_artefacts=n_artefacts)
+    if n_artefacts > min(len(ARTEFACTS), n_sources):
         raise SettingsError(
-            f"n_artefacts={n_artefacts}: must be from 0 to {len(ARTEFACTS)}, and at most n_sources"
+            f"n_artefacts={n_artefacts}: must be {len(ARTEFACTS)} at most, and n_sources at most"
         )
     at_least(0, noise=noise)
-    if not sfreq > 60 or not 0 < line_frequency < sfreq / 2:
+    positive(line_frequency=line_frequency)
+    if sfreq <= 60 or line_frequency >= sfreq / 2:
         raise SettingsError(
             f"sfreq={sfreq}, line_frequency={line_frequency}: EEG needs a rate above 60 Hz, and "
             "line noise below half of it"

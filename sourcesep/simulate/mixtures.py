@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.recording import Recording
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive
+from sourcesep.simulate._checks import RandomState, generator, one_of, positive, whole
 from sourcesep.simulate.rooms import impulse_responses
 
 __all__ = ["Mixture", "MixtureKind", "from_recordings", "instantaneous", "room", "saturated"]
@@ -100,7 +100,7 @@ def instantaneous(
     signals = _sources(sources)
     rng = generator(random_state)
     n_channels = len(signals) if n_channels is None else n_channels
-    at_least(1, n_channels=n_channels)
+    whole(1, n_channels=n_channels)
     positive(sfreq=sfreq)
     matrix = _random_matrix(n_channels, len(signals), rng)
     images = matrix.T[:, :, None] * signals[:, None, :]
@@ -191,7 +191,7 @@ def room(
     signals = _sources(sources)
     rng = generator(random_state)
     n_mics = len(signals) if n_mics is None else n_mics
-    at_least(1, n_mics=n_mics)
+    whole(1, n_mics=n_mics)
     positive(sfreq=sfreq, rt60=rt60)
     size, talkers, microphones = _scene(len(signals), n_mics, rng)
     responses = impulse_responses(size, talkers, microphones, rt60=rt60, sfreq=sfreq)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive
+from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive, whole
 from sourcesep.simulate.networks import activate, random_network
 
 __all__ = [
@@ -115,8 +115,8 @@ def ivae(
     nonlinear ICA, section 5.1.
     """
     n_channels = n_sources if n_channels is None else n_channels
-    at_least(1, n_layers=n_layers)
-    at_least(n_sources, n_channels=n_channels)
+    whole(1, n_sources=n_sources, n_layers=n_layers)
+    whole(n_sources, n_channels=n_channels)
     one_of(get_args(Activation), activation=activation)
     positive(slope=slope)
     at_least(0, noise=noise)
@@ -175,7 +175,7 @@ def icebeem(
     Khemakhem, Monti, Kingma & Hyvärinen (2020), ICE-BeeM: identifiable conditional
     energy-based deep models based on nonlinear ICA, section 5.
     """
-    at_least(2, n_layers=n_layers)
+    whole(2, n_layers=n_layers)
     positive(slope=slope)
     rng = generator(random_state)
     drawn = _modulated(
@@ -229,8 +229,9 @@ def hidden_markov(
     identifiable features from noisy data with structured nonlinear ICA: a chain for each
     source, as here, with dynamics within a state, which these data lack.
     """
-    at_least(1, n_sources=n_sources, n_layers=n_layers, dwell=dwell)
-    at_least(2, n_samples=n_samples, n_states=n_states)
+    whole(1, n_sources=n_sources, n_layers=n_layers)
+    whole(2, n_samples=n_samples, n_states=n_states)
+    at_least(1, dwell=dwell)
     one_of(get_args(Activation), activation=activation)
     positive(slope=slope)
     rng = generator(random_state)
@@ -290,8 +291,8 @@ def linear_sources(
         The sources; mix them with a matrix of your own or `instantaneous`.
     """
     one_of(get_args(LinearKind), kind=kind)
-    at_least(2, n_samples=n_samples)
-    at_least(1, n_sources=n_sources)
+    whole(2, n_samples=n_samples)
+    whole(1, n_sources=n_sources)
     rng = generator(random_state)
     poles = np.linspace(0.9, -0.4, n_sources) if n_sources > 1 else np.array([0.9])
     turns: tuple[LinearKind, ...] = ("modulated", "laplace", "uniform", "ar")
@@ -337,8 +338,8 @@ def _modulated(
 ) -> Protocol:
     """Draw sources of `shape` (segments, samples a segment, sources); not yet mixed."""
     n_segments, samples_per_segment, n_sources = shape
-    at_least(1, n_segments=n_segments, n_sources=n_sources)
-    at_least(2, samples_per_segment=samples_per_segment)
+    whole(1, n_segments=n_segments, n_sources=n_sources)
+    whole(2, samples_per_segment=samples_per_segment)
     one_of(get_args(Distribution), source=source)
     one_of(get_args(Modulation), modulation=modulation)
     scales = rng.uniform(*bounds, (n_segments, n_sources))

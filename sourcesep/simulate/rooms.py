@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.simulate._checks import one_of, positive
+from sourcesep.simulate._checks import one_of, positive, whole
 
 __all__ = ["absorption", "impulse_responses", "reverberation_time"]
 
@@ -142,8 +142,9 @@ def impulse_responses(
         raise SettingsError(
             f"rt60={rt60}, wall_absorption={wall_absorption}: give exactly one of them"
         )
-    if not 0 < alpha <= 1:
-        raise SettingsError(f"wall_absorption={alpha}: must be above 0 and at most 1")
+    positive(wall_absorption=alpha)
+    if alpha > 1:
+        raise SettingsError(f"wall_absorption={alpha}: must be 1 at most")
     talkers = _positions("sources", sources, room)
     ears = _positions("microphones", microphones, room)
     nearest = np.linalg.norm(talkers[None] - ears[:, None], axis=-1)
@@ -153,6 +154,7 @@ def impulse_responses(
         if rt60 is None:
             raise SettingsError("n_taps=None: must be given together with wall_absorption")
         n_taps = int(np.ceil((nearest.max() / SPEED_OF_SOUND + rt60) * sfreq)) + HALF_WIDTH
+    whole(1, n_taps=n_taps)
     reach = n_taps * SPEED_OF_SOUND / sfreq
     if (2 * reach) ** 3 / room.prod() > MOST_IMAGES:
         raise SettingsError(
@@ -245,6 +247,7 @@ def _response(
     n_taps: int,
 ) -> NDArray[np.float64]:
     """Sum the images of one source at one microphone."""
+    whole(1, n_taps=n_taps)
     reach = n_taps * SPEED_OF_SOUND / sfreq
     distance2 = np.zeros((1, 1, 1))
     bounces = np.zeros((1, 1, 1), dtype=np.int64)

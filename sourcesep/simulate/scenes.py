@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of
+from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, whole
 from sourcesep.simulate.networks import random_network
 from sourcesep.simulate.protocols import Protocol
 
@@ -56,8 +56,8 @@ def scenes(
     list of Protocol
         Sources, observations, labels and scales of each recording.
     """
-    at_least(1, n_recordings=n_recordings, n_sources=n_sources, n_layers=n_layers)
-    at_least(2, n_segments=n_segments, samples_per_segment=samples_per_segment)
+    whole(1, n_recordings=n_recordings, n_sources=n_sources, n_layers=n_layers)
+    whole(2, n_segments=n_segments, samples_per_segment=samples_per_segment)
     one_of(("same", "other"), sensors=sensors)
     at_least(0, loudness=loudness, jitter=jitter)
     extra = np.ones((n_recordings, n_sources)) if gains is None else np.asarray(gains, np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive
+from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive, whole
 from sourcesep.simulate.protocols import Modulation
 
 __all__ = ["ImageSimulation", "images"]
@@ -138,9 +138,9 @@ def images(
     Matthey, Higgins, Hassabis & Lerchner (2017), dSprites: disentanglement testing sprites
     dataset, github.com/google-deepmind/dsprites-dataset.
     """
-    at_least(1, n_labels=n_labels)
-    at_least(2, samples_per_label=samples_per_label)
-    at_least(4, size=size)
+    whole(1, n_labels=n_labels)
+    whole(2, samples_per_label=samples_per_label)
+    whole(4, size=size)
     one_of(tuple(EXPONENTS), shape=shape)
     one_of(get_args(Modulation), modulation=modulation)
     positive(reach=reach)

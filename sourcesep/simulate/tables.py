@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of
+from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, whole
 
 __all__ = ["FactorTable", "factors"]
 
@@ -89,11 +89,11 @@ def factors(
     >>> table.observations.shape, table.sources.shape
     ((200, 12), (200, 6))
     """
-    at_least(2, n_samples=n_samples)
-    at_least(1, n_series=n_series, n_factors=n_factors, n_regimes=n_regimes)
+    whole(2, n_samples=n_samples)
+    whole(1, n_series=n_series, n_factors=n_factors, n_regimes=n_regimes)
     one_of(("independent", "common", "constant"), volatility=volatility)
-    at_least(0, noise=noise)
-    if not 0 <= missing < 1:
+    at_least(0, noise=noise, missing=missing)
+    if missing >= 1:
         raise SettingsError(f"missing={missing}: must be from 0 to below 1")
     rng = generator(random_state)
     u = np.arange(n_samples, dtype=np.int64) * n_regimes // n_samples

@@ -183,6 +183,31 @@ def test_a_piped_wav_of_unknown_size_is_whole(tmp_path, size):
     assert np.array_equal(read(path).data * 2**15, whole)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("suffix", ["wav", "rf64"])
+def test_a_header_that_promises_less_is_believed_aloud(tmp_path, suffix, seed):
+    path = tmp_path / f"a.{suffix}"
+    whole = integers(np.random.default_rng(seed), 16, 2, 8000)
+    save(path, whole, "PCM_16", 16)
+    content = bytearray(path.read_bytes())
+    at, form = (content.find(b"data") + 4, "<I") if suffix == "wav" else (28, "<Q")
+    struct.pack_into(form, content, at, 4 * 2000)
+    path.write_bytes(content)
+    with pytest.warns(SourcesepWarning, match=r"the 0\.25 s of sound.*; 0\.75 s more seem to"):
+        found = read(path)
+    assert np.array_equal(found.data * 2**15, whole[:, :2000])
+
+
+@pytest.mark.parametrize(
+    "rest", [bytes(468), b"TAG" + b"x" * 125, b"LIST\x04\0\0\0INFO", b"\xff\x01" * 20]
+)
+def test_what_else_follows_samples_is_no_sound(tmp_path, rest):
+    path = tmp_path / "a.wav"
+    save(path, integers(np.random.default_rng(0), 16, 2, 8000), "PCM_16", 16)
+    path.write_bytes(path.read_bytes() + rest)
+    assert read(path).n_times == 8000
+
+
 def lie_about_flac(path, frames):
     """Rewrite the 36 bits of STREAMINFO that count the frames."""
     soundfile.write(path, noise(shape=(5000,)), 8000, subtype="PCM_16")

@@ -35,7 +35,7 @@ def is_drawn(path: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_draws_what_it_claims(name, tmp_path, monkeypatch):
+def test_a_script_draws_what_it_claims(name, tmp_path, monkeypatch, unasked_for_noise):
     monkeypatch.setattr(sys, "path", [str(GALLERY), *sys.path])
     spec = importlib.util.spec_from_file_location(f"gallery_{name}", GALLERY / f"{name}.py")
     module = importlib.util.module_from_spec(spec)

@@ -6,7 +6,6 @@ from scipy.integrate import quad
 from scipy.stats import multivariate_normal, norm
 
 from sourcesep import IVAE, auxiliary, load, metrics, save, separate
-from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.amortised import STEPS, AmortisedModel
 from sourcesep.ivae.amortised_fit import fit_networks
@@ -16,13 +15,14 @@ from sourcesep.ivae.missing import impute
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.simulate.protocols import ivae
 
+from ..conftest import labelled
+
 N_LABELS, LENGTH = 20, 200
 NETWORKS = ("networks",)
 
 
 def by_label(n_labels=N_LABELS, length=LENGTH, *, is_time=False):
-    labels = np.repeat(np.arange(n_labels), length)
-    return Auxiliary((Scale(labels, tuple(map(str, range(n_labels)))),), None, is_time, "s")
+    return labelled(np.repeat(np.arange(n_labels), length), is_time=is_time)
 
 
 def modulated(rng, d):
@@ -203,7 +203,7 @@ class TestNetworks:
         model = quick(3, n_steps=100, candidates=NETWORKS).fit(x, mixed, rng())
         assert good > 0.9
         assert metrics.mcc(z.T, model.posterior(x, mixed).mean.T) < good - 0.1
-        one = Auxiliary((Scale(0 * u.labels, ("all",)),), None, False, "s")
+        one = labelled(0 * u.labels, is_time=False)
         model = quick(3, n_steps=100, candidates=NETWORKS).fit(x, one, rng())
         assert metrics.mcc(z.T, model.posterior(x, one).mean.T) < good - 0.1
 

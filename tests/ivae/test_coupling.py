@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sourcesep.auxiliary import LEFT_OUT, Auxiliary, Scale
+from sourcesep.auxiliary import LEFT_OUT
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.coupling import EFFORT, CouplingModel
 from sourcesep.ivae.flow import Flow, Tape
@@ -16,25 +16,14 @@ from sourcesep.ivae.model import QUALITIES, Settings, State
 from sourcesep.metrics import mcc
 from sourcesep.simulate.protocols import ivae, shuffled_labels
 
+from ..conftest import labelled
+
 SHORT = {"n_restarts": 2, "n_steps": 60, "n_blocks": 4, "n_hidden": 8, "device": "cpu"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def auxiliary(labels, is_time=True):
-    names = tuple(str(k) for k in range(labels.max() + 1))
-    return Auxiliary((Scale(labels, names),), None, is_time, "segments")
 
 
 def small(seed, n_sources=3, is_time=True, **settings):
     data = ivae(n_sources, 12, 100, 2, random_state=seed, **settings)
-    return data.observations.T, auxiliary(data.u, is_time), data.sources.T
+    return data.observations.T, labelled(data.u, is_time=is_time), data.sources.T
 
 
 def fit_small(seed, is_time=True, n_components=None, **settings):
@@ -256,7 +245,7 @@ class TestLikelihood:
 
     def test_many_labels_take_turns(self):
         data = ivae(2, 150, 12, 1, random_state=0)
-        u = auxiliary(data.u)
+        u = labelled(data.u)
         objective = Likelihood.draw(
             data.observations.T,
             u,
@@ -398,7 +387,7 @@ class TestModel:
 
     def test_new_labels_get_a_prior_and_the_map_stays(self):
         model, x, u = fitted(0)
-        merged = auxiliary(u.labels // 3)
+        merged = labelled(u.labels // 3)
         other = model.refit_prior(x, merged)
         assert other.prior.n_labels == 4
         assert model.prior.n_labels == 12
@@ -409,7 +398,7 @@ class TestModel:
         x, u, _ = small(0)
         labels = u.labels.copy()
         labels[u.labels == 5] = LEFT_OUT
-        u = auxiliary(labels)
+        u = labelled(labels)
         spoilt = x.copy()
         spoilt[:, labels == LEFT_OUT] = np.nan
         models = [CouplingModel(**SHORT).fit(d, u, np.random.default_rng(0)) for d in (x, spoilt)]
@@ -511,7 +500,7 @@ class TestIdentifiability:
         scores = []
         for protocol in (data, shuffled_labels(data, random_state=seed)):
             model = CouplingModel(**settings)
-            model.fit(x, auxiliary(protocol.u), np.random.default_rng(seed))
+            model.fit(x, labelled(protocol.u), np.random.default_rng(seed))
             scores.append(mcc(data.sources, model.posterior(x).mean.T))
         plain = peers().VAE(5, 5, 0, seed).fit(x, data.u)
         scores.append(mcc(data.sources, plain.posterior_mean(x, data.u).T))
@@ -561,7 +550,7 @@ def test_inputs_that_cannot_be():
         ),
         (
             x,
-            auxiliary(np.arange(1200) // 5),
+            labelled(np.arange(1200) // 5),
             InputError,
             "no label has 10 samples (the largest has 5), too few for a nonlinear fit; use "
             "longer segments, or mixing='linear'",

@@ -16,6 +16,8 @@ from sourcesep.ivae.missing import impute
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.verdict import judge
 
+from ..conftest import labelled
+
 SEEDS = pytest.mark.parametrize("seed", [10, 11])
 
 
@@ -23,13 +25,8 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def labelled(labels, *, is_time=False):
-    names = tuple(map(str, range(labels.max() + 1)))
-    return Auxiliary((Scale(np.asarray(labels, np.int64), names),), None, is_time, "u")
-
-
 def fitted(table, u=None, n_components=None):
-    u = labelled(table.u) if u is None else u
+    u = labelled(table.u, is_time=False) if u is None else u
     model = FactorModel(n_components or table.sources.shape[1])
     return model.fit(table.observations.T, u, rng()), table.observations.T, u
 
@@ -61,7 +58,7 @@ class TestRecovery:
     @SEEDS
     def test_of_shuffled_labels_nothing_comes(self, seed):
         table = simulate.factors(random_state=seed)
-        u = labelled(rng(seed).permutation(table.u))
+        u = labelled(rng(seed).permutation(table.u), is_time=False)
         model, x, _ = fitted(table, u)
         assert metrics.mcc(table.sources, model.posterior(x, u).mean.T) < 0.85
 
@@ -212,7 +209,7 @@ class TestModel:
         table = small(7)
         x = table.observations.T.copy()
         x[:, 5] = np.nan
-        u = labelled(table.u)
+        u = labelled(table.u, is_time=False)
         model = FactorModel(2).fit(x, u, rng())
         q, (mean, variance) = model.posterior(x, u), model.prior_moments()
         np.testing.assert_allclose(q.mean[:, 5], mean[0], atol=1e-12)
@@ -224,14 +221,14 @@ class TestModel:
         table = small(8)
         message = r"n_components=.*: a factor model of 5 columns that vary has 1 to 4 factors"
         with pytest.raises(SettingsError, match=message):
-            FactorModel(d).fit(table.observations.T, labelled(table.u), rng())
+            FactorModel(d).fit(table.observations.T, labelled(table.u, is_time=False), rng())
 
     def test_infinite_values_and_empty_columns_are_refused(self):
         table = small(9)
         x = table.observations.T.copy()
         x[2] = np.inf
         with pytest.raises(InputError, match="infinite values"):
-            FactorModel(2).fit(x, labelled(table.u), rng())
+            FactorModel(2).fit(x, labelled(table.u, is_time=False), rng())
         x[2] = np.nan
         with pytest.raises(InputError, match="channel 2 has no value at all"):
             IVAE(2, mixing="factor").fit(x.T, u=table.u)
@@ -243,14 +240,14 @@ class TestModel:
         x[40:, 5] = np.nan
         ivae = IVAE(3, mixing="factor", random_state=0).fit(x, u=table.u)
         assert metrics.mcc(table.sources, ivae.transform(x, u=table.u)) > 0.93
-        model = FactorModel(3).fit(x[40:].T, labelled(table.u[40:]), rng())
+        model = FactorModel(3).fit(x[40:].T, labelled(table.u[40:], is_time=False), rng())
         assert not model.mixing[5].any()
 
     def test_labels_of_a_single_row_do_no_harm(self):
         table = simulate.factors(random_state=7)
         labels = table.u.copy()
         labels[[3, 700]] = [8, 9]
-        model, x, u = fitted(table, labelled(labels))
+        model, x, u = fitted(table, labelled(labels, is_time=False))
         assert np.isfinite(model.prior_moments()[1]).all()
         assert metrics.mcc(table.sources, model.posterior(x, u).mean.T) > 0.93
 

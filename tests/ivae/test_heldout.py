@@ -5,16 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcesep import windows
-from sourcesep.auxiliary import Auxiliary, Scale, from_array
+from sourcesep.auxiliary import from_array
 from sourcesep.ivae import heldout
 from sourcesep.ivae.heldout import after_splices, block_folds, draw_halves, excerpt, random_halves
 
-
-def in_time(n_times, length):
-    labels = windows.segments(n_times, length)
-    names = tuple(map(str, range(labels.max() + 1)))
-    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
+from ..conftest import in_time
 
 
 @st.composite

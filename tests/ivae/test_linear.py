@@ -8,21 +8,17 @@ from picard import picard
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
-from sourcesep import auxiliary, metrics, simulate, windows
-from sourcesep.auxiliary import Auxiliary, Scale, from_array
+from sourcesep import auxiliary, metrics, simulate
+from sourcesep.auxiliary import Auxiliary, from_array
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae import jointdiag
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
 
+from ..conftest import in_time, labelled
+
 KINDS = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed")
-
-
-def in_time(n_times, length=200):
-    labels = windows.segments(n_times, length)
-    names = tuple(map(str, range(labels.max() + 1)))
-    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
 
 
 def fit(x, u=None, n_components=None, **settings):
@@ -320,8 +316,7 @@ class TestLabels:
         x[:, 3000:3500] = 1e3 * np.random.default_rng(0).standard_normal((4, 500))
         labels = in_time(8000).labels.copy()
         labels[3000:3500] = auxiliary.LEFT_OUT
-        names = tuple(map(str, range(40)))
-        u = Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
+        u = labelled(labels)
         clean = np.r_[0:3000, 3500:8000]
         one = {"starts": ("segments",)}
         assert found(fit(x, u, **one), x[:, clean], sources[:, clean]) > 0.995
@@ -338,7 +333,7 @@ class TestLabels:
 
 def test_folds_without_a_sample_say_nothing_of_a_start():
     labels = 5 * np.repeat(np.arange(4), 3)
-    u = Auxiliary((Scale(labels, tuple(map(str, range(16)))),), None, is_time=True, spec="")
+    u = labelled(labels)
     model = fit(np.random.default_rng(0).standard_normal((2, 12)), u)
     assert len(model.scores) == len(STARTS)
     assert np.isfinite(list(model.scores.values())).all()

@@ -11,7 +11,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import multivariate_normal, norm
 
-from sourcesep import metrics, windows
+from sourcesep import metrics
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.amortised import AmortisedModel
@@ -23,6 +23,8 @@ from sourcesep.ivae.model import Model
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 
+from ..conftest import in_time
+
 N_TIMES, LENGTH = 4000, 100
 
 
@@ -31,12 +33,6 @@ class Family:
     name: str
     build: Callable[..., Model]
     data: Callable[[np.random.Generator], np.ndarray]
-
-
-def in_time(n_times=N_TIMES, length=LENGTH):
-    labels = windows.segments(n_times, length)
-    names = tuple(map(str, range(labels.max() + 1)))
-    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
 
 
 def modulated(rng, d=3):
@@ -145,7 +141,7 @@ def family(request):
 @pytest.fixture(scope="module", params=[0, 1])
 def fitted(request, family):
     rng = np.random.default_rng(request.param)
-    x, u = family.data(rng), in_time()
+    x, u = family.data(rng), in_time(N_TIMES, LENGTH)
     return family.build().fit(x, u, np.random.default_rng(0)), x, u
 
 
@@ -289,7 +285,7 @@ class TestLikelihood:
     def test_the_density_is_normalised(self, family):
         """Monte Carlo: the mean of p(x|u) / r(x) over draws from a wide r is 1."""
         rng = np.random.default_rng(3)
-        x, u = family.data(rng), in_time()
+        x, u = family.data(rng), in_time(N_TIMES, LENGTH)
         model = family.build().fit(x, u, rng)
         if model.representation == "stft":
             pytest.skip("variances are fitted to the x at hand")
@@ -354,17 +350,18 @@ class TestFit:
         assert again.state().facts == model.state().facts
 
     def test_the_input_is_left_alone(self, family):
-        x, u = family.data(np.random.default_rng(0)), in_time()
+        x, u = family.data(np.random.default_rng(0)), in_time(N_TIMES, LENGTH)
         kept = x.copy()
         model = family.build().fit(x, u, np.random.default_rng(0))
         model.elbo(x, u)
         model.images(x, u)
         np.testing.assert_array_equal(x, kept)
 
-    def test_rebuilt_from_its_state(self, fitted):
+    def test_rebuilt_from_its_state(self, fitted, family):
         import json
 
-        model, x, u = fitted
+        model, _, u = fitted
+        x = family.data(np.random.default_rng(7))
         state = model.state()
         json.dumps(state.facts, allow_nan=False)
         other = type(model).from_state(state)
@@ -416,7 +413,7 @@ class TestFit:
 
     def test_left_out_samples_do_not_count(self, family):
         rng = np.random.default_rng(0)
-        x, u = family.data(rng), in_time()
+        x, u = family.data(rng), in_time(N_TIMES, LENGTH)
         labels = u.labels.copy()
         labels[500:700] = -1
         holed = Auxiliary((Scale(labels, u.scales[0].names),), None, is_time=True, spec="s")
@@ -440,7 +437,7 @@ class TestLinearAlone:
         rng = np.random.default_rng(k)
         x = rng.standard_normal((4, 4)) @ modulated(rng, 4)
         x *= np.array([0.1, 1, 5, 20])[:, None]
-        u = in_time()
+        u = in_time(N_TIMES, LENGTH)
         model = LinearModel(k, shapes=(2.0,), standardise_channels=standardise).fit(x, u, rng)
         assert not model.is_bound
         centred = x - x.mean(axis=1, keepdims=True)
@@ -463,7 +460,7 @@ class TestLinearAlone:
         from sourcesep.ivae.invertible import SIGMA
 
         rng = np.random.default_rng(2)
-        x, u = instantaneous(rng), in_time()
+        x, u = instantaneous(rng), in_time(N_TIMES, LENGTH)
         model = LinearModel(starts=("segments",), shapes=shapes).fit(x, u, rng)
         bound, q = model.elbo(x, u), model.posterior(x, u)
         noise = multivariate_normal(cov=SIGMA**2 * model.mixing @ model.mixing.T)
@@ -484,7 +481,7 @@ class TestLinearAlone:
         rng = np.random.default_rng(0)
         x = rng.standard_normal((3, 3)) @ modulated(rng, 3)
         x = np.concatenate([x, 30 * x[:1]]) if how == "duplicated channel" else x - x.mean(0)
-        u = in_time()
+        u = in_time(N_TIMES, LENGTH)
         model = LinearModel(shapes=(2.0,), standardise_channels=standardise).fit(x, u, rng)
         centred = x - x.mean(axis=1, keepdims=True)
         basis = np.linalg.svd(centred, full_matrices=False)[0][:, : model.n_components]
@@ -506,7 +503,7 @@ class TestLinearAlone:
             "uniform": lambda n: rng.uniform(-1, 1, n),
         }[kind]
         x = 2.5 * draw(N_TIMES)[None] * np.repeat(rng.uniform(0.5, 2, 40), LENGTH) + 1.0
-        u = in_time()
+        u = in_time(N_TIMES, LENGTH)
         model = LinearModel().fit(x, u, rng)
         assert model.is_bound == (kind != "gaussian")
         bound, q = model.elbo(x, u), model.posterior(x, u)

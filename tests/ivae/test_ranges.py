@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.ranges import calmed, left_aside, tamed, winsorised_range
 from sourcesep.metrics import mcc
 from sourcesep.simulate import scenes
+
+from ..conftest import labelled
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
 
@@ -49,7 +50,7 @@ def test_only_what_is_wild_is_drawn_in(seed):
 
 
 def fitted(x, labels, n_restarts=1):
-    u = Auxiliary((Scale(labels, tuple(map(str, range(labels.max() + 1)))),), None, True, "s")
+    u = labelled(labels)
     model = CouplingModel(n_restarts=n_restarts, n_steps=400, n_blocks=6, device="cpu")
     return model.fit(x, u, np.random.default_rng(0)), u
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from sourcesep import windows
-from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae.spectral import (
     SpectralModel,
     power,
@@ -15,11 +13,7 @@ from sourcesep.ivae.spectral import (
     window_size,
 )
 
-
-def in_time(n_times, length):
-    labels = windows.segments(n_times, length)
-    names = tuple(map(str, range(labels.max() + 1)))
-    return Auxiliary((Scale(labels, names),), None, is_time=True, spec="segments")
+from ..conftest import in_time
 
 
 class Known(SpectralModel):

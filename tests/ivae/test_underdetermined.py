@@ -1,5 +1,7 @@
 """More sources than channels, from the signal to the verdict."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,16 @@ def test_one_channel_however_often_is_told_apart_by_spectrum(n_channels):
     assert np.mean(gains_db(images, model.images(x, u))) > 10
     with pytest.raises(SettingsError, match="ask for 2"):
         fitted(x, 3)
+
+
+def test_a_pickle_holds_the_model_and_not_what_it_has_inferred_of_cells():
+    x, _ = stereo()
+    model, u = fitted(x, 3)
+    pickled = pickle.dumps(model)
+    held = sum(tensor.nbytes for tensor in model.state().tensors.values())
+    assert held < len(pickled) < held + 20_000
+    mean = pickle.loads(pickled).posterior(x, u).mean
+    np.testing.assert_allclose(mean, model.posterior(x, u).mean, atol=1e-4)
 
 
 @pytest.mark.parametrize("drums", [0.1, 10.0])

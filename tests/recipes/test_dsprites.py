@@ -70,7 +70,7 @@ def test_factors_follow_labels_independently(dsprites, root):
     assert np.abs(np.corrcoef(within.T) - np.eye(4)).max() < 0.1
 
 
-def test_a_quick_run(dsprites, root, tmp_path, capsys):
+def test_a_quick_run(dsprites, root, tmp_path, capsys, unasked_for_noise):
     result = dsprites.main(root, quick=True, output=tmp_path)
     assert json.loads((tmp_path / "result.json").read_text("utf-8"))["rows"] == result["rows"]
     assert (tmp_path / "traversals.png").stat().st_size > 10_000

@@ -2,6 +2,14 @@
 
 import pytest
 
+from sourcesep.ivae.coupling_fit import EFFORT, Effort
+
+
+@pytest.fixture
+def short(monkeypatch, unasked_for_noise):
+    """Half of the quick runs' steps are enough here (seeds 31 to 33)."""
+    monkeypatch.setitem(EFFORT, "fast", Effort(2, 300))
+
 
 def by_method(result):
     return {row["method"]: row for row in result["rows"]}
@@ -19,7 +27,7 @@ def test_the_ivae_paper(recipe):
 
 
 @pytest.mark.slow
-def test_the_icebeem_paper(recipe):
+def test_the_icebeem_paper(recipe, short):
     rows = by_method(recipe("icebeem_synthetic").main("", quick=True))
     ours = rows["iVAE, nonlinear"]["MCC"]
     assert ours > 0.97
@@ -27,7 +35,7 @@ def test_the_icebeem_paper(recipe):
 
 
 @pytest.mark.slow
-def test_hidden_markov_chains(recipe):
+def test_hidden_markov_chains(recipe, short):
     rows = by_method(recipe("hmm_synthetic").main("", quick=True))
     told = rows["iVAE, nonlinear, told the states"]["MCC"]
     guessed = rows["iVAE, nonlinear, segments:160"]["MCC"]

@@ -9,7 +9,7 @@ import soundfile
 
 import sourcesep
 
-from ..conftest import mixture  # noqa: TID252
+from ..conftest import mixture
 
 SCRIPT = "<script>document.title='harmed'</script>"
 QUOTED = "\"quoted\" 'n' & Käse"

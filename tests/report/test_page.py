@@ -19,7 +19,7 @@ from sourcesep.report import page, players
 from sourcesep.report.page import checks, write_report
 from sourcesep.report.sources import along, gallery
 
-from ..conftest import mixture  # noqa: TID252
+from ..conftest import mixture
 
 VOID = {"meta", "img", "source", "br", "link", "input"}
 TEMPLATES = Path(page.__file__).parent / "templates"

@@ -150,11 +150,14 @@ class TestEEG:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"n_sources": 0}, "n_sources=0: must be 1 or more"),
-            ({"n_channels": 3}, "n_channels=3: must be 4 or more"),
-            ({"n_artefacts": 5}, "n_artefacts=5: must be from 0 to 4, and at most n_sources"),
-            ({"n_sources": 2}, "n_artefacts=4: must be from 0"),
-            ({"noise": -1.0}, r"noise=-1.0: must be 0 or more"),
+            ({"n_sources": 0}, "n_sources=0: must be a whole number, 1 or more"),
+            ({"n_channels": 4.5}, "n_channels=4.5: must be a whole number, 4 or more"),
+            ({"n_artefacts": 5}, "n_artefacts=5: must be 4 at most, and n_sources at most"),
+            ({"n_sources": 2}, "n_artefacts=4: must be 4 at most, and n_sources"),
+            ({"n_artefacts": None}, "n_artefacts=None: must be a whole number, 0 or more"),
+            ({"noise": -1.0}, r"noise=-1.0: must be a number, 0 or more"),
+            ({"noise": "a"}, "noise=a: must be a number, 0 or more"),
+            ({"line_frequency": "a"}, "line_frequency=a: must be a number above 0"),
             ({"sfreq": 100.0, "line_frequency": 60.0}, "line noise below half of it"),
         ],
     )

@@ -134,12 +134,12 @@ def test_reverberation_time_of_an_exponential():
     [
         ({"rt60": None}, SettingsError, "rt60=None, wall_absorption=None: give exactly one"),
         ({"wall_absorption": 0.3}, SettingsError, "rt60=0.2, wall_absorption=0.3: give exactly"),
-        ({"rt60": -1}, SettingsError, "rt60=-1: must be above 0"),
+        ({"rt60": -1}, SettingsError, "rt60=-1: must be a number above 0"),
         ({"rt60": 20.0}, SettingsError, "20 s of reverberation in a room of 90 m3 take more"),
         (
             {"rt60": None, "wall_absorption": 1.2, "n_taps": 9},
             SettingsError,
-            "wall_absorption=1.2: must be above 0 and at most 1",
+            "wall_absorption=1.2: must be 1 at most",
         ),
         ({"rt60": None, "wall_absorption": 0.3}, SettingsError, "n_taps=None: must be given"),
         ({"size": (6, 5, 0)}, SettingsError, "size=.* each above 0 m"),

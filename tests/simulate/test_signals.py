@@ -157,10 +157,10 @@ def test_a_seed_is_a_signal(draw):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seconds": 0}, "seconds=0: must be above 0"),
-        ({"seconds": 1, "sfreq": float("nan")}, "sfreq=nan: must be above 0"),
+        ({"seconds": 0}, "seconds=0: must be a number above 0"),
+        ({"seconds": 1, "sfreq": float("nan")}, "sfreq=nan: must be a number above 0"),
         ({"seconds": 1e-5}, "that is 0 samples and two are needed; ask for more seconds"),
-        ({"seconds": 1, "pitch": -5.0}, r"pitch=-5.0: must be above 0"),
+        ({"seconds": 1, "pitch": -5.0}, r"pitch=-5.0: must be a number above 0"),
         ({"seconds": 1, "random_state": None}, "random_state=None: must be an int or a numpy"),
         ({"seconds": 1, "random_state": -1}, "random_state=-1: a seed must be 0 or more"),
     ],

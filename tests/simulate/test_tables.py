@@ -36,7 +36,14 @@ def test_same_seed_same_table():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"noise": -1}, {"missing": 1.0}, {"missing": -0.1}, {"volatility": "none"}, {"n_factors": 0}],
+    [
+        {"noise": -1},
+        {"missing": 1.0},
+        {"missing": -0.1},
+        {"missing": "a"},
+        {"volatility": "none"},
+        {"n_factors": 0},
+    ],
 )
 def test_what_cannot_be_is_refused(settings):
     with pytest.raises(SettingsError, match=next(iter(settings))):
