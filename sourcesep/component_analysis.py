@@ -186,7 +186,7 @@ class ComponentAnalysis(Plots):
             samples) stretches of 64 s are used, from its beginning to its end.
         picks : str, int, sequence of these, or None
             Channels or channel types; by default all good data channels. Types of
-            different units are brought to one scale.
+            different units are brought to one scale, that of their noise.
         start, stop : int or float, optional
             Part of a Raw: samples, or seconds if floats.
         decim : int, optional
