@@ -32,8 +32,8 @@ READERS = {
 UNITS = {"eeg": "V", "mag": "T", "grad": "T/m", "seeg": "V", "ecog": "V"}
 """Channel types that are separated, the first that is present alone, and MNE's units.
 
-Types of different units would have to be brought to one scale first: `ComponentAnalysis` does so, and
-takes all together.
+Types of different units would have to be brought to one scale first: `ComponentAnalysis` does
+so, and takes all together.
 """
 
 LOWEST_HIGH_PASS = 0.5
