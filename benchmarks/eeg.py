@@ -190,7 +190,7 @@ def background(n_seeds: int) -> None:
                 for keep in (False, True):
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore")  # some are there all the time
-                        out = ca.apply(raw.copy(), [int(component)], keep_background=keep)
+                        out = ca.apply(raw.copy(), exclude=[int(component)], keep_background=keep)
                     left = out.get_data() - out.get_data().mean(axis=1, keepdims=True) - clean
                     errors.append(10 * np.log10(np.square(left).sum() / np.square(clean).sum()))
                 rows[kind].append((errors[0], errors[1]))

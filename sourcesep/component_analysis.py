@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Scale
-from sourcesep.components.channels import scale_by_type, with_drops
+from sourcesep.components.channels import to_one_scale, with_drops
 from sourcesep.components.fitting import (
     check_number,
     check_samples,
@@ -32,7 +32,6 @@ from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Model, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
-from sourcesep.ivae.whitening import moments_of
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_seed
 from sourcesep.singly import in_words, singly
@@ -187,7 +186,7 @@ class ComponentAnalysis(Plots):
             samples) stretches of 64 s are used, from its beginning to its end.
         picks : str, int, sequence of these, or None
             Channels or channel types; by default all good data channels. Types of
-            different units are brought to one scale.
+            different units are brought to one scale, that of their noise.
         start, stop : int or float, optional
             Part of a Raw: samples, or seconds if floats.
         decim : int, optional
@@ -242,11 +241,10 @@ class ComponentAnalysis(Plots):
         u = u.take(used)
         order = [insts[0].ch_names.index(name) for name in names]
         info = mne.pick_info(insts[0].info, order, verbose="error")
-        scale = scale_by_type(x, info.get_channel_types())
-        x /= scale[:, None]
         del parts  # their samples are in x
-        moments = moments_of(x)
-        number = choose_number(*moments, x.shape[1], self.n_components, said_rank(insts, names))
+        most = said_rank(insts, names)
+        scale, moments = to_one_scale(x, info.get_channel_types(), most)
+        number = choose_number(*moments, x.shape[1], self.n_components, most)
         auxiliary.check(u)
         rng = np.random.default_rng(self.random_state)
         starts = ("bands",) if self.bands else ("segments",)
@@ -335,8 +333,8 @@ class ComponentAnalysis(Plots):
             },
             "contract": {"kind": "eeg", "names": self.ch_names, "n_channels": len(self.ch_names)},
             "info": to_plain(self.info),
-            "exclude": self.exclude,
-            "labels": self.labels_,
+            "exclude": self._components(self.exclude),
+            "labels": {k: self._components(which, k) for k, which in self.labels_.items()},
             "verdict": self.verdict_.as_dict(),
             "n_samples": self.n_samples_,
             "profile": None

@@ -19,6 +19,7 @@ from sourcesep import (
 )
 from sourcesep.components import gathering
 from sourcesep.components.background import artefact_part
+from sourcesep.components.channels import to_one_scale
 from sourcesep.components.gathering import Cut, auxiliary_of, part_of
 from sourcesep.exceptions import (
     InputError,
@@ -214,6 +215,20 @@ def test_exclude_is_the_default_of_apply(raw, ca):
     marked.exclude = [0, 2]
     cleaned = marked.apply(raw.copy()).get_data()
     assert np.array_equal(cleaned, ca.apply(raw.copy(), exclude=(2, 0)).get_data())
+    # as MNE has it: what is given adds to it, and it stays as it is
+    assert np.array_equal(marked.apply(raw.copy(), exclude=[]).get_data(), cleaned)
+    marked.exclude = np.array([2])
+    assert np.array_equal(marked.apply(raw.copy(), exclude=np.array([0])).get_data(), cleaned)
+    assert marked.exclude == [2]
+    kept = [k for k in range(8) if k not in (0, 2)]
+    assert np.array_equal(ca.apply(raw.copy(), include=kept).get_data(), cleaned)
+    assert np.array_equal(
+        marked.apply(raw.copy(), include=[0, *kept]).get_data(),
+        marked.apply(raw.copy()).get_data(),
+    )
+    with pytest.raises(TypeError):  # by position MNE's is include, the opposite
+        ca.apply(raw.copy(), [0])
+    marked.exclude = [0, 2]
     assert marked.get_sources(raw).info["bads"] == ["IVAE000", "IVAE002"]
 
 
@@ -243,6 +258,33 @@ def test_empty_epochs(raw, ca):
         ComponentAnalysis().fit(epochs)
 
 
+def test_what_cannot_be_excluded_is_refused_before_it_is_written(raw, ca, tmp_path):
+    marked = ca.copy()
+    marked.exclude.append(8)
+    for use in (marked.apply, marked.get_sources):
+        with pytest.raises(SettingsError, match=r"exclude=\[8\]: no such component"):
+            use(raw.copy())
+    with pytest.raises(SettingsError, match="no such component"):
+        marked.to_mne_ica()
+    with pytest.raises(SettingsError, match="no such component"):
+        marked.save(tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SettingsError, match=r"include=\[9\]: no such component"):
+        ca.apply(raw.copy(), include=[9])
+    marked.exclude, marked.labels_ = {3, 1}, {"blink": np.array([1])}
+    marked.save(tmp_path / "a.safetensors")
+    again = read_components(tmp_path / "a.safetensors")
+    assert again.exclude == [1, 3]
+    assert again.labels_ == {"blink": [1]}
+
+
+def test_another_compensation_grade_is_refused(raw, ca):
+    for channel in raw.info["chs"]:
+        channel["coil_type"] = channel["coil_type"] | 3 << 16
+    with pytest.raises(InputError, match=r"compensation grade \[3\], the fit had \[0\]"):
+        ca.apply(raw, exclude=[0])
+
+
 # Which channels
 
 
@@ -253,6 +295,7 @@ def test_empty_epochs(raw, ca):
         (None, 15),
         ("eeg", 15),
         ("data", 15),
+        ("all", 15),
         (["Fz", "Cz", "Fp1"], 3),
         ([0, 1, 2, 3], 4),
         (slice(0, 5), 5),
@@ -290,6 +333,37 @@ def test_types_of_different_units_count_alike(head):
     maps = ca.get_components()
     assert np.abs(maps[:8]).max() < 1e-5 * np.abs(maps[8:]).max()
     assert ComponentAnalysis(4).fit(raw, "meg").ch_names == raw.ch_names[:8]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_several_types_components_are_what_stands_out_of_noise(seed):
+    # loud channels with loud noise, and soft ones with hardly any: both hold all sources
+    rng = np.random.default_rng(seed)
+    head = simulate.eeg(9, 60.0, n_channels=16, noise=0.0, random_state=seed)
+    both = np.concatenate([rng.standard_normal((16, 9)) * 1e-5, head.mixing * 1e-7])
+    noise = np.repeat([3e-5, 1e-14], 16)[:, None] * rng.standard_normal((32, 15_000))
+    data = both @ head.sources + noise
+    raw = raw_of(data, ["eeg"] * 16 + ["mag"] * 16)
+    assert mcc(head, ComponentAnalysis(9).fit(raw), raw) > 0.95
+    shares = ComponentAnalysis(9).fit(raw)
+    correlations = metrics.match_sources(head.sources.T, shares.get_sources(raw).get_data().T)
+    told = shares._signal[correlations.components]
+    assert np.abs(told - correlations.correlations**2).mean() < 0.05
+    # the other way round nothing is different
+    swapped = raw_of(data[::-1] * 1e7, ["mag"] * 16 + ["eeg"] * 16)
+    again = ComponentAnalysis(9).fit(swapped)
+    assert mcc(head, again, swapped) == pytest.approx(mcc(head, shares, raw), abs=1e-6)
+
+
+def test_two_bridged_electrodes_do_not_say_how_loud_noise_is(head):
+    x = np.concatenate([head.data * 1e-7, head.data[::-1]])
+    unit = np.repeat([1e-7, 1], 16)[:, None]
+    x += 1e-6 * unit * np.random.default_rng(1).standard_normal(x.shape)
+    x[17] = x[16] + 1e-9 * np.random.default_rng(0).standard_normal(len(x.T))
+    scale, (_, covariance) = to_one_scale(divided := x.copy(), ["mag"] * 16 + ["eeg"] * 16, 32)
+    assert 0.5e7 < scale[16] / scale[0] < 2e7
+    assert np.allclose(divided, x / scale[:, None])
+    assert np.allclose(covariance, np.cov(divided, bias=True))
 
 
 @pytest.mark.filterwarnings(FEW)
@@ -386,8 +460,9 @@ def test_reject_and_flat(raw):
     assert (~kept.any(axis=1)).sum() in (1, 2)
     with pytest.raises(SettingsError, match="type mag"):
         ComponentAnalysis().fit(raw, reject={"mag": 1e-12})
-    with pytest.raises(SettingsError, match="by type, as in"):
-        ComponentAnalysis().fit(raw, reject=150e-6)
+    for limits in (150e-6, {"eeg": lambda _: (False, "no number")}):
+        with pytest.raises(SettingsError, match="by type, as in"):
+            ComponentAnalysis().fit(raw, reject=limits)
     with pytest.raises(InputError, match="that are left"):
         ComponentAnalysis().fit(raw, reject={"eeg": 1e-9})
 

@@ -32,7 +32,8 @@ READERS = {
 UNITS = {"eeg": "V", "mag": "T", "grad": "T/m", "seeg": "V", "ecog": "V"}
 """Channel types that are separated, the first that is present alone, and MNE's units.
 
-Types of different units would need whitening by their noise first.
+Types of different units would have to be brought to one scale first: `ComponentAnalysis` does
+so, and takes all together.
 """
 
 LOWEST_HIGH_PASS = 0.5
@@ -160,6 +161,15 @@ def _picks(raw: Any, path: Path | None) -> tuple[str, list[int]]:
             if its == kind and name not in bads
         ]
         if picks:
+            others = {t: types.count(t) for t in types if t in UNITS and t != kind}
+            if others:
+                warnings.warn(
+                    f"{len(picks)} channels of type {kind} are separated; "
+                    f"{', '.join(f'{n} {t}' for t, n in others.items())} stay as they are: "
+                    "sourcesep.ComponentAnalysis takes them together",
+                    SourcesepWarning,
+                    stacklevel=5,
+                )
             return kind, picks
     counts = ", ".join(f"{types.count(t)} {t}" for t in sorted(set(types))) or "none"
     raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,11 @@ def find_artefacts(kind: str, sources: Any, inst: Any) -> tuple[list[int], Array
 
 def above(scores: Array, threshold: float) -> list[int]:
     """Return the components that score at least `threshold`, the clearest first."""
-    if not 0 < threshold < 1:
-        raise SettingsError(f"threshold={threshold!r}: must be between 0 and 1")
+    if not (isinstance(threshold, Real) and 0 < threshold < 1):
+        raise SettingsError(
+            f"threshold={threshold!r}: must be a number between 0 and 1, as the scores are; MNE's "
+            "thresholds are for other scores"
+        )
     return [int(k) for k in np.argsort(-scores, kind="stable") if scores[k] >= threshold]
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.whitening import moments_of, rank_of_moments
 from sourcesep.messages import first_few
 
 __all__ = [
@@ -19,7 +20,7 @@ __all__ = [
     "pick",
     "refuse_broken",
     "samples",
-    "scale_by_type",
+    "to_one_scale",
     "with_drops",
 ]
 
@@ -67,7 +68,7 @@ def pick(info: Any, picks: Any = None) -> list[str]:
     info : mne.Info
         Of the recording.
     picks : str, int, slice, sequence of str or int, or None
-        Channel types, ``"data"``, ``"meg"``, names or numbers. Channels marked bad are
+        Channel types, ``"data"``, ``"meg"``, ``"all"``, names or numbers. Channels marked bad are
         left out unless named one by one. None: all good channels of `DATA_TYPES`.
 
     Raises
@@ -104,8 +105,9 @@ def _matching(item: Any, names: list[str], types: list[str], bads: set[str]) -> 
         return [int(item) % len(names)]
     if item in names:
         return [names.index(item)]
-    wanted = GROUPS.get(item, (item,)) if isinstance(item, str) else ()
-    if item in GROUPS or item in types:
+    groups = GROUPS | {"all": tuple(types)}
+    wanted = groups.get(item, (item,)) if isinstance(item, str) else ()
+    if item in groups or item in types:
         return [
             i
             for i, (name, kind) in enumerate(zip(names, types, strict=True))
@@ -163,17 +165,47 @@ def any_samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | Non
     return own
 
 
-def scale_by_type(x: Array, types: Sequence[str]) -> Array:
-    """Return each channel's divisor, (n_channels,): one for each type, its standard deviation.
+def to_one_scale(x: Array, types: Sequence[str], most: int) -> tuple[Array, tuple[Array, Array]]:
+    """Divide channels, in place, by what makes volts and teslas comparable.
 
-    It brings volts and teslas to one scale, and leaves the channels of one type as they
-    are to each other.
+    Channels of one type stay as they are to each other. One type alone is divided by its
+    standard deviation; each of several by that of its noise, so that components are what stands
+    out of it, and noise can be taken to be as loud in all channels.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Samples.
+    types : sequence of str
+        Of each channel.
+    most : int
+        The rank by the headers.
+
+    Returns
+    -------
+    scale : ndarray of shape (n_channels,)
+        What channels were divided by.
+    moments : tuple of ndarray
+        Mean and covariance of the result.
     """
-    mean, power = x.mean(axis=1), np.einsum("ct,ct->c", x, x) / x.shape[1]
-    scale = np.ones(len(x))
+    mean, covariance = moments_of(x)
+    variances = np.diag(covariance)
+    if len(set(types)) > 1:
+        variances = _unexplained(covariance, min(rank_of_moments(mean, covariance), most))
     kinds: NDArray[np.str_] = np.array(types)
-    for kind in dict.fromkeys(types):
-        own = kinds == kind
-        variance = power[own].mean() - mean[own].mean() ** 2
-        scale[own] = np.sqrt(variance) if variance > 0 else 1.0
-    return scale
+    scale = np.ones(len(x))
+    for kind in set(types):
+        if (varies := (kinds == kind) & (variances > 0)).any():
+            scale[kinds == kind] = np.sqrt(np.median(variances[varies]))
+    x /= scale[:, None]
+    return scale, (mean / scale, covariance / np.outer(scale, scale))
+
+
+def _unexplained(covariance: Array, rank: int) -> Array:
+    """What of each channel's variance all others leave: its noise, if they are many."""
+    variances = np.diag(covariance)
+    deviations = np.sqrt(np.where(variances > 0, variances, 1))
+    values, vectors = np.linalg.eigh(covariance / np.outer(deviations, deviations))
+    precision = np.square(vectors[:, -rank:] / np.sqrt(values[-rank:])).sum(axis=1)
+    unexplained: Array = variances / np.where(variances > 0, precision, 1)
+    return unexplained

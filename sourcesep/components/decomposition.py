@@ -94,13 +94,14 @@ class Decomposition:
         model = self._fitted()
         inst = with_drops(inst)
         sources = _by_pieces(lambda x: model.posterior(x).mean, self._scaled(inst))
-        return wrap(inst, sources, self.exclude)
+        return wrap(inst, sources, self._components(self.exclude))
 
     def apply(
         self,
         inst: Any,
-        exclude: Sequence[int] | None = None,
         *,
+        include: Sequence[int] | None = None,
+        exclude: Sequence[int] | None = None,
         undistort: bool = False,
         keep_background: bool = False,
     ) -> Any:
@@ -115,9 +116,11 @@ class Decomposition:
         ----------
         inst : mne.io.BaseRaw, mne.BaseEpochs or mne.Evoked
             With all channels of the fit, filtered or not; loaded if it was not.
+        include : sequence of int, optional
+            Components to keep: all others are removed, and what is excluded.
         exclude : sequence of int, optional
-            Components to remove; those in the attribute `exclude` by default. None of
-            them changes nothing, to the bit.
+            Components to remove beside those in the attribute `exclude`. Where there are none
+            nothing changes, to the bit.
         undistort : bool
             Whether to undo a curve too, so that the result is what an amplifier that does
             not saturate would have recorded, less each channel's mean. By default it is
@@ -149,7 +152,7 @@ class Decomposition:
         import mne
 
         model = self._fitted()
-        chosen = self._components(self.exclude if exclude is None else exclude)
+        chosen = self._removed(include, exclude)
         if kind_of(inst) != "evoked":
             with mne.use_log_level("error"):
                 inst.load_data()
@@ -235,7 +238,7 @@ class Decomposition:
         unmixing, mixing = model.matrices
         mean = model.decode(np.zeros((model.n_components, 1)))[:, 0]
         ica = as_mne_ica(unmixing, mixing, mean, self._scale, self.info, self.n_samples_)
-        ica.exclude = list(self.exclude)
+        ica.exclude = self._components(self.exclude)
         ica.labels_ = {name: list(which) for name, which in self.labels_.items()}
         return ica
 
@@ -267,18 +270,28 @@ class Decomposition:
                 raise ValueError(f"{name} does not fit the model")
         self.model_.decode(self.model_.posterior(np.zeros((n_channels, 2))).mean)
 
-    def _components(self, which: Sequence[int]) -> list[int]:
+    def _removed(self, include: Sequence[int] | None, exclude: Sequence[int] | None) -> list[int]:
+        """What `apply` removes, as `mne.preprocessing.ICA.apply` has it."""
+        removed = set(self._components(self.exclude))
+        if exclude is not None:
+            removed |= set(self._components(exclude))
+        if include is not None:
+            kept = self._components(include, "include")
+            removed |= set(range(self.n_components_)) - set(kept)
+        return sorted(removed)
+
+    def _components(self, which: Sequence[int], name: str = "exclude") -> list[int]:
         """Check numbers of components."""
         is_list = isinstance(which, list | tuple | np.ndarray | range | set)
         if not (is_list and all(map(is_whole, which))):
             raise SettingsError(
-                f"exclude={which!r}: must be a list of components' numbers, as in [0, 2]; those "
+                f"{name}={which!r}: must be a list of components' numbers, as in [0, 2]; those "
                 "found to be eyes are labels_['eog']"
             )
         absent = [k for k in which if not 0 <= k < self.n_components_]
         if absent:
             raise SettingsError(
-                f"exclude={absent}: no such component; they are 0 to {self.n_components_ - 1}"
+                f"{name}={absent}: no such component; they are 0 to {self.n_components_ - 1}"
             )
         return sorted({int(k) for k in which})
 
@@ -296,6 +309,12 @@ class Decomposition:
             raise InputError(
                 f"projectors {', '.join(sorted(idle))} were applied to the data of the fit and "
                 "are not to these: call apply_proj first"
+            )
+        grades = [_grades(one, self.ch_names) for one in (info, self.info)]
+        if grades[0] != grades[1]:
+            raise InputError(
+                f"compensation grade {grades[0]}, the fit had {grades[1]}: call "
+                "apply_gradient_compensation first"
             )
         if bool(self.info["custom_ref_applied"]) != bool(info["custom_ref_applied"]):
             warnings.warn(
@@ -324,3 +343,8 @@ def _by_pieces(function: Callable[..., Array], x: Array, *others: Array) -> Arra
 def _applied(info: Any) -> set[str]:
     """The projectors that are in the data."""
     return {proj["desc"] for proj in info["projs"] if proj["active"]}
+
+
+def _grades(info: Any, names: Sequence[str]) -> list[int]:
+    """Grades of gradient compensation (CTF) of these channels: what MNE keeps above 16 bits."""
+    return sorted({int(c["coil_type"]) >> 16 for c in info["chs"] if c["ch_name"] in names})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,7 @@ def _within_limits(
     """Leave out pieces of `size` used samples that swing too much or too little."""
     kinds, inside = np.array(types), used.copy()
     for name, limits in (("reject", cut.reject or {}), ("flat", cut.flat or {})):
-        if not isinstance(limits, dict):
+        if not (isinstance(limits, dict) and all(isinstance(v, Real) for v in limits.values())):
             raise SettingsError(
                 f"{name}={limits!r}: must give volts or teslas by type, as in {{'eeg': 150e-6}}"
             )

@@ -82,6 +82,23 @@ class Plots(ArtefactFinder):
         """
         return self._drawn("plot_properties", inst, picks=picks, **options)
 
+    def plot_scores(self, scores: Any, **options: Any) -> Any:
+        """Draw the scores that components have as artefacts.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_components,), or list of these
+            As `find_bads_eog`, `find_bads_ecg` and `find_bads_muscle` return them.
+        **options
+            See `mne.preprocessing.ICA.plot_scores`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            As MNE returns it.
+        """
+        return self._drawn("plot_scores", scores, **options)
+
     def plot_overlay(self, inst: Any, exclude: Sequence[int] | None = None, **options: Any) -> Any:
         """Draw the channels before and after components are removed.
 
@@ -90,7 +107,7 @@ class Plots(ArtefactFinder):
         inst : mne.io.BaseRaw or mne.Evoked
             Of which recording.
         exclude : sequence of int, optional
-            Components to remove; those in the attribute `exclude` by default.
+            Components to remove beside those in the attribute `exclude`.
         **options
             See `mne.preprocessing.ICA.plot_overlay`.
 
@@ -99,13 +116,13 @@ class Plots(ArtefactFinder):
         matplotlib.figure.Figure
             As MNE returns it.
         """
-        removed = self._components(self.exclude if exclude is None else exclude)
+        removed = self._removed(None, exclude)
         return self._drawn("plot_overlay", inst, exclude=removed, **options)
 
     def _drawn(self, name: str, *arguments: Any, **options: Any) -> Any:
         ica = self.to_mne_ica()
         # what a figure shows as removed is what is removed here
-        ica.apply = lambda inst, exclude, **_: self.apply(inst, exclude)
+        ica.apply = lambda inst, exclude, **_: self.apply(inst, exclude=exclude)
         if name in OF_MAPS:
             self._check_positions()
             ica.mixing_matrix_ = ica.mixing_matrix_ @ self._correlation

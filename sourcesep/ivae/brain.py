@@ -174,9 +174,11 @@ class BrainModel(LinearModel):
             return None
         (seen, rows), self._evidence = self._evidence, None
         groups = seen.groups if seen.rhythms is None else [*seen.groups, seen.rhythms]
-        n_segments = len(seen.groups[-1].counts)
-        nested = all(group.segment is not None for group in groups)
-        if not nested or not seen.is_time or n_segments < FEW_SEGMENTS:
+        segments = [group.segment for group in groups if group.segment is not None]
+        if len(segments) < len(groups) or not seen.is_time:
+            return None
+        n_segments = 1 + max(int(segment.max()) for segment in segments)
+        if n_segments < FEW_SEGMENTS:
             return None
         draws = [rng.permutation(n_segments) % 2 == 0 for _ in range(n_splits)]
         if not all(seen.holds_all(half) and seen.holds_all(~half) for half in draws):

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
-from sourcesep.auxiliary import Auxiliary
+from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae.jointdiag import MANY_CHANNELS, label_covariances, removes_means
 from sourcesep.ivae.model import Array
 
 __all__ = ["Group", "Seen", "see"]
 
 MOST_VALUES = 2**26
-"""In the covariances of one scale (256 MB); of more labels evenly spread ones are taken."""
+"""In the covariances of one scale, or of all rhythms (256 MB as float32); of more labels some that
+are evenly spread are taken."""
 
 RHYTHMS = (1.0, 4.0, 8.0, 13.0, 20.0, 30.0, 45.0)
 """Edges in Hz of the bands from delta to low gamma; the last one ends where the data do."""
@@ -98,30 +99,45 @@ def _groups(y: Array, u: Auxiliary) -> tuple[list[Group], bool]:
 
     And whether the finest are all there, about 0.
     """
-    finest, coarsest = u.scales[0], u.scales[-1]
+    finest, coarsest = u.scales[0], _numbered(u.scales[-1].labels)
     _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
     centre = removes_means(np.bincount(index), u.is_time)
-    fine, counts = label_covariances(y, finest.labels, finest.n_labels, centre=centre)
-    nested = [np.array_equal(scale.labels[first][index], scale.labels) for scale in u.scales]
-    at = first if all(nested) else slice(None)
-    groups = []
-    for scale, is_nested in zip(u.scales, nested, strict=True):
-        if scale is finest:
-            covariances, sizes = fine, counts
-        elif is_nested:
-            covariances, sizes = _pooled(fine, counts, scale.labels[first])
+    most = MOST_VALUES // len(y) ** 2
+    fine = _group(y, finest, coarsest, most, centre=centre)
+    is_all = len(fine.counts) == len(first)
+    groups = [fine]
+    for scale in u.scales[1:]:
+        if is_all and np.array_equal(scale.labels[first][index], scale.labels):
+            covariances, sizes = _pooled(fine.covariances, fine.counts, scale.labels[first])
+            groups.append(Group(covariances, sizes, _where(scale.labels[first], coarsest[first])))
         else:
-            covariances, sizes = label_covariances(y, scale.labels, scale.n_labels, centre=centre)
-        where = _where(scale.labels[at], coarsest.labels[at])
-        groups.append(_evenly(Group(covariances, sizes, where)))
-    return groups, not centre and len(groups[0].counts) == len(counts)
+            groups.append(_group(y, scale, coarsest, most, centre=centre))
+    return groups, is_all and not centre
+
+
+def _group(
+    y: Array, scale: Scale, coarsest: NDArray[np.int64], most: int, *, centre: bool = False
+) -> Group:
+    """Covariances of the labels of a scale; if these are too many, of some from first to last."""
+    labels = scale.labels
+    present = np.unique(labels)
+    if len(present) > (most := max(1, most)):
+        evenly = np.linspace(0, len(present) - 1, most).round().astype(np.int64)
+        inside = np.isin(labels, present[evenly])
+        y, labels, coarsest = y[:, inside], labels[inside], coarsest[inside]
+    covariances, counts = label_covariances(y, labels, scale.n_labels, centre=centre)
+    return Group(covariances, counts, _where(labels, coarsest))
+
+
+def _numbered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number labels from 0, in their order."""
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def _where(labels: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """In which label above, counted from 0 in order, each label lies; None if in several."""
+    """In which label above each label lies; None if one lies in several."""
     _, first, index = np.unique(labels, return_index=True, return_inverse=True)
-    number = np.unique(above, return_inverse=True)[1]
-    return number[first] if np.array_equal(number[first][index], number) else None
+    return above[first] if np.array_equal(above[first][index], above) else None
 
 
 def _pooled(
@@ -138,34 +154,33 @@ def _pooled(
     return pooled, sizes
 
 
-def _evenly(group: Group) -> Group:
-    """No more of them than memory is meant to hold, from the first to the last."""
-    most = max(1, MOST_VALUES // group.covariances[0].size)
-    if len(group.counts) <= most:
-        return group
-    keep = np.linspace(0, len(group.counts) - 1, most).round().astype(np.int64)
-    segment = None if group.segment is None else group.segment[keep]
-    return Group(group.covariances[keep], group.counts[keep], segment)
-
-
 def _rhythms(y: Array, u: Auxiliary, sfreq: float) -> Group:
     """Covariances of every rhythm, in the labels of about `BLOCK_SECONDS`."""
     seconds = [u.n_times / (len(np.unique(s.labels)) * sfreq) for s in u.scales]
     scale = u.scales[int(np.abs(np.log(np.array(seconds) / BLOCK_SECONDS)).argmin())]
-    parts = [label_covariances(z, scale.labels, scale.n_labels) for z in _in_bands(y, sfreq)]
-    where = _where(scale.labels, u.scales[-1].labels)
-    return Group(
-        np.concatenate([covariances for covariances, _ in parts]),
-        np.concatenate([counts for _, counts in parts]),
-        None if where is None else np.tile(where, len(parts)),
-    )
+    coarsest, bands = _numbered(u.scales[-1].labels), _bands(sfreq)
+    most = MOST_VALUES // (len(bands) * len(y) ** 2)
+    covariances = np.empty(0)
+    for k, z in enumerate(_in_bands(y, sfreq, bands)):
+        group = _group(z, scale, coarsest, most)
+        if not k:
+            covariances = np.empty((len(bands), *group.covariances.shape), y.dtype)
+        covariances[k] = group.covariances
+    where = None if group.segment is None else np.tile(group.segment, len(bands))
+    counts = np.tile(group.counts, len(bands))
+    return Group(covariances.reshape(-1, len(y), len(y)), counts, where)
 
 
-def _in_bands(y: Array, sfreq: float) -> Iterator[Array]:
-    """Yield y in each of the bands of `RHYTHMS` that the data reach up to."""
+def _bands(sfreq: float) -> list[tuple[float, float]]:
+    """Those of `RHYTHMS` that the data reach up to."""
+    edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
+    return list(pairwise([*edges, np.inf]))
+
+
+def _in_bands(y: Array, sfreq: float, bands: list[tuple[float, float]]) -> Iterator[Array]:
+    """Yield y in each of the bands."""
     n_fft = next_fast_len(y.shape[1], real=True)
     transform, frequency = rfft(y, n_fft, axis=1), rfftfreq(n_fft, 1 / sfreq)
-    edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
-    for low, high in pairwise([*edges, np.inf]):
+    for low, high in bands:
         inside = (frequency >= low) & (frequency < high)
         yield irfft(transform * inside, n_fft, axis=1)[:, : y.shape[1]]

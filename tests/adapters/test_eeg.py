@@ -1,4 +1,5 @@
 import struct
+import warnings
 from datetime import UTC, datetime
 
 import mne
@@ -68,7 +69,12 @@ def test_onsets_count_from_the_first_sample(tmp_path, first_samp, date):
 )
 def test_first_type_present_is_picked_alone(types, picked, unit):
     raw = make_raw(types)
-    recording = eeg.from_raw(raw)
+    others = [t for t in dict.fromkeys(types) if t in eeg.UNITS and types.index(t) not in picked]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", SourcesepWarning)
+        recording = eeg.from_raw(raw)
+    assert len(said) == (1 if others else 0)
+    assert all(f"1 {kind}" in str(said[0].message) for kind in others)
     assert np.array_equal(recording.data, raw.get_data()[picked])
     assert recording.names == tuple(raw.ch_names[i] for i in picked)
     assert recording.units == (unit,) * len(picked)

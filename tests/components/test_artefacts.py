@@ -188,8 +188,9 @@ def test_what_cannot_be(one):
     raw, ca, _ = one
     with pytest.raises(SettingsError, match="ch_name='nose'"):
         ca.find_bads_eog(raw, "nose")
-    with pytest.raises(SettingsError, match="between 0 and 1"):
-        ca.find_bads_eog(raw, threshold=3.0)
+    for of_mne in (3.0, "auto"):
+        with pytest.raises(SettingsError, match="between 0 and 1"):
+            ca.find_bads_eog(raw, threshold=of_mne)
 
 
 def test_iclabel_is_asked_for_where_it_is_not(one, monkeypatch):

@@ -38,11 +38,13 @@ def test_the_other_plots(both):
     assert ca.plot_sources(raw, show=False) is not None
     assert len(ca.plot_properties(raw, [0], show=False, verbose="error")) == 1
     figure = ca.plot_overlay(raw, [0], show=False, verbose="error")
-    removed = ca.apply(raw.copy(), [0]).get_data()[:, : int(3 * raw.info["sfreq"])]
+    removed = ca.apply(raw.copy(), exclude=[0]).get_data()[:, : int(3 * raw.info["sfreq"])]
     drawn = [line.get_ydata() for ax in figure.axes for line in ax.lines]
     assert any(
         len(y) == removed.shape[1] and np.allclose(y, removed.mean(axis=0), atol=1e-12)
         for y in drawn
     )
+    scores = ca.plot_scores(ca.reliability_, show=False).axes[0].patches
+    assert set(ca.reliability_) <= {bar.get_height() for bar in scores}
     with pytest.raises(SettingsError, match="0 to 5"):
         ca.plot_overlay(raw, [6])

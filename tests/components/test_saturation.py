@@ -40,7 +40,7 @@ def cleaning_error(head, ca, raw, **options):
     """Of taking out the blinks, in dB below what should be left."""
     blink = head.source_names.index("blink")
     match = metrics.match_sources(head.sources.T, ca.get_sources(raw).get_data().T)
-    out = ca.apply(raw.copy(), [int(match.components[blink])], **options).get_data()
+    out = ca.apply(raw.copy(), exclude=[int(match.components[blink])], **options).get_data()
     clean = head.data - np.outer(head.mixing[:, blink], head.sources[blink])
     out, clean = (x - x.mean(axis=1, keepdims=True) for x in (out, clean))
     return 10 * np.log10(np.square(out - clean).sum() / np.square(clean).sum())
@@ -62,7 +62,7 @@ def test_a_curve_undoes_what_a_matrix_cannot(head, saturated, curved):
 
 
 def test_the_recording_can_be_had_without_the_distortion(head, saturated, curved):
-    out = curved.apply(saturated.copy(), [], undistort=True).get_data()
+    out = curved.apply(saturated.copy(), exclude=[], undistort=True).get_data()
     true = head.data - head.data.mean(axis=1, keepdims=True)
     before, after = (np.square(x - true).sum() for x in (saturated.get_data(), out))
     assert after < 0.01 * before
@@ -70,7 +70,7 @@ def test_the_recording_can_be_had_without_the_distortion(head, saturated, curved
 
 def test_excluding_nothing_still_changes_nothing(saturated, curved):
     before = saturated.get_data()
-    assert np.array_equal(curved.apply(saturated.copy(), []).get_data(), before)
+    assert np.array_equal(curved.apply(saturated.copy(), exclude=[]).get_data(), before)
 
 
 def test_maps_are_those_of_quiet_signals(head, saturated, curved):
@@ -84,7 +84,7 @@ def test_what_a_curve_cannot(head, saturated, curved):
     with pytest.raises(SettingsError, match="cannot hold a curve"):
         curved.to_mne_ica()
     with pytest.raises(InputError, match="highpass=1 Hz, the fit had 0 Hz"):
-        curved.apply(raw_of(saturated.get_data(), 1.0), [0])
+        curved.apply(raw_of(saturated.get_data(), 1.0), exclude=[0])
     with pytest.raises(SettingsError, match="as many sources as channels"):
         ComponentAnalysis(4, mixing="post-nonlinear").fit(saturated)
 

@@ -245,6 +245,29 @@ def test_coarse_covariances_are_sums_of_fine_ones(monkeypatch):
     assert np.array_equal(fewer[[0, -1]], groups[0].covariances[[0, -1]])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_long_recordings_are_held_in_part_and_found_as_well(seed, monkeypatch):
+    head = simulate.eeg(9, 120.0, SFREQ, n_channels=10, random_state=seed)
+    u = auxiliary.build("segments:.5,2,8", from_array(head.data, SFREQ))
+
+    def fitted():
+        model = BrainModel(bands=True, sfreq=SFREQ).fit(head.data, u, np.random.default_rng(0))
+        halves = model.halves(np.random.default_rng(0), 2)
+        seen = [*halves.seen.groups, halves.seen.rhythms]
+        agree = halves.reliability()
+        return metrics.mcc(head.sources.T, model.posterior(head.data).mean.T), seen, agree
+
+    mcc, seen, agree = fitted()
+    most = 100 * 70
+    monkeypatch.setattr(brain_covariances, "MOST_VALUES", most)
+    fewer_mcc, fewer, fewer_agree = fitted()
+    assert max(group.covariances.size for group in seen) > 3 * most
+    assert max(group.covariances.size for group in fewer) <= most
+    assert [group.counts.sum() for group in fewer[1:3]] == [len(head.data[0])] * 2  # these fit
+    assert fewer_mcc > mcc - 0.03
+    assert np.median(np.abs(fewer_agree - agree)) < 0.1
+
+
 @pytest.mark.parametrize("spec", [SPEC, "segments:2,8"])  # the latter's are about their means
 def test_prior_and_correlations_are_those_of_the_samples(spec):
     x = simulate.eeg(9, 40.0, SFREQ, n_channels=10, random_state=3).data
