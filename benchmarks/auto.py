@@ -1,6 +1,7 @@
 """How often ``--mixing auto`` takes a mixture for what it is, and what it costs against linear.
 
-    python benchmarks/auto.py [--seeds 40] [--first 9000] [--seconds 8] [--only KIND]
+    python benchmarks/auto.py [--seeds 40] [--first 9000] [--seconds 8] [--sfreq 8000] [--only
+        KIND]
 
 Simulated talkers at 8 kHz; "undistorted" is two instruments. Kinds that begin with "unbent" are
 undistorted too, of other sources; those with "echo" are rooms of one reverberation time. The
@@ -14,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,36 +25,40 @@ from sourcesep.simulate.instruments import InstrumentKind
 from sourcesep.simulate.mixtures import Mixture
 
 Array = NDArray[np.float64]
-SFREQ = 8000
 FIRST_SEED = 9000
 
 
-def talkers(seed: int, seconds: float, n: int) -> Array:
+class Length(NamedTuple):
+    """Of a mixture: its duration, and samples a second."""
+
+    seconds: float
+    sfreq: float
+
+
+def talkers(seed: int, length: Length, n: int) -> Array:
     """Simulated talkers, (n, n_times)."""
-    return np.stack(
-        [simulate.speech(seconds, SFREQ, random_state=100 * seed + k) for k in range(n)]
-    )
+    return np.stack([simulate.speech(*length, random_state=100 * seed + k) for k in range(n)])
 
 
-def instruments(seed: int, seconds: float) -> Array:
-    """Two instruments of different kinds, (2, n_times)."""
-    kinds = np.random.default_rng(seed).permutation(list(get_args(InstrumentKind)))[:2]
+def instruments(seed: int, length: Length, n: int = 2) -> Array:
+    """Instruments of different kinds, (n, n_times)."""
+    kinds = np.random.default_rng(seed).permutation(list(get_args(InstrumentKind)))[:n]
     return np.stack(
         [
-            simulate.instrument(seconds, SFREQ, kind=kind, random_state=100 * seed + k)
+            simulate.instrument(*length, kind=kind, random_state=100 * seed + k)
             for k, kind in enumerate(kinds.tolist())
         ]
     )
 
 
-def band(seed: int, seconds: float) -> Array:
+def band(seed: int, length: Length) -> Array:
     """An instrument and a talker, (2, n_times)."""
-    return np.concatenate([instruments(seed, seconds)[:1], talkers(seed, seconds, 1)])
+    return np.concatenate([instruments(seed, length)[:1], talkers(seed, length, 1)])
 
 
-def noises(seed: int, seconds: float) -> Array:
+def noises(seed: int, length: Length) -> Array:
     """Two noises, each coloured and changing in power as the seed has it, (2, n_times)."""
-    n_times = round(seconds * SFREQ)
+    n_times = round(length.seconds * length.sfreq)
     rng = np.random.default_rng(seed)
     return np.concatenate(
         [
@@ -63,56 +68,63 @@ def noises(seed: int, seconds: float) -> Array:
     )
 
 
-def unbent(sources: Callable[[int, float], Array]) -> Callable[[int, float], Mixture]:
+def unbent(sources: Callable[[int, Length], Array]) -> Callable[[int, Length], Mixture]:
     """Mix sources by a matrix."""
-    return lambda s, t: simulate.instantaneous(sources(s, t), sfreq=SFREQ, random_state=s)
+    return lambda s, t: simulate.instantaneous(sources(s, t), sfreq=t.sfreq, random_state=s)
 
 
 def echoing(
-    sources: Callable[[int, float], Array], rt60: float
-) -> Callable[[int, float], Mixture]:
+    sources: Callable[[int, Length], Array], rt60: float
+) -> Callable[[int, Length], Mixture]:
     """Mix sources in a room, at as many microphones."""
 
-    def make(seed: int, seconds: float) -> Mixture:
-        heard = sources(seed, seconds)
-        return simulate.room(heard, sfreq=SFREQ, n_mics=len(heard), rt60=rt60, random_state=seed)
+    def make(seed: int, length: Length) -> Mixture:
+        heard = sources(seed, length)
+        return simulate.room(
+            heard, sfreq=length.sfreq, n_mics=len(heard), rt60=rt60, random_state=seed
+        )
 
     return make
 
 
-def of_images(images: Array, kind: str) -> Mixture:
+def of_images(images: Array, sfreq: float, kind: str) -> Mixture:
     """A mixture of what the channels hear of each source."""
-    return Mixture(images.sum(axis=0), images, images[:, 0], SFREQ, kind)  # type: ignore[arg-type]
+    return Mixture(images.sum(axis=0), images, images[:, 0], sfreq, kind)  # type: ignore[arg-type]
 
 
-def room(seed: int, seconds: float) -> Mixture:
+def room(seed: int, length: Length) -> Mixture:
     """Two talkers at two microphones in a room, RT60 .15 to .4 s."""
     rt60 = float(np.random.default_rng(seed).uniform(0.15, 0.4))
-    sources = talkers(seed, seconds, 2)
-    return simulate.room(sources, sfreq=SFREQ, n_mics=2, rt60=rt60, random_state=seed)
+    sources = talkers(seed, length, 2)
+    return simulate.room(sources, sfreq=length.sfreq, n_mics=2, rt60=rt60, random_state=seed)
 
 
-def panned(seed: int, seconds: float) -> Mixture:
-    """Three talkers on a stereo stage, at least 20 degrees apart."""
-    jitter = np.random.default_rng(seed).uniform(-5, 5, 3)
-    angles = np.deg2rad(np.array([15.0, 45.0, 75.0]) + jitter)
-    gains = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return of_images(gains[:, :, None] * talkers(seed, seconds, 3)[:, None], "instantaneous")
+def panned(sources: Callable[[int, Length], Array]) -> Callable[[int, Length], Mixture]:
+    """Mix three sources on a stereo stage, at least 20 degrees apart."""
+
+    def make(seed: int, length: Length) -> Mixture:
+        jitter = np.random.default_rng(seed).uniform(-5, 5, 3)
+        angles = np.deg2rad(np.array([15.0, 45.0, 75.0]) + jitter)
+        gains = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        images = gains[:, :, None] * sources(seed, length)[:, None]
+        return of_images(images, length.sfreq, "instantaneous")
+
+    return make
 
 
-def mono(seed: int, seconds: float) -> Mixture:
+def mono(seed: int, length: Length) -> Mixture:
     """Two talkers on one channel."""
-    return of_images(talkers(seed, seconds, 2)[:, None], "instantaneous")
+    return of_images(talkers(seed, length, 2)[:, None], length.sfreq, "instantaneous")
 
 
-CASES: dict[str, tuple[str, Callable[[int, float], Mixture]]] = {
+CASES: dict[str, tuple[str, Callable[[int, Length], Mixture]]] = {
     "instantaneous": (
         "linear",
-        lambda s, t: simulate.instantaneous(talkers(s, t, 2), sfreq=SFREQ, random_state=s),
+        lambda s, t: simulate.instantaneous(talkers(s, t, 2), sfreq=t.sfreq, random_state=s),
     ),
     "undistorted": (
         "linear",
-        lambda s, t: simulate.instantaneous(instruments(s, t), sfreq=SFREQ, random_state=s),
+        lambda s, t: simulate.instantaneous(instruments(s, t), sfreq=t.sfreq, random_state=s),
     ),
     "unbent 3 talkers": ("linear", unbent(partial(talkers, n=3))),
     "unbent band": ("linear", unbent(band)),
@@ -124,10 +136,11 @@ CASES: dict[str, tuple[str, Callable[[int, float], Mixture]]] = {
     "echo .5, talkers": ("convolutive", echoing(partial(talkers, n=2), 0.5)),
     "saturated": (
         "post-nonlinear",
-        lambda s, t: simulate.saturated(talkers(s, t, 2), sfreq=SFREQ, random_state=s),
+        lambda s, t: simulate.saturated(talkers(s, t, 2), sfreq=t.sfreq, random_state=s),
     ),
     "room": ("convolutive", room),
-    "panned": ("underdetermined", panned),
+    "panned": ("underdetermined", panned(partial(talkers, n=3))),
+    "panned instruments": ("underdetermined", panned(partial(instruments, n=3))),
     "mono": ("underdetermined", mono),
 }
 
@@ -136,7 +149,7 @@ def gain(mixture: Mixture, **settings: str) -> tuple[float, str]:
     """SI-SDR gain in dB at the first channel, and the family that gave it."""
     names = tuple(f"ch{k}" for k in range(len(mixture.data)))
     found = separate(
-        Recording(mixture.data, SFREQ, names, ("",) * len(names), "audio"), **settings
+        Recording(mixture.data, mixture.sfreq, names, ("",) * len(names), "audio"), **settings
     )
     truth, estimates = mixture.images[:, 0], found.images[:, 0]
     match = metrics.match_sources(truth.T, estimates.T)
@@ -152,6 +165,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first", type=int, default=FIRST_SEED)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--sfreq", type=float, default=8000.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--verbose", action="store_true", help="a line a file")
     options = parser.parse_args()
@@ -163,7 +177,7 @@ def main() -> None:
         auto, linear, families = [], [], Counter[str]()
         begun = time.process_time()
         for seed in range(options.first, options.first + options.seeds):
-            mixture = make(seed, options.seconds)
+            mixture = make(seed, Length(options.seconds, options.sfreq))
             value, family = gain(mixture, mixing="auto")
             families[family] += 1
             auto.append(value)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,20 @@ from sourcesep.ivae.model import Model, Settings
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
+from sourcesep.simulate.instruments import InstrumentKind
 from sourcesep.verdict import Verdict, judge
 
 Array = NDArray[np.float64]
 FIRST_SEED = 6000
 LABELS = ("trusted", "doubtful", "not identifiable")
+HIGH_RATE = (
+    ("talkers", 2),
+    ("instruments", 2),
+    ("panned", 3),
+    ("panned", 4),
+    ("bent", 2),
+    ("echoing", 2),
+)
 KINDS = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed")
 
 
@@ -85,6 +95,38 @@ def talkers(kind: str, n: int) -> Callable[[int], Verdict]:
     return run
 
 
+def at_high_rate(kind: str, n: int) -> Callable[[int], Verdict]:
+    """Judge 10 s at 44.1 kHz: n instruments or talkers, mixed as `kind` says.
+
+    "panned" are instruments at places in a stereo mixture.
+    """
+    seconds, sfreq = 10.0, 44_100.0
+
+    def run(seed: int) -> Verdict:
+        rng = np.random.default_rng(seed)
+        if kind in ("instruments", "panned"):
+            players = rng.permutation(list(get_args(InstrumentKind)))[:n]
+            drawn = [
+                simulate.instrument(seconds, sfreq, kind=player, random_state=100 * seed + k)
+                for k, player in enumerate(players.tolist())
+            ]
+        else:
+            drawn = [
+                simulate.speech(seconds, sfreq, random_state=100 * seed + k) for k in range(n)
+            ]
+        if kind == "panned":
+            places = np.linspace(0.3, np.pi / 2 - 0.3, n) + rng.uniform(-0.08, 0.08, n)
+            data = np.stack([np.cos(places), np.sin(places)]) @ np.stack(drawn)
+        else:
+            mix = {"bent": simulate.saturated, "echoing": simulate.room}.get(
+                kind, simulate.instantaneous
+            )
+            data = mix(drawn, sfreq=sfreq, random_state=seed).data
+        return verdict_on(data, sfreq, "audio", "segments:.02")
+
+    return run
+
+
 def in_a_room(kind: str) -> Callable[[int], Verdict]:
     """Judge the convolutive family on 8 s at 8 kHz of two channels."""
 
@@ -120,6 +162,8 @@ def cases() -> Iterator[tuple[str, Callable[[int], Verdict]]]:
             yield f"{n} talkers, {kind}", talkers(kind, n)
     for kind in ("2 talkers", "3 talkers", "bent microphones", "white noise"):
         yield f"filters, {kind}", in_a_room(kind)
+    for kind, n in HIGH_RATE:
+        yield f"44.1 kHz, {n} {kind}", at_high_rate(kind, n)
 
 
 def auroc(negative: list[float], positive: list[float]) -> float:

@@ -218,7 +218,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     if unordered:
         order = any_order(filled, u, rng)
         x, filled, u = x[:, order], filled[:, order], u.take(order)
-    keep = excerpt(u, model.memory)
+    keep = excerpt(u, model.memory, sfreq=sfreq)
     if model.memory > 1:
         # a map that reaches over samples is at its best on the whole record
         z = model.posterior(x, u).mean[:, keep]
@@ -302,7 +302,8 @@ def _judge_restarts(
 
     Whether the sensors' noise has been fitted is only asked of components that u tells apart.
     """
-    x, keep = calmed(x), excerpt(u)  # as in the fit: a single wild row decides nothing
+    x = calmed(x)  # as in the fit: a single wild row decides nothing
+    keep = excerpt(u, sfreq=sfreq)
     z = model.posterior(x).mean
     replicas = model.replicas(x[:, held])
     of_two = replica_agreement(replicas)

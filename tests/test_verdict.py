@@ -788,6 +788,41 @@ def test_splices_between_stretches_are_no_dependence(seed):
     assert misfit(late[:, at], 44100, spliced=spliced).delay > MISFITS
 
 
+class TestHighRates:
+    """The same seconds are judged as at 16 kHz."""
+
+    SFREQ = 44_100
+
+    @classmethod
+    def judged(cls, x):
+        return verdict(x, in_time(x.shape[1], cls.SFREQ // 50), cls.SFREQ, starts=("segments",))
+
+    @classmethod
+    def band(cls, seed, *kinds):
+        return np.stack(
+            [
+                simulate.instrument(6, cls.SFREQ, kind=kind, random_state=100 * seed + k)
+                for k, kind in enumerate(kinds)
+            ]
+        )
+
+    @pytest.mark.parametrize("seed", [13, 37, 41])
+    def test_three_panned_instruments_are_not_two_sources(self, monkeypatch, seed):
+        places = np.deg2rad([15, 45, 75])
+        x = np.stack([np.cos(places), np.sin(places)]) @ self.band(seed, "pad", "bass", "drums")
+        found = self.judged(x)
+        assert found.label == "doubtful", found
+        assert min(found.richness) > RICH
+        monkeypatch.setattr(heldout, "SECONDS", 0)
+        assert self.judged(x).misfit.delay < MISFITS < found.misfit.delay  # 1.5 s tell less
+
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_two_instruments_by_a_matrix_are(self, seed):
+        x = mix(self.band(seed, "melody", "drums"), seed)
+        found = self.judged(x)
+        assert found.label == "trusted", found
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_resampled_mixture_is_judged_as_it_was_before(seed):
     sources = [simulate.speech(3, random_state=2 * seed + k) for k in (0, 1)]

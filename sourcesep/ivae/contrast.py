@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import SHAPES, LabelPrior
 
-__all__ = ["heldout_log_likelihood", "innovations", "prediction_filter"]
+__all__ = ["ORDER", "heldout_log_likelihood", "innovations", "prediction_filter"]
 
 ORDER = 16
 """Taps of the linear prediction."""

@@ -16,6 +16,9 @@ SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
 EXCERPT = 64_000
 """Samples that suffice to choose between fits and to judge one; fits use all there are."""
+SECONDS = 4.0
+"""That suffice where these are more samples than that: at 44.1 kHz `EXCERPT` lasts 1.5 s, too
+short for components that have a source in common to show, which they do at 16 kHz."""
 N_STRETCHES = 20
 """That the excerpt is made of."""
 FEW_SEGMENTS = 8
@@ -101,14 +104,17 @@ def draw_halves(
     return None
 
 
-def excerpt(u: Auxiliary, memory: int = 1, most: int | None = None) -> slice | NDArray[np.int64]:
+def excerpt(
+    u: Auxiliary, memory: int = 1, *, sfreq: float = 1.0, most: int | None = None
+) -> slice | NDArray[np.int64]:
     """Return which samples to compare or judge fits on: all, or stretches of a long record.
 
     The stretches lie apart from its beginning to its end, so that few sources are missed.
     They are fewer and longer for a map that reaches over several samples, `memory`. Up to
-    `most` samples (`EXCERPT` by default) are all taken, and about as many of a longer record.
+    `most` samples (by default `EXCERPT`, or `SECONDS` at `sfreq` samples a second if that is
+    more) are all taken, and about as many of a longer record.
     """
-    most = EXCERPT if most is None else most
+    most = max(EXCERPT, round(SECONDS * sfreq)) if most is None else most
     enough = most if memory == 1 else max(most, 4 * STRETCH * memory)
     if u.n_times <= enough:
         return slice(None)

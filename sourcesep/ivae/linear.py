@@ -11,8 +11,8 @@ from scipy.linalg import qr
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.alignment import peak_signs
-from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
-from sourcesep.ivae.heldout import block_folds, excerpt
+from sourcesep.ivae.contrast import ORDER, heldout_log_likelihood, innovations
+from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.model import Array, Settings, State, under
 from sourcesep.ivae.moments import Moments
@@ -50,6 +50,8 @@ class LinearModel(InvertibleModel):
         Exponents the prior may take (`LabelPrior`); ``(2.0,)`` keeps it Gaussian.
     standardise_channels : bool
         Whether channels of different units count alike (tables) or as they are.
+    sfreq : float
+        Samples a second: starts are compared on as many seconds of sound at any rate.
 
     Attributes
     ----------
@@ -93,6 +95,7 @@ class LinearModel(InvertibleModel):
         starts: tuple[str, ...] = tuple(STARTS),
         shapes: tuple[float, ...] = SHAPES,
         standardise_channels: bool = False,
+        sfreq: float = 1.0,
     ) -> None:
         known = tuple(STARTS)
         if not (isinstance(starts, list | tuple) and starts and all(s in known for s in starts)):
@@ -101,6 +104,7 @@ class LinearModel(InvertibleModel):
         self.starts = tuple(starts)
         self.shapes = tuple(shapes)
         self.standardise_channels = standardise_channels
+        self.sfreq = sfreq
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
@@ -110,6 +114,7 @@ class LinearModel(InvertibleModel):
             starts=settings.starts,
             shapes=settings.shapes,
             standardise_channels=settings.standardise,
+            sfreq=settings.sfreq,
         )
 
     @property
@@ -255,7 +260,8 @@ class LinearModel(InvertibleModel):
         if not series:
             order = any_order(y, u, rng)
             y, u = y[:, order], u.take(order)
-        keep = excerpt(u)
+        keep = excerpt(u, sfreq=self.sfreq)
+        told = ~(after_splices(np.arange(u.n_times)[keep], ORDER) & series)
         y, u = y[:, keep], u.take(keep)
         folds = block_folds(u.labels, u.n_labels, N_FOLDS)
         n_rounds = int(np.clip(-(-ENOUGH_HELD_OUT // u.n_times), 1, N_FOLDS))
@@ -270,7 +276,7 @@ class LinearModel(InvertibleModel):
                 if series:
                     z = innovations(z if u.is_time else less_means(z, fine_enough(u).labels))
                 density = heldout_log_likelihood(
-                    z, u.labels, u.n_labels, held, with_mean=not u.is_time
+                    z[:, told], u.labels[told], u.n_labels, held[told], with_mean=not u.is_time
                 )
                 volume = np.linalg.slogdet(matrix)[1]
                 scores[name] += float(density.sum(axis=0).mean() + volume) / len(rounds)

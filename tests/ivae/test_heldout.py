@@ -120,6 +120,26 @@ class TestExcerpt:
         assert chosen[0] == 0
         assert chosen[-1] == n_times - 1
 
+    @pytest.mark.parametrize("sfreq", [22_050, 44_100, 48_000, 96_000])
+    def test_the_same_seconds_at_every_rate(self, sfreq):
+        def begins_and_ends(rate):
+            n_times = 10 * rate
+            chosen = np.arange(n_times)[excerpt(in_time(n_times, rate // 50), sfreq=rate)]
+            cuts = np.flatnonzero(np.diff(chosen) != 1)
+            first = chosen[np.concatenate([[0], cuts + 1])]
+            last = chosen[np.concatenate([cuts, [-1]])]
+            return len(chosen) / rate, np.stack([first, last + 1]) / rate
+
+        seconds, stretches = begins_and_ends(16_000)
+        others, found = begins_and_ends(sfreq)
+        assert seconds == others == heldout.SECONDS
+        np.testing.assert_allclose(found, stretches, atol=2 / 16_000)
+
+    @pytest.mark.parametrize("sfreq", [1, 250, 8000, 16_000])
+    def test_a_number_of_samples_where_that_is_longer(self, sfreq):
+        u = in_time(200_000, 400)
+        np.testing.assert_array_equal(excerpt(u, sfreq=sfreq), excerpt(u))
+
     @pytest.mark.parametrize("memory", [2, 50, 5000])
     def test_maps_with_memory_get_longer_stretches(self, memory):
         n_times = 300_000

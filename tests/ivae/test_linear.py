@@ -5,13 +5,14 @@ import warnings
 import numpy as np
 import pytest
 from picard import picard
+from scipy.signal import resample_poly
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.auxiliary import Auxiliary, from_array
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae import jointdiag
+from sourcesep.ivae import jointdiag, linear
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
@@ -139,6 +140,21 @@ class TestTalkers:
         left = [error(seed) for seed in (42, 43, 44)]
         assert max(removed) < 0.0005
         assert np.mean(left) > 3 * np.mean(removed)
+
+    @pytest.mark.parametrize("seed", [3, 6])
+    def test_splices_choose_no_start_where_the_upper_band_is_empty(self, monkeypatch, seed):
+        voices = np.stack([simulate.speech(5, random_state=2 * seed + k) for k in (0, 1)])
+        sources = resample_poly(voices, 441, 160, axis=1)
+        mixing = np.random.default_rng(seed).standard_normal((2, 2))
+
+        def interference():
+            model = fit(mixing @ sources, in_time(sources.shape[1], 882), sfreq=44_100)
+            power = np.square(model.unmixing @ mixing * sources.std(axis=1))
+            return 10 * np.log10((power.sum(axis=1) / power.max(axis=1) - 1).max())
+
+        assert interference() < -60
+        monkeypatch.setattr(linear, "after_splices", lambda at, reach: np.zeros(len(at), bool))
+        assert interference() > -50
 
 
 class TestRank:
