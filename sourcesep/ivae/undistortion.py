@@ -71,8 +71,11 @@ OUTER_TAPS = 4
 N_FOLDS = 5
 JITTER = 1e-9
 """Added to covariances of unit trace: a source may be silent in a label."""
-MOST_LABELS = 200
-"""An instantaneous curve is fitted on this many labels: the loudest and random ones."""
+PIECES, SHORTEST_PIECE = 4, 32
+"""A label that is a stretch of time is cut into so many pieces for an instantaneous curve, none of
+them shorter than so many samples."""
+MOST_LABELS = 800
+"""Such a curve is fitted on this many pieces or labels: the loudest and random ones."""
 MOST_SAMPLES = 32_000
 """And on about this many samples of them; the choice sees all."""
 LONGEST_EXCERPT = 200_000
@@ -95,6 +98,13 @@ class Data:
     def n_labels(self) -> int:
         """Number of labels."""
         return int(self.labels.max()) + 1
+
+    @property
+    def at_ends(self) -> NDArray[np.int64]:
+        """Where each channel is least and largest: without these a curve's ends may be anything."""
+        used = np.flatnonzero(self.labels >= 0)
+        x = self.x[:, used]
+        return used[np.concatenate([x.argmin(axis=1), x.argmax(axis=1)])]
 
     def take(self, which: NDArray[np.int64] | slice, labels: Labels) -> Data:
         """Return some of the samples, under other labels."""
@@ -276,6 +286,7 @@ def _profiled(magnitude: Array, labels: NDArray[np.int64], p: float) -> Array:
 def split(data: Data) -> NDArray[np.bool_]:
     """Which samples are held out: blocks inside every label."""
     held: NDArray[np.bool_] = block_folds(data.labels, data.n_labels, N_FOLDS) == 0
+    held[data.at_ends] = False
     return held
 
 
@@ -352,11 +363,25 @@ def loudest_and_others(data: Data, rng: np.random.Generator) -> NDArray[np.int64
 
 def telling_labels(data: Data, rng: np.random.Generator) -> Data:
     """The samples of `loudest_and_others`, under labels that count from 0."""
+    if not data.with_mean:
+        data = replace(data, labels=_in_pieces(data.labels, data.n_labels))
     number = np.full(data.n_labels, -1)
-    kept = loudest_and_others(data, rng)
+    kept = np.union1d(loudest_and_others(data, rng), data.labels[data.at_ends])
     number[kept] = np.arange(len(kept))
     labels = np.where(data.labels >= 0, number[data.labels], -1)
     return data.take(np.flatnonzero(labels >= 0), labels)
+
+
+def _in_pieces(labels: Labels, n_labels: int) -> Labels:
+    """Cut every label into `PIECES`, each of neighbours in time."""
+    counts = np.bincount(labels[labels >= 0], minlength=n_labels)
+    order = np.argsort(labels, kind="stable")
+    position = np.empty(len(labels), np.int64)
+    ordered = labels[order]
+    position[order] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    pieces = np.clip(counts // SHORTEST_PIECE, 1, PIECES)
+    number = position * pieces[labels] // np.maximum(counts[labels], 1)
+    return np.where(labels >= 0, labels * PIECES + number, -1)
 
 
 def thinned(data: Data, plan: Plan) -> Data:
@@ -367,7 +392,8 @@ def thinned(data: Data, plan: Plan) -> Data:
     if not plan.is_instantaneous:
         return data
     keep = np.flatnonzero(data.labels >= 0)
-    return data.take(keep[:: max(1, len(keep) // MOST_SAMPLES)], data.labels)
+    every = keep[:: max(1, len(keep) // MOST_SAMPLES)]
+    return data.take(np.union1d(every, data.at_ends), data.labels)
 
 
 def middle(data: Data) -> Data:
