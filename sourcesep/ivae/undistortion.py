@@ -49,9 +49,9 @@ N_KNOTS = 129
 OUTER_REACH = 1.5
 """Range of the curves behind a filter that is being fitted, over that of x."""
 MARGINS = {
-    ("none", "logistic"): 0.012,
-    ("none", "smooth"): 0.025,
-    ("logistic", "smooth"): 0.0125,
+    ("none", "logistic"): 0.008,
+    ("none", "smooth"): 0.013,
+    ("logistic", "smooth"): 0.005,
 }
 """Least gain in held-out log-likelihood of a curve over another, nats a sample and channel.
 
