@@ -28,7 +28,7 @@ that: in development SI-SDR was 4 to 7 dB higher for tanh with 5 ms, not higher 
 MOST_LABELS = 200
 """And on so many such stretches, or four times as many quarters: the loudest and random ones."""
 MOST_SAMPLES = 32_000
-"""And on about this many samples of them; the choice sees all."""
+"""And on this many samples of them at most; the choice sees all."""
 LONGEST_EXCERPT = 200_000
 """Longer recordings are fitted on their middle."""
 QUIETEST = 1e-4
@@ -116,9 +116,9 @@ def _in_pieces(labels: Labels, n_labels: int) -> Labels:
 
 
 def thinned(data: Data) -> Data:
-    """Every so many-th of the samples to be fitted on, `MOST_SAMPLES` or a few more."""
+    """Every so many-th of the samples to be fitted on, `MOST_SAMPLES` at most, and the ends."""
     keep = np.flatnonzero(data.labels >= 0)
-    every = keep[:: max(1, len(keep) // MOST_SAMPLES)]
+    every = keep[:: max(1, -(-len(keep) // MOST_SAMPLES))]
     return data.take(np.union1d(every, data.at_ends), data.labels)
 
 
