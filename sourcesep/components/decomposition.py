@@ -166,11 +166,15 @@ class Decomposition:
             return inst
         shared = self._correlation[:, chosen] * self._signal[chosen]
 
-        def without(piece: Array, part: Array | None = None) -> Array:
+        def less(piece: Array, z: Array, part: Array) -> Array:
+            return piece + model.decode(z - shared @ part) - model.decode(z)
+
+        def without(piece: Array) -> Array:
             z = model.posterior(piece).mean
-            whole = model.decode(z)
-            z -= shared @ (z[chosen] if part is None else part)
-            return piece + model.decode(z) - whole
+            return less(piece, z, z[chosen])
+
+        def without_part(piece: Array, part: Array) -> Array:
+            return less(piece, model.posterior(piece).mean, part)
 
         def undistorted(piece: Array) -> Array:
             clean = model.mixture(piece).copy()
@@ -179,7 +183,7 @@ class Decomposition:
             return clean
 
         if keep_background:
-            out = _by_pieces(without, x, self._artefact_part(inst, x, chosen))
+            out = _by_pieces(without_part, x, self._artefact_part(inst, x, chosen))
         else:
             out = _by_pieces(undistorted if bends else without, x)
         put_back(inst, self.ch_names, out * self._scale[:, None])
