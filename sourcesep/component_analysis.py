@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -220,7 +219,7 @@ class ComponentAnalysis(Plots):
         insts = [with_drops(one) for one in insts]
         names = common_channels(insts, picks)
         warn_about_filters(insts, is_linear=self.mixing == "linear")
-        fitted = copy.copy(self)
+        fitted = type(self).__new__(type(self))  # a copy would work out reliability first
         fitted.__dict__ = self._parameters() | {"exclude": [], "labels_": {}}
         with threadpool_limits(limits=1, user_api="blas"):
             data = gather(insts, names, self.aux, cut, self.n_components)

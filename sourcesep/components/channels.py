@@ -200,10 +200,15 @@ def to_one_scale(x: Array, types: Sequence[str], most: int) -> tuple[Array, tupl
 
 
 def _unexplained(covariance: Array, rank: int) -> Array:
-    """What of each channel's variance all others leave: its noise, if they are many."""
+    """The variance of each channel's noise: what all others leave of it, if they are many.
+
+    Of white noise that a projector P has been through (reference, SSS), the inverse of the
+    covariance within the rank has P's diagonal over the noise's variance, not 1 over it.
+    """
     variances = np.diag(covariance)
     deviations = np.sqrt(np.where(variances > 0, variances, 1))
     values, vectors = np.linalg.eigh(covariance / np.outer(deviations, deviations))
-    precision = np.square(vectors[:, -rank:] / np.sqrt(values[-rank:])).sum(axis=1)
-    unexplained: Array = variances / np.where(variances > 0, precision, 1)
+    shares = np.square(vectors[:, -rank:])
+    precision = (shares / values[-rank:]).sum(axis=1)
+    unexplained: Array = variances * shares.sum(axis=1) / np.where(precision > 0, precision, 1)
     return unexplained
