@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -11,26 +10,23 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
-from sourcesep.auxiliary import Scale
 from sourcesep.components.channels import to_one_scale, with_drops
 from sourcesep.components.fitting import (
     check_number,
-    check_samples,
     choose_number,
     common_channels,
     said_rank,
     warn_about_filters,
 )
-from sourcesep.components.gathering import Cut, auxiliary_of, part_of
+from sourcesep.components.gathering import Cut, Gathered, gather
 from sourcesep.components.headers import from_plain, to_plain
 from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
-from sourcesep.exceptions import InputError, OutputError, SettingsError
+from sourcesep.exceptions import OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.brain_rows import signal_shares
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Model, Settings, State
+from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_seed
@@ -40,6 +36,7 @@ from sourcesep.verdict import Verdict, judge
 __all__ = ["ComponentAnalysis", "read_components"]
 
 MIXINGS = ("linear", "post-nonlinear")
+PARAMETERS = ("n_components", "aux", "bands", "mixing", "random_state")
 N_SPLITS = 2
 """Random halvings of the data behind `reliability_`."""
 
@@ -153,6 +150,10 @@ class ComponentAnalysis(Plots):
         self.bands = bands
         self.random_state = random_state
 
+    def _parameters(self) -> dict[str, Any]:
+        """What it was made with."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
     def __repr__(self) -> str:
         if not hasattr(self, "model_"):
             return f"<ComponentAnalysis | not fitted, aux={self.aux!r}>"
@@ -218,64 +219,44 @@ class ComponentAnalysis(Plots):
         insts = [with_drops(one) for one in insts]
         names = common_channels(insts, picks)
         warn_about_filters(insts, is_linear=self.mixing == "linear")
+        fitted = type(self).__new__(type(self))  # a copy would work out reliability first
+        fitted.__dict__ = self._parameters() | {"exclude": [], "labels_": {}}
         with threadpool_limits(limits=1, user_api="blas"):
-            return self._fit(insts, names, cut)
+            data = gather(insts, names, self.aux, cut, self.n_components)
+            fitted._fit_unfitted(data, said_rank(insts, names))
+        self.__dict__ = fitted.__dict__  # all at once: a fit that ends early changes nothing
+        return self
 
-    def _fit(self, insts: Sequence[Any], names: list[str], cut: Cut) -> Self:
-        import mne
-
-        parts = [part_of(one, names, cut) for one in insts]
-        rates = sorted({part.recording.sfreq for part in parts})
-        if len(rates) > 1:
-            raise InputError(
-                f"sfreq={', '.join(f'{r:g}' for r in rates)} Hz: recordings that are fitted "
-                "together must have one rate; resample"
-            )
-        used = np.concatenate([part.used for part in parts])
-        check_samples(int(used.sum()), len(names), self.n_components, cut)
-        u, conditions = auxiliary_of(self.aux, parts)
-        if len(parts) == 1 and used.all():
-            x = parts[0].recording.data[:]
-        else:
-            x = np.concatenate([part.recording.data[:, part.used] for part in parts], axis=1)
-        u = u.take(used)
-        order = [insts[0].ch_names.index(name) for name in names]
-        info = mne.pick_info(insts[0].info, order, verbose="error")
-        del parts  # their samples are in x
-        most = said_rank(insts, names)
-        scale, moments = to_one_scale(x, info.get_channel_types(), most)
+    def _fit_unfitted(self, data: Gathered, most: int) -> None:
+        """Set all that a fit says, with `most` components by the headers."""
+        x, u, conditions, info, sfreq = data
+        self.info, self.ch_names, self.n_samples_ = info, list(info["ch_names"]), x.shape[1]
+        self._scale, moments = to_one_scale(x, info.get_channel_types(), most)
         number = choose_number(*moments, x.shape[1], self.n_components, most)
         auxiliary.check(u)
         rng = np.random.default_rng(self.random_state)
         starts = ("bands",) if self.bands else ("segments",)
-        settings = Settings(number, starts=starts, sfreq=rates[0])
-        brain = BrainModel.configured(settings)
-        family = FAMILIES[self.mixing]
-        if family is LinearModel:
-            model: Model = brain.fit(x, u, rng, moments)
+        settings = Settings(number, starts=starts, sfreq=sfreq)
+        brain, halves = BrainModel.configured(settings), None
+        if self.mixing == "linear":
+            self.model_ = brain.fit(x, u, rng, moments)
+            self._correlation, self._signal = brain.correlation, brain.signal
+            halves = brain.halves(rng, N_SPLITS)
         else:
-            model = family.configured(settings).fit(x, u, rng)
-        if model is brain and (halves := brain.halves(rng, N_SPLITS)) is not None:
-            told: dict[str, Any] = {"_halves": halves}
+            self.model_ = FAMILIES[self.mixing].configured(settings).fit(x, u, rng)
+            # a curve's components share none that is the same whatever their amplitudes
+            self._correlation, self._signal = np.eye(number), np.ones(number)
+        if halves is not None:
+            self._halves = halves
         else:
-            z, rows, n = model.posterior(x).mean, brain.rows, N_SPLITS
-            halves_tell = split_half_correlations(model.mixture(x), z, u, rows, rng, n_splits=n)
-            told = {"reliability_": halves_tell}
-        effects = None
+            y, z = self.model_.mixture(x), self.model_.posterior(x).mean
+            told = split_half_correlations(y, z, u, brain.rows, rng, n_splits=N_SPLITS)
+            self.reliability_ = told
+        self.profile_ = None
         if conditions is not None:
-            within = Scale(conditions.labels[used], conditions.names)
-            effects = profile(model.posterior(x).mean, within, rates[0])
-        for name in ("reliability_", "verdict_", "_halves"):  # of an earlier fit
-            self.__dict__.pop(name, None)
-        self.__dict__ |= told
-        # a curve's components share none that is the same whatever their amplitudes
-        self._correlation = brain.correlation if model is brain else np.eye(number)
-        self._signal = brain.signal if model is brain else np.ones(number)
-        self.model_, self.info, self.ch_names, self._scale = model, info, names, scale
-        self.profile_, self.n_samples_, self.exclude, self.labels_ = effects, x.shape[1], [], {}
+            self.profile_ = profile(self.model_.posterior(x).mean, conditions, sfreq)
         keep = excerpt(u)
-        self._evidence = (x[:, keep], u.take(keep), rates[0])
-        return self
+        self._evidence = (x[:, keep], u.take(keep), sfreq)
 
     @cached_property
     def reliability_(self) -> Array:  # type: ignore[override]
@@ -324,13 +305,7 @@ class ComponentAnalysis(Plots):
         facts = {
             "family": self.model_.family,
             "facts": state.facts,
-            "parameters": {
-                "n_components": self.n_components,
-                "aux": self.aux,
-                "bands": self.bands,
-                "mixing": self.mixing,
-                "random_state": self.random_state,
-            },
+            "parameters": self._parameters(),
             "contract": {"kind": "eeg", "names": self.ch_names, "n_channels": len(self.ch_names)},
             "info": to_plain(self.info),
             "exclude": self._components(self.exclude),

@@ -195,12 +195,11 @@ class _Fit(NamedTuple):
             "u is time): give labels that mean the same in all, as in aux='column:NAME'",
         )
 
-    def only(self, which: NDArray[np.bool_]) -> _Fit:
-        """Return some of its components."""
-        maps = None if self.maps is None else self.maps[:, which]
-        return self._replace(
-            reliability=self.reliability[which], log_power=self.log_power[which], maps=maps
-        )
+    @property
+    def is_sure(self) -> NDArray[np.bool_]:
+        """Which components its own recording finds again."""
+        sure: NDArray[np.bool_] = self.reliability >= RELIABLE
+        return sure
 
 
 def match_components(
@@ -248,39 +247,18 @@ def match_components(
     InputError
         If the analyses have too few conditions or channels in common.
     """
-    if len(analyses) < 2:
-        raise SettingsError(f"analyses={len(analyses)}: two at least are needed")
-    kinds = {"ComponentAnalysis" if isinstance(a, ComponentAnalysis) else "IVAE" for a in analyses}
-    if len(kinds) > 1:
-        raise SettingsError(
-            "analyses of ComponentAnalysis and of IVAE (separate, train) are not compared; match "
-            "those of each kind by themselves"
-        )
-    if by not in ("prior", "maps"):
-        raise SettingsError(f"by={by!r}: allowed are prior, maps")
-    if min_corr is not None and not 0 < min_corr <= 1:
-        raise SettingsError(f"min_corr={min_corr!r}: must be above 0, and 1 at most")
-    if names is not None and len(names) != len(analyses):
-        raise SettingsError(f"names={len(names)}, analyses={len(analyses)}: give one for each")
-    kind = "analysis" if kinds == {"ComponentAnalysis"} else "model"
+    _check_request(analyses, by, min_corr, names)
+    of_analyses = isinstance(analyses[0], ComponentAnalysis)
+    kind = "analysis" if of_analyses else "model"
     called = names or [f"{kind} {number}" for number in range(len(analyses))]
     fits = [_Fit.of(name, analysis) for name, analysis in zip(called, analyses, strict=True)]
     compare = _by_prior if by == "prior" else _by_maps
-    by_chance = by == "prior" and kinds == {"IVAE"}
     edges = []
     for a, b in combinations(range(len(fits)), 2):
-        likeness, gate, n_common = compare(fits[a], fits[b])
-        sure = [fits[k].reliability >= RELIABLE for k in (a, b)]
-        if min_corr is not None:
-            least = min_corr
-        elif by_chance:
-            least = _chance(n_common)
-        elif by == "prior" and n_common >= FEWEST_TO_SHUFFLE:
-            shown = _in_common(fits[a].only(sure[0]), fits[b].only(sure[1]))
-            least = ENOUGH if follow_alike(*shown) else np.inf
-        else:
-            least = USUAL
-        gate = np.where(np.outer(*sure), gate, -1)
+        pair = fits[a], fits[b]
+        likeness, gate, n_common = compare(*pair)
+        least = min_corr or _least(by, *pair, n_common, of_analyses=of_analyses)
+        gate = np.where(np.outer(*(fit.is_sure for fit in pair)), gate, -1)
         rows, columns = linear_sum_assignment(-likeness)
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
             if gate[i, j] >= least:
@@ -307,6 +285,41 @@ def read_fits(paths: Sequence[str | Path]) -> list[ComponentAnalysis | IVAE]:
         is_analysis = read_metadata(path)["format"] == COMPONENTS
         found.append(read_components(path) if is_analysis else load(path))
     return found
+
+
+def _check_request(
+    analyses: Sequence[ComponentAnalysis | IVAE],
+    by: str,
+    min_corr: float | None,
+    names: Sequence[str] | None,
+) -> None:
+    """Refuse what cannot be matched so (SettingsError)."""
+    if len(analyses) < 2:
+        raise SettingsError(f"analyses={len(analyses)}: two at least are needed")
+    if len({isinstance(analysis, ComponentAnalysis) for analysis in analyses}) > 1:
+        raise SettingsError(
+            "analyses of ComponentAnalysis and of IVAE (separate, train) are not compared; match "
+            "those of each kind by themselves"
+        )
+    if by not in ("prior", "maps"):
+        raise SettingsError(f"by={by!r}: allowed are prior, maps")
+    if min_corr is not None and not 0 < min_corr <= 1:
+        raise SettingsError(f"min_corr={min_corr!r}: must be above 0, and 1 at most")
+    if names is not None and len(names) != len(analyses):
+        raise SettingsError(f"names={len(names)}, analyses={len(analyses)}: give one for each")
+
+
+def _least(by: str, one: _Fit, other: _Fit, n_common: int, *, of_analyses: bool) -> float:
+    """Least correlation of one source in two recordings, where none is asked for."""
+    if by == "maps":
+        return USUAL
+    if not of_analyses:
+        return _chance(n_common)
+    if n_common < FEWEST_TO_SHUFFLE:
+        return USUAL
+    shown = _in_common(one, other)
+    sure = [told[fit.is_sure] for told, fit in zip(shown, (one, other), strict=True)]
+    return ENOUGH if follow_alike(*sure) else np.inf
 
 
 def _chance(n_common: int) -> float:

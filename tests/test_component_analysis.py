@@ -28,6 +28,7 @@ from sourcesep.exceptions import (
     SettingsError,
     SourcesepWarning,
 )
+from sourcesep.ivae.brain import Halves
 from sourcesep.persistence import write_file
 
 SFREQ = 250.0
@@ -226,6 +227,9 @@ def test_exclude_is_the_default_of_apply(raw, ca):
         marked.apply(raw.copy(), include=[0, *kept]).get_data(),
         marked.apply(raw.copy()).get_data(),
     )
+    assert np.array_equal(
+        marked.apply(raw.copy(), include=[]).get_data(), marked.apply(raw.copy()).get_data()
+    )
     with pytest.raises(TypeError):  # by position MNE's is include, the opposite
         ca.apply(raw.copy(), [0])
     marked.exclude = [0, 2]
@@ -256,6 +260,29 @@ def test_empty_epochs(raw, ca):
     assert len(ca.apply(epochs, exclude=[0])) == 0
     with pytest.raises(InputError, match="no epochs left"):
         ComponentAnalysis().fit(epochs)
+
+
+def test_a_fit_that_ends_early_changes_nothing(raw, ca):
+    before = ca.copy()
+    again = ca.copy()
+    again.exclude, again.n_components = [1], 40
+    with pytest.raises(SettingsError, match="n_components=40"):
+        again.fit(raw.copy().pick(raw.ch_names[:10]))
+    assert again.ch_names == before.ch_names
+    assert again.exclude == [1]
+    assert np.array_equal(again.get_components(), before.get_components())
+    again.n_components = 4
+    again.fit(raw)
+    assert (again.exclude, again.n_components_, len(again.reliability_)) == ([], 4, 4)
+
+
+def test_a_second_fit_does_not_wait_for_the_first_one_s_reliability(raw, monkeypatch):
+    ca = ComponentAnalysis(4).fit(raw)
+    with monkeypatch.context() as patch:
+        patch.setattr(Halves, "reliability", lambda _: pytest.fail("nobody asked for it"))
+        ca.n_components = 3
+        ca.fit(raw)
+    assert len(ca.reliability_) == 3
 
 
 def test_what_cannot_be_excluded_is_refused_before_it_is_written(raw, ca, tmp_path):
@@ -353,6 +380,21 @@ def test_of_several_types_components_are_what_stands_out_of_noise(seed):
     swapped = raw_of(data[::-1] * 1e7, ["mag"] * 16 + ["eeg"] * 16)
     again = ComponentAnalysis(9).fit(swapped)
     assert mcc(head, again, swapped) == pytest.approx(mcc(head, shares, raw), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_as_loud_behind_a_projector(seed):
+    # as SSS leaves MEG: many channels of few dimensions, and noise in these as before
+    rng = np.random.default_rng(seed)
+    z = 3 * rng.standard_normal((9, 20_000))
+    electrodes, sensors = (
+        rng.standard_normal((n, 9)) @ z + rng.standard_normal((n, 20_000)) for n in (32, 60)
+    )
+    inside = np.linalg.qr(rng.standard_normal((60, 20)))[0]
+    sensors, electrodes = inside @ (inside.T @ sensors), electrodes - electrodes.mean(axis=0)
+    x = np.concatenate([electrodes, 1e-7 * sensors])
+    scale, _ = to_one_scale(x, ["eeg"] * 32 + ["mag"] * 60, 51)
+    assert 1e7 * scale[-1] / scale[0] == pytest.approx(1, abs=0.3)
 
 
 def test_two_bridged_electrodes_do_not_say_how_loud_noise_is(head):

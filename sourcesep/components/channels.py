@@ -119,17 +119,15 @@ def _matching(item: Any, names: list[str], types: list[str], bads: set[str]) -> 
     )
 
 
-def samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | None = None) -> Array:
+def samples(inst: Any, names: Sequence[str]) -> Array:
     """Return these channels' samples, (n_channels, n_times); epochs follow each other.
-
-    Of a Raw only those from `start` to `stop` are read.
 
     Raises
     ------
     InputError
         If a channel is missing, or a sample of one is not finite.
     """
-    data = any_samples(inst, names, start, stop)
+    data = any_samples(inst, names)
     refuse_broken(names, ~np.isfinite(data.sum(axis=1)))  # finite if all it is of is
     return data
 
@@ -145,7 +143,7 @@ def refuse_broken(names: Sequence[str], is_broken: NDArray[np.bool_]) -> None:
 
 
 def any_samples(inst: Any, names: Sequence[str], start: int = 0, stop: int | None = None) -> Array:
-    """Do as `samples`, whether they are finite or not."""
+    """Do as `samples`, whether they are finite or not; of a Raw from `start` to `stop`."""
     missing = [name for name in names if name not in inst.ch_names]
     if missing:
         which, are = ("channels", "are") if len(missing) > 1 else ("channel", "is")
@@ -202,10 +200,15 @@ def to_one_scale(x: Array, types: Sequence[str], most: int) -> tuple[Array, tupl
 
 
 def _unexplained(covariance: Array, rank: int) -> Array:
-    """What of each channel's variance all others leave: its noise, if they are many."""
+    """The variance of each channel's noise: what all others leave of it, if they are many.
+
+    Of white noise that a projector P has been through (reference, SSS), the inverse of the
+    covariance within the rank has P's diagonal over the noise's variance, not 1 over it.
+    """
     variances = np.diag(covariance)
     deviations = np.sqrt(np.where(variances > 0, variances, 1))
     values, vectors = np.linalg.eigh(covariance / np.outer(deviations, deviations))
-    precision = np.square(vectors[:, -rank:] / np.sqrt(values[-rank:])).sum(axis=1)
-    unexplained: Array = variances / np.where(variances > 0, precision, 1)
+    shares = np.square(vectors[:, -rank:])
+    precision = (shares / values[-rank:]).sum(axis=1)
+    unexplained: Array = variances * shares.sum(axis=1) / np.where(precision > 0, precision, 1)
     return unexplained

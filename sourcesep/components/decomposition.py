@@ -117,7 +117,8 @@ class Decomposition:
         inst : mne.io.BaseRaw, mne.BaseEpochs or mne.Evoked
             With all channels of the fit, filtered or not; loaded if it was not.
         include : sequence of int, optional
-            Components to keep: all others are removed, and what is excluded.
+            Components to keep: all others are removed, and what is excluded. An empty list
+            says nothing, as in MNE.
         exclude : sequence of int, optional
             Components to remove beside those in the attribute `exclude`. Where there are none
             nothing changes, to the bit.
@@ -166,11 +167,15 @@ class Decomposition:
             return inst
         shared = self._correlation[:, chosen] * self._signal[chosen]
 
-        def without(piece: Array, part: Array | None = None) -> Array:
+        def less(piece: Array, z: Array, part: Array) -> Array:
+            return piece + model.decode(z - shared @ part) - model.decode(z)
+
+        def without(piece: Array) -> Array:
             z = model.posterior(piece).mean
-            whole = model.decode(z)
-            z -= shared @ (z[chosen] if part is None else part)
-            return piece + model.decode(z) - whole
+            return less(piece, z, z[chosen])
+
+        def without_part(piece: Array, part: Array) -> Array:
+            return less(piece, model.posterior(piece).mean, part)
 
         def undistorted(piece: Array) -> Array:
             clean = model.mixture(piece).copy()
@@ -179,7 +184,7 @@ class Decomposition:
             return clean
 
         if keep_background:
-            out = _by_pieces(without, x, self._artefact_part(inst, x, chosen))
+            out = _by_pieces(without_part, x, self._artefact_part(inst, x, chosen))
         else:
             out = _by_pieces(undistorted if bends else without, x)
         put_back(inst, self.ch_names, out * self._scale[:, None])
@@ -271,12 +276,11 @@ class Decomposition:
         self.model_.decode(self.model_.posterior(np.zeros((n_channels, 2))).mean)
 
     def _removed(self, include: Sequence[int] | None, exclude: Sequence[int] | None) -> list[int]:
-        """What `apply` removes, as `mne.preprocessing.ICA.apply` has it."""
+        """What `apply` removes: MNE's rules, but that what is excluded is never kept."""
         removed = set(self._components(self.exclude))
         if exclude is not None:
             removed |= set(self._components(exclude))
-        if include is not None:
-            kept = self._components(include, "include")
+        if include is not None and (kept := self._components(include, "include")):
             removed |= set(range(self.n_components_)) - set(kept)
         return sorted(removed)
 

@@ -1,4 +1,4 @@
-"""How many components, from how many samples: checked before anything is fitted."""
+"""Which channels, and how many components: checked before anything is fitted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from sourcesep.checks import is_whole
 from sourcesep.components.channels import pick
-from sourcesep.components.gathering import Cut
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import rank_of_moments
@@ -18,7 +17,6 @@ from sourcesep.ivae.whitening import rank_of_moments
 __all__ = [
     "LOWEST_HIGH_PASS",
     "check_number",
-    "check_samples",
     "choose_number",
     "common_channels",
     "said_rank",
@@ -27,8 +25,6 @@ __all__ = [
 
 LOWEST_HIGH_PASS = 0.5
 """Hz; below it slow drifts dominate the variance that sources are told apart by."""
-FEWEST_EACH = 5
-"""Samples a component, without which a fit means nothing."""
 USUAL_EACH = 20
 """Samples for every squared number of components: EEGLAB's rule of thumb for ICA."""
 
@@ -115,23 +111,6 @@ def check_number(asked: Any) -> None:
         )
 
 
-def check_samples(n_times: int, n_channels: int, asked: Any, cut: Cut) -> None:
-    """Refuse so few samples that a fit means nothing, and say how many are needed.
-
-    Raises
-    ------
-    InputError
-        If there are too few.
-    """
-    least = FEWEST_EACH * (min(int(asked), n_channels) if is_whole(asked) else n_channels)
-    if n_times < least:
-        left = " that are left" if cut.reject or cut.flat or cut.decim else ""
-        raise InputError(
-            f"n_times={n_times}: too few samples{left} for {n_channels} channels, at least "
-            f"{least} are needed; record longer, reject less, or ask for fewer components"
-        )
-
-
 def choose_number(mean: Array, covariance: Array, n_times: int, asked: Any, most: int) -> int:
     """Return the number of components: as asked for, by variance, or the rank.
 
@@ -177,6 +156,6 @@ def choose_number(mean: Array, covariance: Array, n_times: int, asked: Any, most
             f"{USUAL_EACH * number**2} samples are usual, see reliability_ for what these bear "
             "out, or ask for fewer components",
             SourcesepWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return number

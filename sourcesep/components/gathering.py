@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import LEFT_OUT, Auxiliary, Scale, Term, build_many, canonical, parse
+from sourcesep.checks import is_whole
 from sourcesep.components.channels import any_samples, kind_of, refuse_broken
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.factors import event_span
@@ -18,7 +19,7 @@ from sourcesep.ivae.model import Array
 from sourcesep.labels import combine
 from sourcesep.recording import Event, Recording
 
-__all__ = ["Cut", "Part", "auxiliary_of", "part_of"]
+__all__ = ["Cut", "Gathered", "Part", "auxiliary_of", "gather", "part_of"]
 
 IN_TIME = ("segments", "adaptive")
 """Terms of a SPEC that label stretches of time; the others label conditions."""
@@ -27,6 +28,8 @@ MOST_VALUES = 100_000_000
 """Samples times channels that a fit holds of one Raw, .8 GB at a time."""
 STRETCH_SECONDS = 64.0
 """Length of those that it is fitted on if it has more."""
+FEWEST_EACH = 5
+"""Samples a component, without which a fit means nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,77 @@ class Part:
     recording: Recording
     used: NDArray[np.bool_]
     stretch: int
+
+
+class Gathered(NamedTuple):
+    """What a fit is given: recordings laid end to end, without the samples that are not used.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_channels, n_times)
+        Samples, its own.
+    u : Auxiliary
+        Of each sample.
+    conditions : Scale or None
+        Labels by the terms of u that are not stretches of time.
+    info : mne.Info
+        Of these channels in the first recording.
+    sfreq : float
+        Samples a second.
+    """
+
+    x: Array
+    u: Auxiliary
+    conditions: Scale | None
+    info: Any
+    sfreq: float
+
+
+def gather(
+    insts: Sequence[Any], names: Sequence[str], aux: str, cut: Cut, n_components: Any
+) -> Gathered:
+    """Take the samples to fit on from recordings, and build their u.
+
+    Parameters
+    ----------
+    insts : sequence of mne.io.BaseRaw or mne.BaseEpochs
+        The recordings.
+    names : sequence of str
+        Channels, which all of them have.
+    aux : str
+        SPEC of u.
+    cut : Cut
+        Which samples.
+    n_components : int, float or None
+        What is asked for, which says how many samples are needed.
+
+    Raises
+    ------
+    InputError
+        If rates differ, samples are too few, or one cannot be used.
+    SettingsError
+        If the cut cannot be made, or SPEC does not fit the recordings.
+    """
+    import mne
+
+    parts = [part_of(one, names, cut) for one in insts]
+    rates = sorted({part.recording.sfreq for part in parts})
+    if len(rates) > 1:
+        raise InputError(
+            f"sfreq={', '.join(f'{r:g}' for r in rates)} Hz: recordings that are fitted "
+            "together must have one rate; resample"
+        )
+    used = np.concatenate([part.used for part in parts])
+    _check_samples(int(used.sum()), len(names), n_components, cut)
+    u, conditions = auxiliary_of(aux, parts)
+    if len(parts) == 1 and used.all():
+        x = parts[0].recording.data[:]
+    else:
+        x = np.concatenate([part.recording.data[:, part.used] for part in parts], axis=1)
+    order = [insts[0].ch_names.index(name) for name in names]
+    info = mne.pick_info(insts[0].info, order, verbose="error")
+    within = conditions and Scale(conditions.labels[used], conditions.names)
+    return Gathered(x, u.take(used), within, info, rates[0])
 
 
 def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
@@ -123,6 +197,23 @@ def part_of(inst: Any, names: Sequence[str], cut: Cut) -> Part:
         size = stretch if kind == "epochs" else max(1, round(cut.tstep * rate))
         used = _within_limits(data, used, inst.get_channel_types(list(names)), size, cut)
     return Part(recording, used, stretch)
+
+
+def _check_samples(n_times: int, n_channels: int, asked: Any, cut: Cut) -> None:
+    """Refuse so few samples that a fit means nothing, and say how many are needed.
+
+    Raises
+    ------
+    InputError
+        If there are too few.
+    """
+    least = FEWEST_EACH * (min(int(asked), n_channels) if is_whole(asked) else n_channels)
+    if n_times < least:
+        left = " that are left" if cut.reject or cut.flat or cut.decim else ""
+        raise InputError(
+            f"n_times={n_times}: too few samples{left} for {n_channels} channels, at least "
+            f"{least} are needed; record longer, reject less, or ask for fewer components"
+        )
 
 
 def _limits(n_times: int, cut: Cut, sfreq: float) -> tuple[int, int]:
