@@ -17,6 +17,9 @@ SILENCE = 1e-12
 NOISE_ALONE = 2.0
 """Singular values of profiles may be this many times what noise is expected to make of them,
 and still be noise: weights on such a direction would only amplify it."""
+WILD = 4
+"""Of so many samples or fewer the reciprocal of a standard deviation has no fourth moment, so that
+chance makes of it what it likes."""
 LONGEST_BLOCK = 8
 """Samples that may hang together; what varies from one such block to the next is noise."""
 BLOCKS_A_LABEL = 4
@@ -35,7 +38,8 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     Variances count by their logarithm, whose errors are the same everywhere, or by the
     reciprocal of the standard deviation. The theorem is about precisions: log-variances that
     are linear in two covariates have two directions, however many sources there are, while
-    any power of the variances has as many as there are sources. The stronger evidence counts.
+    any power of the variances has as many as there are sources. The stronger evidence counts,
+    of reciprocals only in labels of enough samples.
 
     Parameters
     ----------
@@ -65,15 +69,16 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     n_labels, n_profiles = profiles[0].shape
     if n_labels <= n_profiles:
         return np.zeros(len(z))
-    known = counts[:, present].astype(np.float64)
-    n_seen, n_unseen = known[0], known[1:].sum(axis=0)
-    reciprocals = [_as_reciprocals(p, len(z)) for p in profiles]
-    # their errors are in proportion to themselves
-    square = np.square(reciprocals[0][:, : len(z)].mean(axis=1))
-    strongest: Array = np.maximum(
-        _unexplained(profiles, n_seen, n_unseen, len(z)),
-        _unexplained(reciprocals, n_seen / square, n_unseen / square, len(z)),
-    )
+    d, known = len(z), counts[:, present].astype(np.float64)
+    evidence = _unexplained(profiles, known[0], known[1:].sum(axis=0), d).reshape(-1, d)
+    firm = (known > WILD + with_mean).all(axis=0)
+    if firm.sum() > n_profiles:
+        reciprocals = [_as_reciprocals(p[firm], d) for p in profiles]
+        # their errors are in proportion to themselves; those of means are not
+        known = known[:, firm] / np.square(reciprocals[0][:, :d].mean(axis=1))
+        by_reciprocals = _unexplained(reciprocals, known[0], known[1:].sum(axis=0), d)[None, :d]
+        evidence = np.concatenate([evidence, by_reciprocals])
+    strongest: Array = evidence.max(axis=0)
     return strongest
 
 
@@ -87,7 +92,7 @@ def _as_reciprocals(profiles: Array, d: int) -> Array:
 
 
 def _unexplained(profiles: list[Array], n_seen: Array, n_unseen: Array, d: int) -> Array:
-    """Evidence for what no other component's profiles explain, (d,), in standard errors.
+    """Evidence for what no other component's profiles explain of each, in standard errors.
 
     Profiles are those of seen samples and of two halves of the unseen ones; a label counts by
     how many of them it has, less where errors are larger.
@@ -108,8 +113,7 @@ def _unexplained(profiles: list[Array], n_seen: Array, n_unseen: Array, d: int) 
         variance = np.mean(n_unseen * error**2)
         spread = np.sqrt((n_unseen * own**2).sum() * variance)
         evidence[j] = (n_unseen * own) @ returned / spread if spread > 0 else 0.0
-    strongest: Array = evidence.reshape(-1, d).max(axis=0)
-    return strongest
+    return evidence
 
 
 def _regression(a: Array, b: Array, least: float) -> Array:

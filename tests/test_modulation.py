@@ -52,6 +52,20 @@ def test_of_nothing_is_about_standard_normal(what, seed):
 
 
 @SEEDS
+@pytest.mark.parametrize("is_time", [True, False], ids=["short labels", "means"])
+def test_of_one_for_all_is_so_too_where_labels_are_short_or_have_means(seed, is_time):
+    """Of two unseen samples a reciprocal of the standard deviation would be anything."""
+    counts = np.geomspace(20, 4000, 20).astype(int) if is_time else np.full(20, 500)
+    u = labelled(np.repeat(np.arange(20), counts), is_time=is_time)
+    found = []
+    for k in range(20):
+        log_scale = np.random.default_rng([seed, k, 3]).uniform(-1.2, 1.2, u.n_labels)
+        z = np.exp(log_scale)[u.labels] * noise(u, 3, [seed, k, 4])
+        found.append(own_modulation(z, u, a_tenth(u)))
+    assert np.std(found) < 1.45
+
+
+@SEEDS
 def test_log_variances_of_fewer_directions_than_components_are_enough(seed):
     """Three that are linear in two covariates: their precisions have three directions."""
     u = equal(40, 500)

@@ -20,6 +20,7 @@ of its linear part.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -218,9 +219,11 @@ class Flow:
         """
         import torch
 
-        chunks = torch.split(torch.tensor(y).to(self.parameters), CHUNK, -1)
         with torch.no_grad():
-            parts = [self.forward(chunk.expand(self.n_restarts, -1, -1)) for chunk in chunks]
+            parts = [
+                self.forward(chunk.expand(self.n_restarts, -1, -1), tape)
+                for chunk, tape in self._in_chunks(y)
+            ]
         z, log_det = (torch.cat(part, -1).numpy() for part in zip(*parts, strict=True))
         return z, log_det
 
@@ -228,11 +231,21 @@ class Flow:
         """Map z of shape (n_components, n_times) back by the first restart."""
         import torch
 
-        chunks = torch.split(torch.tensor(z).to(self.parameters), CHUNK, -1)
+        best = self.best
         with torch.no_grad():
-            parts = [self.best.inverse(chunk[None])[0] for chunk in chunks]
+            parts = [best.inverse(chunk[None], tape)[0] for chunk, tape in best._in_chunks(z)]
         y: Array = torch.cat(parts, -1).numpy()
         return y
+
+    def _in_chunks(self, samples: Array) -> Iterator[tuple[Tensor, Tape]]:
+        """Samples on the last axis, so many at once, with memory that all but the last share."""
+        import torch
+
+        tape = None
+        for chunk in torch.split(torch.tensor(samples).to(self.parameters), CHUNK, -1):
+            if tape is None or tape.n_samples != chunk.shape[-1]:
+                tape = Tape(self, chunk.shape[-1], backward=False)
+            yield chunk, tape
 
     def _with_ones(self, matrix: Tensor, offset: Tensor | float = 0.0) -> Tensor:
         """Turn z -> matrix z + offset into one matrix for z with its row of ones."""
@@ -310,11 +323,12 @@ class Flow:
                 view[..., half, :] = 0
         return flat
 
-    def inverse(self, z: Tensor) -> Tensor:
-        """Map z back to y, exactly."""
+    def inverse(self, z: Tensor, tape: Tape | None = None) -> Tensor:
+        """Map z back to y, exactly. `tape` is memory for as many samples."""
         import torch
 
-        tape = Tape(self, z.shape[-1], backward=False)
+        if tape is None:
+            tape = Tape(self, z.shape[-1], backward=False)
         matrix, half = self.views["matrix"], self.half
         before, after = tape.before[0], tape.after[0]
         y = torch.cat((z[:, :half], torch.ones_like(z[:, :1]), z[:, half:]), 1)

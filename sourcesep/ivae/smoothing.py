@@ -81,15 +81,18 @@ def smooth(
     constant = (np.log(noise) + 0.5 * math.log(2 * math.pi)) @ there
 
     def errors(e: Array) -> Array:
-        return np.where(there, (x - decode(mean + scale * e)) / noise[:, None], 0.0)
+        # many points of every sample at once: (n_points, d, n_times) to (n_points, n_channels, ..)
+        found = decode(np.concatenate(list(mean + scale * e), axis=1))
+        found = found.reshape(len(x), *e.shape[::2]).swapaxes(0, 1)
+        return np.where(there, (x - found) / noise[:, None], 0.0)
 
     d = len(start)
     peak, root = _likeliest(errors, np.clip((start - mean) / scale, -FARTHEST, FARTHEST))
     normal = WIDER * normal_points(d, n_draws, seed)
     spread = np.linalg.inv(root).swapaxes(1, 2)  # (n_times, d, d)
-    drawn = [peak + (spread @ one).T for one in normal]
-    power = np.stack([0.5 * np.square(errors(e)).sum(axis=0) for e in drawn])
-    log_weight = -power - np.stack([0.5 * np.square(e).sum(axis=0) for e in drawn])
+    drawn = np.stack([peak + (spread @ one).T for one in normal])
+    power = 0.5 * np.square(errors(drawn)).sum(axis=1)
+    log_weight = -power - 0.5 * np.square(drawn).sum(axis=1)
     length = np.square(normal).sum(axis=1)
     log_weight += 0.5 * length[:, None] / WIDER**2
     total = logsumexp(log_weight, axis=0)
@@ -119,11 +122,10 @@ def _likeliest(errors: Callable[[Array], Array], e: Array) -> tuple[Array, Array
     unit = np.eye(len(e))
 
     def slopes(e: Array, left: Array) -> Array:
-        steps = DIFFERENCE * unit[:, :, None]
-        columns = [(errors(e + step) - left) / DIFFERENCE for step in steps]
-        return np.stack(columns, axis=1).transpose(2, 0, 1)  # (n_times, n_channels, d)
+        columns = (errors(e + DIFFERENCE * unit[:, :, None]) - left) / DIFFERENCE
+        return columns.transpose(2, 1, 0)  # (n_times, n_channels, d)
 
-    left = errors(e)
+    left = errors(e[None])[0]
     energy, damping = _energy(left, e), np.full(e.shape[1], 1e-2)
     for _ in range(N_STEPS):
         slope = slopes(e, left)
@@ -131,7 +133,7 @@ def _likeliest(errors: Callable[[Array], Array], e: Array) -> tuple[Array, Array
         curvature = slope.swapaxes(1, 2) @ slope + unit
         damped = curvature + damping[:, None, None] * curvature * unit
         tried = e - np.linalg.solve(damped, gradient[..., None])[..., 0].T
-        after = errors(tried)
+        after = errors(tried[None])[0]
         value = _energy(after, tried)
         better = value < energy
         e, left = np.where(better, tried, e), np.where(better, after, left)
