@@ -11,11 +11,19 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.chain import Chain, Parameters, in_units, ordered, unit_slope
+from sourcesep.ivae.curve_samples import (
+    Data,
+    Labels,
+    loudest_and_others,
+    middle,
+    split,
+    telling_labels,
+    thinned,
+)
 from sourcesep.ivae.curves import SlopeFamily
 from sourcesep.ivae.filters import convolve, deconvolve
 from sourcesep.ivae.invertible import InvertibleModel
@@ -27,17 +35,11 @@ from sourcesep.ivae.smoother import Smoother, find_noise
 from sourcesep.ivae.starts import STARTS, turned
 from sourcesep.ivae.undistortion import (
     CURVES,
-    Data,
     Plan,
     candidates,
     choose,
     climb,
-    loudest_and_others,
-    middle,
     plan_for,
-    split,
-    telling_labels,
-    thinned,
     with_outer,
 )
 
@@ -221,7 +223,10 @@ class PostNonlinearModel(InvertibleModel):
         """Fit the candidates on a part of the samples, choose on the rest, refit on all."""
         data = telling_labels(data, rng) if plan.is_instantaneous else middle(data)
         held = split(data)
-        train = thinned(data.without(held), plan)
+        train = data.without(held)
+        if plan.is_instantaneous:
+            held[data.at_ends] = False
+            train = thinned(data.without(held))
         fits = candidates(train, plan, self.curves, rng)
         name, self.scores = choose(
             data, held, {k: parameters.chain(family) for k, (family, parameters) in fits.items()}
@@ -234,13 +239,11 @@ class PostNonlinearModel(InvertibleModel):
             noisy, evidence = find_noise(data, held, parameters.chain(family), self.noise)
             self.scores |= evidence
         if name != "none" or not plan.is_instantaneous:
-            data = thinned(data, plan)
+            data = thinned(data) if plan.is_instantaneous else data
             parameters = climb(data, family, parameters, plan, plan.max_iter // 2, rng)
         return name, family, parameters, noisy
 
-    def telling(
-        self, x: Array, u: Auxiliary, rng: np.random.Generator
-    ) -> NDArray[np.int64] | None:
+    def telling(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Labels | None:
         """The labels that a curve is looked for in: where most is quiet, few are bent."""
         if self.memory > 1:
             return None

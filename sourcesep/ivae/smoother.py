@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.chain import Chain, unit_slope
+from sourcesep.ivae.curve_samples import Data
 from sourcesep.ivae.curves import Curves
 from sourcesep.ivae.filters import convolve
 from sourcesep.ivae.heldout import means_by_label
@@ -21,7 +22,6 @@ from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import LabelPrior, label_sums, smoothed
 from sourcesep.ivae.starts import turned
-from sourcesep.ivae.undistortion import Data
 
 __all__ = ["Smoother", "find_noise"]
 

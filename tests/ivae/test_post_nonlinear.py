@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae import curve_samples
 from sourcesep.ivae.filters import convolve
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
@@ -213,3 +214,52 @@ def test_a_curve_is_found_by_the_loudest_parts_of_a_long_record():
     model = fitted(x, labelled(labels), curves=("none", "logistic"))
     assert model.curve == "logistic"
     assert best_match(sources, model.encode(x)[0]) > 25
+
+
+def sparse_within_labels(seed, n_labels=240):
+    """Sources whose power also changes within labels: bursts of 50 samples, off the labels."""
+    rng = np.random.default_rng(seed)
+    n_times = n_labels * LENGTH
+    bursts = np.exp(rng.normal(0, 1.2, (2, n_times // 50 + 1)))
+    sources = rng.normal(size=(2, n_times)) * bursts.repeat(50, axis=1)[:, 17 : n_times + 17]
+    y = np.array([[1, 0.5], [-0.4, 1]]) @ sources
+    return (
+        sources,
+        y / np.abs(y).max(axis=1, keepdims=True),
+        labelled(np.arange(n_times) // LENGTH),
+    )
+
+
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_power_that_changes_within_labels_bends_no_curve(seed, monkeypatch):
+    sources, y, u = sparse_within_labels(seed)
+    x = np.tanh(4 * y)
+    found = best_match(sources, fitted(x, u, curves=("logistic",)).encode(x)[0])
+    monkeypatch.setattr(curve_samples, "PIECES", 1)
+    whole = best_match(sources, fitted(x, u, curves=("logistic",)).encode(x)[0])
+    assert found > 30
+    assert found > whole + 2
+
+
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_a_curve_stays_in_reason_beyond_the_samples_it_is_fitted_on(seed, monkeypatch):
+    """Only one sample of thirty is fitted on, and still no peak is thrown far out."""
+    monkeypatch.setattr(curve_samples, "MOST_SAMPLES", 2000)
+    _, y, u = sparse_within_labels(seed)
+    x = y / (1 + 4 * np.abs(y))
+    model = fitted(x, u, curves=("smooth",))
+    undone = model.mixture(x)
+    crest = np.abs(undone).max(axis=1) / undone.std(axis=1)
+    true = np.abs(y).max(axis=1) / y.std(axis=1)
+    assert (crest < 3 * true).all()
+
+
+def test_the_samples_of_a_curve_hold_the_ends_of_every_channel():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 60_000)) * 0.1
+    x[[0, 0, 1, 1, 2, 2], [5, 77, 20_001, 20_003, 59_990, 31]] = 4, -4, 5, -5, 6, -6
+    data = curve_samples.Data(x, np.arange(60_000) // 40, with_mean=False)
+    some = curve_samples.thinned(curve_samples.telling_labels(data, rng))
+    assert some.x.shape[1] < 32_010
+    for end in ("min", "max"):
+        assert np.array_equal(getattr(some.x, end)(axis=1), getattr(x, end)(axis=1))
