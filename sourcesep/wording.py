@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["doubts", "in_one_sentence", "misfits", "nothing_tells_apart", "ordinals", "passed"]
 __all__ += ["ONE_COMPONENT", "TOO_BRIEF", "UNSTEADY_FILTERS", "not_calibrated", "not_mixed"]
-__all__ += ["too_short"]
+__all__ += ["too_few", "too_short"]
 
 FEW = 4
 """So many components are named, more are only counted."""
@@ -80,6 +80,14 @@ def misfits(excess: Misfit) -> list[str]:
     if "power" in wrong:
         wrong.pop("energy", None)  # one cause, said once
     return [MISFITS[name] for name in sorted(wrong, key=wrong.__getitem__, reverse=True)]
+
+
+def too_few(n_samples: int, wanted: int) -> str:
+    """Say that so few samples would not show whether the mixing bends."""
+    return (
+        f"every check is passed, but {n_samples} samples are too few to tell a matrix from a "
+        f"bend: at least {wanted} are needed"
+    )
 
 
 def too_short(seconds: float, wanted: float) -> str:
