@@ -603,7 +603,9 @@ class TestNumbersThatAreNone:
 
     @pytest.mark.parametrize("values", [["a"], [np.nan], [0, np.inf]])
     def test_as_values(self, in_time, values):
-        with pytest.raises(InputError, match=r"^values.* must be (finite|an array of real numbers)"):
+        with pytest.raises(
+            InputError, match=r"^values.* must be (finite|an array of real numbers)"
+        ):
             in_time.effect(0, values)
 
     def test_truth_is_no_count(self, in_time):
