@@ -1,12 +1,13 @@
-"""What settings of every kind are asked."""
+"""What settings and arrays of every kind are asked."""
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from sourcesep.exceptions import SettingsError
+from sourcesep.exceptions import InputError, SettingsError
 
-__all__ = ["generator", "is_whole"]
+__all__ = ["finite", "generator", "is_whole", "real"]
 
 
 def is_whole(value: Any) -> bool:
@@ -23,3 +24,21 @@ def generator(random_state: Any) -> np.random.Generator:
             f"random_state={random_state!r}: must be a whole number, 0 or more, a "
             "numpy.random.Generator, or None"
         ) from error
+
+
+def real(values: ArrayLike) -> NDArray[np.float64]:
+    """Return `values` as float64; raise TypeError or ValueError if they are no real numbers."""
+    if np.iscomplexobj(values):
+        raise ValueError("they are complex")
+    return np.asarray(values, dtype=np.float64)
+
+
+def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Return `values` as float64, or say that they are no finite numbers (InputError)."""
+    try:
+        array = real(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: must be an array of real numbers ({error})") from error
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} has NaN or infinite values: all must be finite")
+    return array

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.adaptation import AdaptationMixin
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.checks import generator
+from sourcesep.checks import finite, generator
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
@@ -28,7 +28,6 @@ from sourcesep.recording import check_magnitude, from_array
 from sourcesep.rows import (
     check_complete,
     end_to_end,
-    finite_numbers,
     is_list_of_arrays,
     is_list_of_columns,
     n_labels_in,
@@ -325,7 +324,7 @@ class IVAE(
         u is needed, and makes a difference, only if the decoder was conditioned on it.
         """
         check_is_fitted(self)
-        S, d = finite_numbers("S", S), self.model_.n_components
+        S, d = finite("S", S), self.model_.n_components
         if S.ndim != 2 or S.shape[1] != d:
             said = f"must be (n_samples, {d}), a column for each component"
             raise InputError(f"S of shape {S.shape}: {said}")

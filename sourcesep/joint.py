@@ -22,7 +22,7 @@ from sourcesep.ivae.model import Settings
 from sourcesep.ivae.moments import Moments
 from sourcesep.messages import first_few
 from sourcesep.recording import Recording
-from sourcesep.selection import MIXINGS
+from sourcesep.selection import check_mixing
 from sourcesep.separation import as_recording, separate
 from sourcesep.singly import singly
 from sourcesep.workers import in_order
@@ -164,8 +164,7 @@ def train(
     [1.0, 1.0]
     """
     spec = _spec(sources, aux)
-    if mixing not in MIXINGS:
-        raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
+    check_mixing(mixing)
     Settings(n_components, kernel_size=kernel_size, quality=quality, device=device)
     most = MOST_TOGETHER // min(len(sources), MOST_LENT)
     lent = np.linspace(0, len(sources) - 1, min(len(sources), MOST_LENT)).round().astype(int)

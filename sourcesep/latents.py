@@ -11,10 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.checks import is_whole
+from sourcesep.checks import finite, is_whole
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array, Model
-from sourcesep.rows import finite_numbers
 
 __all__ = ["LatentsMixin"]
 
@@ -108,7 +107,7 @@ class LatentsMixin:
         d = self.model_.n_components
         if not is_whole(component) or not 0 <= component < d:
             raise SettingsError(f"component={component!r}: must be 0 to {d - 1}")
-        steps = np.linspace(-2, 2, 9) if values is None else finite_numbers("values", values)
+        steps = np.linspace(-2, 2, 9) if values is None else finite("values", values)
         if steps.ndim != 1:
             raise InputError(f"values of shape {steps.shape}: must be (n_values,)")
         mean, _ = self.model_.prior_moments()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -67,15 +68,16 @@ class Rivalry:
     gain, deviation : float
         Nats a sample by which the rich one explains held-out blocks better, and the standard
         error of that.
-    is_of_noise : bool
-        Noise explains what the rich one's filters mend: see `_noise_explains`.
+    is_of_noise : callable
+        Whether noise explains what the rich one's filters mend: see `_noise_explains`. It is
+        asked last, as only who would win otherwise is worth the look.
     """
 
     simple: Selection
     rich: Selection
     gain: float
     deviation: float
-    is_of_noise: bool = False
+    is_of_noise: Callable[[], bool] = lambda: False
 
     @property
     def leaves_noise_out(self) -> bool:
@@ -134,7 +136,7 @@ def is_more_independent(rivalry: Rivalry) -> str | None:
 
 def is_beyond_noise(rivalry: Rivalry) -> str | None:
     """Where noise is, a matrix for each frequency fits better than the one that mixed all."""
-    return "noise explains what they mend" if rivalry.is_of_noise else None
+    return "noise explains what they mend" if rivalry.is_of_noise() else None
 
 
 REQUIREMENTS: tuple[Callable[[Rivalry], str | None], ...] = (
@@ -181,9 +183,8 @@ def the_better(
     if on_cells:
         gain -= simple.scores["gain"][simple.model.family]
     scores["gain"] = scores.get("gain", {}) | {name: gain}
-    rivalry = Rivalry(
-        simple, rich, gain, deviation, _noise_explains(linear.model, rich.model, x, u, sfreq)
-    )
+    is_of_noise = partial(_noise_explains, linear.model, rich.model, x, u, sfreq)
+    rivalry = Rivalry(simple, rich, gain, deviation, is_of_noise)
     unmet = (requirement(rivalry) for requirement in REQUIREMENTS)
     flaw = next((reason for reason in unmet if reason is not None), None)
     if flaw is None:

@@ -11,7 +11,7 @@ from sourcesep.ivae.model import Array
 from sourcesep.samples import masked_as_nan
 
 __all__ = ["check_complete", "end_to_end", "is_list_of_arrays", "is_list_of_columns"]
-__all__ += ["finite_numbers", "n_labels_in"]
+__all__ += ["n_labels_in"]
 
 
 def is_list_of_arrays(X: Any) -> bool:
@@ -42,17 +42,6 @@ def check_complete(X: Array, fit: str) -> None:
             f"X holds {lost} values that are NaN: {fit} needs them all; fill them in, leave their "
             "rows out, or fit with mixing='factor', for which NaN is a missing value"
         )
-
-
-def finite_numbers(name: str, values: Any) -> Array:
-    """Return what was given under this name as numbers; InputError if it is not, or not finite."""
-    try:
-        numbers = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: must be numbers ({error})") from error
-    if lost := np.count_nonzero(~np.isfinite(numbers)):
-        raise InputError(f"{name} holds {lost} values that are not finite: must be numbers")
-    return numbers
 
 
 def n_labels_in(y: Any) -> int:

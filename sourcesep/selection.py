@@ -30,8 +30,8 @@ from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.rivalry import MARGIN, Selection, the_better
 from sourcesep.verdict import judge
 
-__all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection"]
-__all__ += ["check_seed", "choose_n_components", "families_of", "select", "unheeded"]
+__all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "check_mixing", "check_seed"]
+__all__ += ["choose_n_components", "families_of", "select", "unheeded"]
 
 FAMILIES: dict[str, type[Model]] = {
     model.family: model
@@ -173,8 +173,7 @@ def select(
 def families_of(mixing: Any) -> tuple[str, ...]:
     """Return the families to try in turn if the linear one does not fit; refuse what is none."""
     if isinstance(mixing, str):
-        if mixing not in MIXINGS:
-            raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
+        check_mixing(mixing)
         mixing = AUTO if mixing == "auto" else ()
     elif not (isinstance(mixing, list | tuple) and all(name in MIXINGS[1:] for name in mixing)):
         raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
@@ -243,6 +242,12 @@ def _better(
     except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
     return the_better(simple, rich, linear, x, u, rng, sfreq)
+
+
+def check_mixing(mixing: Any, allowed: Sequence[str] = MIXINGS) -> None:
+    """Refuse what is none of the allowed mixings (SettingsError)."""
+    if mixing not in allowed:
+        raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(allowed)}")
 
 
 def check_seed(seed: Any) -> None:

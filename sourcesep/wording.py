@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from sourcesep.misfit import Misfit
 
 __all__ = ["doubts", "in_one_sentence", "misfits", "nothing_tells_apart", "ordinals", "passed"]
-__all__ += ["UNSTEADY_FILTERS", "not_mixed", "too_short"]
+__all__ += ["ONE_COMPONENT", "TOO_BRIEF", "UNSTEADY_FILTERS", "not_calibrated", "not_mixed"]
+__all__ += ["too_few", "too_short"]
 
 FEW = 4
 """So many components are named, more are only counted."""
@@ -33,6 +34,11 @@ UNSTEADY_FILTERS = (
     "such long filters"
 )
 """Why filters differ that are fitted to halves of the data."""
+ONE_COMPONENT = "one component only: there was nothing to separate it from"
+TOO_BRIEF = (
+    "some components are heard so briefly that halves of the data do not hold them all: there is "
+    "nothing to check them by"
+)
 NO_RIVAL = (
     "fewer than two restarts explain the data well: there is nothing to compare the best one "
     "with, ask for more"
@@ -76,11 +82,27 @@ def misfits(excess: Misfit) -> list[str]:
     return [MISFITS[name] for name in sorted(wrong, key=wrong.__getitem__, reverse=True)]
 
 
+def too_few(n_samples: int, wanted: int) -> str:
+    """Say that so few samples would not show whether the mixing bends."""
+    return (
+        f"every check is passed, but {n_samples} samples are too few to tell a matrix from a "
+        f"bend: at least {wanted} are needed"
+    )
+
+
 def too_short(seconds: float, wanted: float) -> str:
     """Say that a sound is too short to be checked for a room."""
     return (
         f"{seconds:.2g} s are too short to tell whether the sound comes through a room: at least "
         f"{wanted:g} s are needed"
+    )
+
+
+def not_calibrated(family: str) -> str:
+    """Say that nobody knows how often such a fit is right."""
+    return (
+        f"every check is passed, but how often that is right for {family} mixing has not been "
+        "measured yet"
     )
 
 

@@ -49,6 +49,7 @@ LAYERS = (
     ("components",),
     ("misfit", "modulation", "wording"),
     ("evidence", "gains", "noise_check"),
+    ("judged",),
     ("verdict",),
     ("rivalry",),
     ("selection", "singly"),

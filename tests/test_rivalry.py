@@ -96,7 +96,7 @@ class TestRequirements:
 
     def test_noise_calls_for_no_filters(self):
         assert is_beyond_noise(rivalry(FILTERS)) is None
-        said = is_beyond_noise(replace(rivalry(FILTERS), is_of_noise=True))
+        said = is_beyond_noise(replace(rivalry(FILTERS), is_of_noise=lambda: True))
         assert said == "noise explains what they mend"
 
 

@@ -27,7 +27,7 @@ from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.recording import Recording
 from sourcesep.separation import separate
-from sourcesep.verdict import MISFITS, RICH, Verdict, judge
+from sourcesep.verdict import FEWEST, MISFITS, RICH, Verdict, judge, most_misfit
 from sourcesep.wording import not_mixed, ordinals
 
 from .conftest import in_time, labelled
@@ -326,6 +326,36 @@ class TestTheWrongModel:
         assert min(found.richness) > RICH
         assert min(found.agreement) > 0.95
 
+    def test_few_rows_show_a_bend_by_a_lower_bound(self):
+        """What 700 rows leave of a mild one is mostly below the bound of many rows."""
+        u = from_array(np.arange(700) % 4, 700)
+        left = []
+        for seed in range(8):
+            z = simulate.linear_sources("laplace", 700, 2, random_state=seed)
+            z /= z.std(axis=1, keepdims=True)
+            right = verdict(mix(z, seed), u)
+            assert right.label == "trusted"
+            assert max(right.misfit[:3]) < 4 < right.bounds.misfit.power < 6
+            hidden = mix(z, seed + 1)
+            bent = np.tanh(hidden / hidden.std(axis=1, keepdims=True))
+            left.append(max(verdict(mix(bent, 2), u).misfit[:3]))
+        assert np.sum(np.array(left) > most_misfit(700)) >= 6
+        assert np.median(left) < MISFITS
+
+    def test_the_bound_is_chance_and_a_correlation(self):
+        assert most_misfit(400) == pytest.approx(5)
+        assert most_misfit(2500) == pytest.approx(6.5)
+        assert most_misfit(10_000) == most_misfit(10**6) == MISFITS
+
+    def test_too_few_rows_for_a_bend_to_show(self):
+        z = simulate.linear_sources("uniform", FEWEST, 2, random_state=0)
+        x, u = mix(z), from_array(np.arange(FEWEST) % 4, FEWEST)
+        assert verdict(x, u).label == "trusted"
+        few = verdict(x[:, :-1], u.take(np.arange(FEWEST - 1)))
+        assert few.label == "doubtful"
+        assert f"{FEWEST - 1} samples are too few" in few.sentence
+        assert max(few.misfit[:3]) < few.bounds.misfit.power
+
     def test_an_unmeasured_family_is_not_trusted(self, monkeypatch):
         monkeypatch.setattr(LinearModel, "is_calibrated", False)
         found = verdict(of_kind("laplace", 0))
@@ -488,6 +518,7 @@ class Kept:
     n_channels = 4  # one that the map leaves aside: noise is not asked for
     caveat = None
     is_calibrated = True
+    is_linear = False
 
     def held_out(self, u):
         return np.arange(u.n_times) % 10 == 0
@@ -544,7 +575,7 @@ class TestFitsThatKeptSamplesAside:
         assert "amplitudes" in sure.sentence
         assert unsure.label == "trusted"
         assert unsure.misfit.power < sure.misfit.power
-        assert unsure.bounds.misfit.delay == sure.bounds.misfit.power == 9
+        assert unsure.bounds.misfit.delay == sure.bounds.misfit.power == most_misfit(8000)
         assert 9 < unsure.bounds.misfit.power < 11
 
     @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sourcesep.checks import is_whole
+from sourcesep.checks import finite, is_whole, real
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.metrics.separation import finite, real
 
 __all__ = ["DCI", "dci", "mig"]
 

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sourcesep.checks import finite
 from sourcesep.exceptions import InputError, SettingsError
 
 __all__ = ["Correlation", "Match", "amari_distance", "match_sources", "mcc", "sdr", "si_sdr"]
-__all__ += ["finite", "real"]
 
 Correlation = Literal["pearson", "spearman"]
 
@@ -197,24 +197,6 @@ def amari_distance(W: ArrayLike, A: ArrayLike) -> float:
         return 0.0
     excess = (product / rows[:, None]).sum() + (product / columns).sum() - 2 * n_sources
     return float(excess / (2 * n_sources * (n_sources - 1)))
-
-
-def real(values: ArrayLike) -> NDArray[np.float64]:
-    """Return `values` as float64; raise TypeError or ValueError if they are no real numbers."""
-    if np.iscomplexobj(values):
-        raise ValueError("they are complex")
-    return np.asarray(values, dtype=np.float64)
-
-
-def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Return `values` as float64, or say that they are no finite numbers (InputError)."""
-    try:
-        array = real(values)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: must be an array of real numbers ({error})") from error
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} has NaN or infinite values: all must be finite")
-    return array
 
 
 def _columns(name: str, values: ArrayLike, method: Correlation) -> NDArray[np.float64]:

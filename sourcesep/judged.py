@@ -1,0 +1,74 @@
+"""The samples that a fit is judged by, and fits to halves of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.evidence import CrossFit, cross_fit
+from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt
+from sourcesep.ivae.missing import fill
+from sourcesep.ivae.model import Array, Model
+from sourcesep.ivae.order import any_order, hang_together
+from sourcesep.ivae.whitening import numerical_rank
+from sourcesep.misfit import N_TAPS
+
+__all__ = ["Judged", "fits_to_halves", "samples_to_judge"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The samples that a fit is judged by."""
+
+    x: Array
+    filled: Array  # x, with guesses in the place of what is missing
+    u: Auxiliary
+    z: Array  # components
+    spliced: NDArray[np.bool_]  # what follows a splice of a series
+    rank: int  # components that halves must hold
+    has_past: bool  # samples say something of the next ones that u does not
+
+    @property
+    def is_series(self) -> bool:
+        """Whether the order of samples says anything."""
+        return self.u.is_time or self.has_past
+
+
+def samples_to_judge(
+    model: Model,
+    x: Array,
+    u: Auxiliary,
+    sfreq: float,
+    at: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Judged:
+    """Take the samples by which to judge; rows that are no series come in any order."""
+    filled = fill(x)
+    rank = min(model.n_components, numerical_rank(filled))
+    has_past = model.memory > 1 or hang_together(filled, u)
+    is_series = u.is_time or has_past
+    if not is_series:
+        order = any_order(filled, u, rng)
+        x, filled, u = x[:, order], filled[:, order], u.take(order)
+    keep = excerpt(u, model.memory, sfreq=sfreq)
+    # a map that reaches over samples is at its best on the whole record
+    whole = model.posterior(x, u).mean if model.memory > 1 else None
+    x, u = x[:, keep], u.take(keep)
+    z = model.posterior(x, u).mean if whole is None else whole[:, keep]
+    spliced = after_splices(at[keep], N_TAPS) & is_series
+    return Judged(x, filled[:, keep], u, z, spliced, rank, has_past)
+
+
+def fits_to_halves(model: Model, data: Judged, rng: np.random.Generator) -> list[CrossFit]:
+    """Fit random halves as often as the model asks; those that hold all components."""
+    halves = [
+        draw_halves(data.filled, data.u, data.rank, rng, memory=model.memory)
+        for _ in range(model.n_splits)
+    ]
+    if model.is_invertible and data.rank < model.n_components:
+        return []  # of a source that a refitted model hears nothing of here
+    tried = [cross_fit(model, data.x, data.u, half, rng) for half in halves if half is not None]
+    return [fit for fit in tried if fit is not None]
