@@ -70,15 +70,18 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     if n_labels <= n_profiles:
         return np.zeros(len(z))
     d, known = len(z), counts[:, present].astype(np.float64)
-    evidence = _unexplained(profiles, known[0], known[1:].sum(axis=0), d).reshape(-1, d)
+    evidence = [_unexplained(profiles, range(d), known, d)]
+    if with_mean:
+        # their errors are those of the samples
+        errors = np.exp(profiles[0][:, :d]).mean(axis=1)
+        evidence.append(_unexplained(profiles, range(d, 2 * d), known / errors, d))
     firm = (known > WILD + with_mean).all(axis=0)
     if firm.sum() > n_profiles:
         reciprocals = [_as_reciprocals(p[firm], d) for p in profiles]
-        # their errors are in proportion to themselves; those of means are not
-        known = known[:, firm] / np.square(reciprocals[0][:, :d].mean(axis=1))
-        by_reciprocals = _unexplained(reciprocals, known[0], known[1:].sum(axis=0), d)[None, :d]
-        evidence = np.concatenate([evidence, by_reciprocals])
-    strongest: Array = evidence.max(axis=0)
+        # their errors are in proportion to themselves
+        errors = np.square(reciprocals[0][:, :d].mean(axis=1))
+        evidence.append(_unexplained(reciprocals, range(d), known[:, firm] / errors, d))
+    strongest: Array = np.max(evidence, axis=0)
     return strongest
 
 
@@ -91,13 +94,14 @@ def _as_reciprocals(profiles: Array, d: int) -> Array:
     return reciprocals
 
 
-def _unexplained(profiles: list[Array], n_seen: Array, n_unseen: Array, d: int) -> Array:
-    """Evidence for what no other component's profiles explain of each, in standard errors.
+def _unexplained(profiles: list[Array], of: range, counts: Array, d: int) -> Array:
+    """Evidence for what no other component's profiles explain of some, in standard errors.
 
     Profiles are those of seen samples and of two halves of the unseen ones; a label counts by
-    how many of them it has, less where errors are larger.
+    how many of them it has, less where errors are larger: `counts`, (3, n_labels).
     """
     n_labels, n_profiles = profiles[0].shape
+    n_seen, n_unseen = counts[0], counts[1:].sum(axis=0)
     # a label counts as much as it has samples: few say little of its moments
     seen, first, second = (p - np.average(p, axis=0, weights=n_seen) for p in profiles)
     again, noise = (first + second) / 2, (first - second) / 2
@@ -105,14 +109,14 @@ def _unexplained(profiles: list[Array], n_seen: Array, n_unseen: Array, d: int) 
     unit = np.sqrt(np.mean(n_unseen[:, None] * noise**2, axis=0)) + SILENCE
     seen, again, noise = seen / unit, again / unit, noise / unit
     weight, least = np.sqrt(n_seen), NOISE_ALONE * np.sqrt(n_labels)
-    evidence = np.empty(n_profiles)
-    for j in range(n_profiles):
+    evidence = np.empty(len(of))
+    for i, j in enumerate(of):
         others = np.arange(n_profiles) % d != j % d
         weights = _regression(weight[:, None] * seen[:, others], weight * seen[:, j], least)
         own, returned, error = (p[:, j] - p[:, others] @ weights for p in (seen, again, noise))
         variance = np.mean(n_unseen * error**2)
         spread = np.sqrt((n_unseen * own**2).sum() * variance)
-        evidence[j] = (n_unseen * own) @ returned / spread if spread > 0 else 0.0
+        evidence[i] = (n_unseen * own) @ returned / spread if spread > 0 else 0.0
     return evidence
 
 
