@@ -114,7 +114,8 @@ def excerpt(
     `most` samples (by default `EXCERPT`, or `SECONDS` at `sfreq` samples a second if that is
     more) are all taken, and about as many of a longer record.
     """
-    most = max(EXCERPT, round(SECONDS * sfreq)) if most is None else most
+    if most is None:
+        most = max(EXCERPT, round(min(SECONDS * sfreq, u.n_times)))  # of any rate, 1e308 too
     enough = most if memory == 1 else max(most, 4 * STRETCH * memory)
     if u.n_times <= enough:
         return slice(None)
