@@ -117,9 +117,9 @@ def simulate_files(
     sources: Sequence[str] = (),
     *,
     kind: simulate.MixtureKind = "instantaneous",
-    n_sources: int = 2,
-    seconds: float = 8.0,
-    rt60: float = 0.3,
+    n_sources: int | None = None,
+    seconds: float | None = None,
+    rt60: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -132,8 +132,12 @@ def simulate_files(
         add up to the mixture, before any saturation) and result.json.
     sources : sequence of str
         Recordings to mix; simulated talkers where there are none.
-    kind, n_sources, seconds, rt60, seed
+    kind, seed
         See `sourcesep.simulate`.
+    n_sources, seconds
+        Number and length of simulated talkers: 2 of 8 s. Recordings have their own.
+    rt60
+        Seconds in which the sound of a room falls by 60 dB: .3. No other kind has it.
     overwrite : bool
         Whether an earlier simulation there is replaced.
 
@@ -141,6 +145,11 @@ def simulate_files(
     -------
     list of pathlib.Path
         The files.
+
+    Raises
+    ------
+    SettingsError
+        If a setting would change nothing, or `sources` has one recording only.
     """
     from sourcesep.adapters._wav import write_wav
 
@@ -149,11 +158,19 @@ def simulate_files(
         raise SettingsError(
             f"sources={sources[0]}: one recording makes no mixture; give two or more"
         )
+    for name, value in {"n_sources": n_sources, "seconds": seconds}.items():
+        if sources and value is not None:
+            raise SettingsError(f"{name}={value}: is of simulated talkers only; leave it out")
+    if rt60 is not None and kind != "room":
+        raise SettingsError(f"rt60={rt60}: is of rooms only; ask for one, or leave it out")
+    if rt60 is None:
+        rt60 = 0.3
     if sources:
         recordings = [read(path) for path in sources]
     else:
+        length = 8.0 if seconds is None else seconds
         talkers = (
-            simulate.speech(seconds, random_state=1000 * seed + k) for k in range(n_sources)
+            simulate.speech(length, random_state=1000 * seed + k) for k in range(n_sources or 2)
         )
         recordings = [from_array(talker[None], 16000) for talker in talkers]
     mixture = simulate.from_recordings(recordings, kind, rt60=rt60, random_state=seed)
@@ -161,7 +178,9 @@ def simulate_files(
     with replacing(folder, overwrite) as temporary:
         for name, signal in zip(names, [mixture.data, *mixture.images], strict=True):
             write_wav(temporary / name, signal, mixture.sfreq, "FLOAT")
-        facts: dict[str, Any] = {"kind": kind, "from": list(sources), "rt60": rt60, "seed": seed}
+        facts: dict[str, Any] = {"kind": kind, "from": list(sources), "seed": seed}
+        if kind == "room":
+            facts["rt60"] = rt60
         if mixture.mixing is not None:
             facts["mixing"] = mixture.mixing
         write_result(temporary, {"simulation": facts, "versions": {"sourcesep": __version__}})

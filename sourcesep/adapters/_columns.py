@@ -90,6 +90,18 @@ class Column:
         """Return row (from 1) and content of the first cell that is no number."""
         return next((i, c) for i, c in enumerate(self.cells, 1) if not (_empty(c) or is_number(c)))
 
+    @property
+    def is_of_dates(self) -> bool:
+        """Whether most cells are dates."""
+        return 2 * sum(map(_is_date, self.cells)) > len(self.cells)
+
+    def first_stray(self) -> int | None:
+        """Return the first row (from 1) with neither a date nor a gap among dates, or None."""
+        if not self.is_of_dates:
+            return None
+        strays = (i for i, c in enumerate(self.cells, 1) if not (_empty(c) or _is_date(c)))
+        return next(strays, None)
+
     def first_fall(self) -> int | None:
         """Return the first row (from 1) whose date is not after that of the row before, or None.
 
@@ -106,12 +118,12 @@ class Column:
         """Whether this is when the rows were measured, rather than what was.
 
         Numbers must have a name for time and rise from row to row; text must consist
-        of dates (ISO 8601, or as in 31.12.1990), or be called a clock.
+        of dates (ISO 8601, or as in 31.12.1990) for the most part, or be called a clock.
         """
         base, _ = _name_and_unit(name)
         if not self.is_text:
             return base in TIMES and bool(np.all(np.diff(self.values.astype(np.float64)) > 0))
-        return base in CLOCKS or ((is_first or base in TIMES) and all(map(_is_date, self.cells)))
+        return base in CLOCKS or ((is_first or base in TIMES) and self.is_of_dates)
 
     def rate(self, name: str) -> tuple[float, int] | None:
         """Return rows a second and the number of jumps, if this is a column of seconds.
@@ -218,7 +230,10 @@ def cure_of(cell: str, others: Sequence[str]) -> str:
         return "write plain numbers, without marks of thousands, percent or currency"
     only = "only numbers can be separated"
     if len(others) < 2:
-        return f"{only}; are the columns separated by comma, semicolon or tab?"
+        return (
+            f"{only}; are the columns separated by comma, semicolon or tab, and do their names "
+            "stand in the first line?"
+        )
     names = io.StringIO()
     csv.writer(names, lineterminator="").writerow(others)
     listed = f" {shlex.quote(names.getvalue())}" if len(names.getvalue()) <= LISTED else ""

@@ -143,9 +143,10 @@ def _rows(file: TextIO, delimiter: str) -> Iterator[list[str]]:
                 continue  # a blank line
             width = width or len(row)
             if len(row) != width:
+                titled = "; take out what stands above the names of the columns" * (width == 1)
                 raise InputError(
                     f"line {reader.line_num} has {len(row)} values, the first row has {width}: "
-                    "every row needs the same number"
+                    f"every row needs the same number{titled}"
                 )
             yield row
     except csv.Error as error:

@@ -91,8 +91,8 @@ def read(
     ------
     InputError
         If the file is damaged or not a table, if a column to separate holds text or no
-        value at all, if a column that the model needs is missing, or if dates do not rise
-        from row to row.
+        value at all, if a column that the model needs is missing, or if a column of dates
+        holds something else or they do not rise from row to row.
     SettingsError
         If `columns` names what is not there, or `interpolate` is no number of rows.
     MissingDependencyError
@@ -216,11 +216,16 @@ def _check_numbers(table: Table, chosen: Sequence[str]) -> None:
 
 
 def _check_order(table: Table, time: Sequence[str]) -> None:
-    """Refuse dates that repeat or fall, where a single column says when a row was measured."""
+    """Refuse what is no date, and dates that repeat or fall, where one column has the dates."""
     if len(time) != 1 or not table[time[0]].is_text:
         return
-    cells, row = table[time[0]].cells, table[time[0]].first_fall()
-    if row is not None:
+    cells = table[time[0]].cells
+    if (row := table[time[0]].first_stray()) is not None:
+        raise InputError(
+            f"column={time[0]}: row {row} ({cells[row - 1][:40]!r}) has no date as the others do: "
+            "take the row out if it is a sum or a note, or write its date"
+        )
+    if (row := table[time[0]].first_fall()) is not None:
         raise InputError(
             f"column={time[0]}: row {row} ({cells[row - 1]}) does not come after row {row - 1} "
             f"({cells[row - 2]}): sort the rows by time, one row a time; or take the column out "

@@ -72,10 +72,15 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
     help="How the sources are mixed.",
 )
 @click.option(
-    "-k", "--n-sources", type=click.IntRange(2, 16), default=2, help="Number of simulated talkers."
+    "-k",
+    "--n-sources",
+    type=click.IntRange(2, 16),
+    help="Number of simulated talkers.  [default: 2]",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0.5, 3600), default=8.0, help="Length of simulated talkers."
+    "--seconds",
+    type=click.FloatRange(0.5, 3600),
+    help="Length of simulated talkers.  [default: 8]",
 )
 @click.option(
     "--from",
@@ -88,8 +93,7 @@ def evaluate(references: tuple[str, ...], estimates: tuple[str, ...], as_json: b
 @click.option(
     "--rt60",
     type=click.FloatRange(0.05, 2),
-    default=0.3,
-    help="Reverberation time of the room, seconds.",
+    help="Reverberation time of the room, seconds.  [default: .3]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed.")
 @click.option("-f", "--overwrite", is_flag=True, help="Replace an earlier simulation.")

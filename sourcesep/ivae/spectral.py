@@ -295,7 +295,7 @@ class SpectralModel(Model):
     def refit_prior(self, x: Array, u: Auxiliary) -> Self:
         """Return a model with this map and the prior that fits x given u best."""
         other = copy.copy(self)
-        other.prior = _label_prior(self.posterior(x, u).mean, u)
+        other.prior = _label_prior(other.posterior(x, u).mean, u)
         return other
 
     def _cells(self, x: Array) -> Cells:

@@ -57,10 +57,6 @@ class _Inferred(NamedTuple):
     digest: bytes
     variances: Cells
 
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        # many times as large as the model, and inferred again where it is needed
-        return type(None), ()
-
 
 class UnderdeterminedModel(SpectralModel):
     """x(f, t) = A z(f, t) + e(f, t), A real, of any number of sources.
@@ -125,6 +121,10 @@ class UnderdeterminedModel(SpectralModel):
         self.spectra: Cells | None = None
         self.rehearsed_gain = np.nan
         self._inferred: _Inferred | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take along the model, not what it inferred of cells, which may be far larger."""
+        return vars(self) | {"_inferred": None}
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
@@ -302,7 +302,7 @@ class UnderdeterminedModel(SpectralModel):
 
     def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
         other = copy.copy(self)
-        other._inferred = other.spectra = None
+        other.spectra = None
         other.names = ()
         other.decoder = in_every_bin(mixing, self.size)
         return other

@@ -209,6 +209,15 @@ def test_a_few_missing_rows_are_mentioned(tmp_path):
         assert read(write_csv(tmp_path, "time,a,b\n" + rows)).sfreq == 250
 
 
+def test_rows_without_a_date_are_kept_among_dates(tmp_path):
+    """Spreadsheets write empty rows at the end."""
+    text = "Datum,a,b\n1.1.2020,1,2\n2.1.2020,2,5\n3.1.2020,4,3\n,,\n"
+    with pytest.warns(SourcesepWarning, match="Datum kept as time"):
+        recording = read(write_csv(tmp_path, text))
+    assert recording.origin.time["Datum"][-1] == ""
+    assert np.isnan(recording.data[:, -1]).all()
+
+
 @pytest.mark.parametrize("times", [[0, 1, 3, 7, 15], [0.0, 0.1, 0.25, 0.3, 0.45]])
 def test_uneven_seconds_give_no_rate(tmp_path, times):
     rows = "".join(f"{t},{i},{i * i}\n" for i, t in enumerate(times))
@@ -339,6 +348,13 @@ def test_a_column_of_whole_numbers_and_others(tmp_path, monkeypatch):
             r"column=date: row 3 \(2020-01-02\) does not come after row 2 \(2020-01-03\): sort "
             "the rows by time, one row a time",
         ),
+        (
+            "date,a,b\n2020-01-01,1,2\n2020-01-02,2,5\nTotal,3,7\n",
+            r"column=date: row 3 \('Total'\) has no date as the others do: take the row out",
+        ),
+        ("Datum,a,b\n1.1.2020,1,2\n2.1.2020,2,5\nSumme,3,7\n", r"column=Datum: row 3 \('Summe'\)"),
+        ("Report\na,b\n1,2\n2,3\n", "line 2 has 2 values.*take out what stands above the names"),
+        ("Report,\na,b\n1,2\n", r"row 1: 'a'\).*do their names stand in the first line\?"),
         (
             "when,a,b\n2020-01,1,2\n2020-02,2,5\n2020-02,3,4\n",
             r"column=when: row 3 \(2020-02\) does not come after row 2",

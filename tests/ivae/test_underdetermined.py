@@ -1,5 +1,6 @@
 """More sources than channels, from the signal to the verdict."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -78,8 +79,9 @@ def test_a_pickle_holds_the_model_and_not_what_it_has_inferred_of_cells():
     pickled = pickle.dumps(model)
     held = sum(tensor.nbytes for tensor in model.state().tensors.values())
     assert held < len(pickled) < held + 20_000
-    mean = pickle.loads(pickled).posterior(x, u).mean
-    np.testing.assert_allclose(mean, model.posterior(x, u).mean, atol=1e-4)
+    for again in (pickle.loads(pickled), copy.deepcopy(model)):
+        mean = again.posterior(x, u).mean
+        np.testing.assert_allclose(mean, model.posterior(x, u).mean, atol=1e-4)
 
 
 @pytest.mark.parametrize("drums", [0.1, 10.0])
