@@ -40,13 +40,16 @@ def talkers(seed: int, length: Length, n: int) -> Array:
     return np.stack([simulate.speech(*length, random_state=100 * seed + k) for k in range(n)])
 
 
-def instruments(seed: int, length: Length, n: int = 2) -> Array:
-    """Instruments of different kinds, (n, n_times)."""
-    kinds = np.random.default_rng(seed).permutation(list(get_args(InstrumentKind)))[:n]
+def instruments(seed: int, length: Length, n: int = 2, *, drums: bool = False) -> Array:
+    """Instruments of different kinds, (n, n_times), drums the first of them if they are wanted."""
+    kinds = np.random.default_rng(seed).permutation(list(get_args(InstrumentKind))).tolist()
+    if drums:
+        kinds.remove("drums")
+        kinds.insert(0, "drums")
     return np.stack(
         [
             simulate.instrument(*length, kind=kind, random_state=100 * seed + k)
-            for k, kind in enumerate(kinds.tolist())
+            for k, kind in enumerate(kinds[:n])
         ]
     )
 
@@ -127,6 +130,8 @@ CASES: dict[str, tuple[str, Callable[[int, Length], Mixture]]] = {
         lambda s, t: simulate.instantaneous(instruments(s, t), sfreq=t.sfreq, random_state=s),
     ),
     "unbent 3 talkers": ("linear", unbent(partial(talkers, n=3))),
+    "unbent 3 instruments": ("linear", unbent(partial(instruments, n=3))),
+    "unbent drums": ("linear", unbent(partial(instruments, drums=True))),
     "unbent band": ("linear", unbent(band)),
     "unbent noises": ("linear", unbent(noises)),
     "echo .05, talkers": ("convolutive", echoing(partial(talkers, n=2), 0.05)),
@@ -137,6 +142,12 @@ CASES: dict[str, tuple[str, Callable[[int, Length], Mixture]]] = {
     "saturated": (
         "post-nonlinear",
         lambda s, t: simulate.saturated(talkers(s, t, 2), sfreq=t.sfreq, random_state=s),
+    ),
+    "saturated mildly": (
+        "post-nonlinear",
+        lambda s, t: simulate.saturated(
+            talkers(s, t, 2), sfreq=t.sfreq, strength=1.0, random_state=s
+        ),
     ),
     "room": ("convolutive", room),
     "panned": ("underdetermined", panned(partial(talkers, n=3))),

@@ -15,7 +15,7 @@ from sourcesep.ivae.model import Array, Model
 from sourcesep.misfit import N_TAPS, RIDGE, misfit
 from sourcesep.verdict import LABELS, Verdict
 
-__all__ = ["MARGIN", "REQUIREMENTS", "Rivalry", "Selection", "the_better"]
+__all__ = ["MARGIN", "REQUIREMENTS", "Rivalry", "Selection", "idle", "the_better"]
 
 MARGIN = 0.02
 """Least gain in held-out log-likelihood, nats a sample, for which `auto` leaves the simpler
@@ -174,8 +174,6 @@ def the_better(
     name = rich.model.family
     if simple.model.n_components == 1:
         return rich
-    if (idle := _idle(simple.model, rich.model)) is not None:
-        return replace(simple, reason=f"{simple.reason}; {name} {idle}")
     on_cells = simple.model.representation == "stft"
     rival = linear if on_cells else simple
     gain, deviation = heldout_gain(rival.model, rich.model, x, u, rng)
@@ -194,7 +192,7 @@ def the_better(
     return replace(simple, reason=f"{simple.reason}; {found}, {flaw}", scores=scores)
 
 
-def _idle(simple: Model, rich: Model) -> str | None:
+def idle(simple: Model, rich: Model) -> str | None:
     """Why a fit of a richer family says no more than the simpler one, if it does not."""
     if rich.matrices is not None and not rich.is_linear:
         return "found no curve"

@@ -27,7 +27,7 @@ from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.spectral import WINDOW
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
-from sourcesep.rivalry import MARGIN, Selection, the_better
+from sourcesep.rivalry import MARGIN, Selection, idle, the_better
 from sourcesep.verdict import judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "check_mixing", "check_seed"]
@@ -115,7 +115,7 @@ def select(
     families = families_of(mixing)
     check(fill(x), u, settings.n_components)
 
-    def fitted(name: str, before: Model | None = None) -> Selection:
+    def fitted(name: str, before: Selection | None = None) -> Selection:
         family, asked, scores = FAMILIES[name], settings, {}
         if asked.n_components is None and "noise" in family.mends:
             number, scores["n_components"] = choose_n_components(
@@ -127,8 +127,10 @@ def select(
         given = x if family.accepts_missing else impute(x)
         model = family.configured(asked)
         if before is not None:
-            model.following(before)
+            model.following(before.model)
         model.fit(given, u, rng)
+        if before is not None and (said := idle(before.model, model)) is not None:
+            return replace(before, reason=f"{before.reason}; {name} {said}")
         verdict = judge(model, given, u, asked.sfreq, rng)
         if max(verdict.dependence.power, verdict.dependence.energy) > 1:
             steadier = model.steadier(given, u, rng)
@@ -229,7 +231,7 @@ def _lack(family: type[Model], k: int, seconds: float) -> str | None:
 def _better(
     simple: Selection,
     linear: Selection,
-    fitted: Callable[[str, Model], Selection],
+    fitted: Callable[[str, Selection], Selection],
     name: str,
     x: Array,
     u: Auxiliary,
@@ -238,9 +240,11 @@ def _better(
 ) -> Selection:
     """Return the fit of family `name` if it is better than the simple one, else that."""
     try:
-        rich = fitted(name, simple.model)
+        rich = fitted(name, simple)
     except (InputError, SettingsError, MissingDependencyError) as error:
         return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
+    if rich.model is simple.model:
+        return rich
     return the_better(simple, rich, linear, x, u, rng, sfreq)
 
 
