@@ -20,6 +20,7 @@ from sourcesep.rivalry import (
     is_beyond_noise,
     is_likelier,
     is_more_independent,
+    noise_explains,
 )
 from sourcesep.selection import select
 from sourcesep.verdict import Verdict
@@ -33,6 +34,7 @@ class Facts:
     may_exceed_rank: bool = False
     representation: str = "time"
     n_components: int = 2
+    memory: int = 1
 
 
 CURVE, FILTERS = Facts(("power",)), Facts(("delay",), representation="stft")
@@ -145,6 +147,16 @@ class TestRooms:
         assert found.model.family == "linear"
         assert found.scores["gain"]["convolutive"] > 0.02
         assert "noise explains what they mend" in found.reason
+
+    @pytest.mark.parametrize("seed", [50, 51, 52])
+    def test_a_room_at_a_high_rate_is_not_taken_for_noise(self, seed):
+        """Of the whole band, faint above 8 kHz, noise would leave less than half of `delay`."""
+        sfreq = 44100.0
+        sources = [simulate.speech(4.0, sfreq, random_state=100 * seed + k) for k in range(2)]
+        x = simulate.room(sources, sfreq=sfreq, rt60=0.3, random_state=seed).data
+        u = build("segments:0.02", Recording(x, sfreq, ("a", "b"), ("", ""), "audio"))
+        matrix = LinearModel(sfreq=sfreq).fit(x, u, np.random.default_rng(0))
+        assert not noise_explains(matrix, replace(FILTERS, memory=8192), x, u, sfreq)
 
     def test_many_channels_of_little_sound_are_given_no_filters(self):
         rng = np.random.default_rng(0)
