@@ -29,7 +29,7 @@ from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array, Settings, State
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
-from sourcesep.selection import FAMILIES, check_seed
+from sourcesep.selection import FAMILIES, check_mixing, check_seed
 from sourcesep.singly import in_words, singly
 from sourcesep.verdict import Verdict, judge
 
@@ -136,8 +136,7 @@ class ComponentAnalysis(Plots):
         mixing: str = "linear",
         random_state: int = 0,
     ) -> None:
-        if mixing not in MIXINGS:
-            raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(MIXINGS)}")
+        check_mixing(mixing, MIXINGS)
         if bands and mixing != "linear":
             raise SettingsError(f"bands=True, mixing={mixing!r}: bands are for linear mixing only")
         check_number(n_components)

@@ -384,8 +384,8 @@ def _warn_about_channels(recording: Recording) -> None:
     if constant.any():
         which = ", ".join(n for n, is_constant in zip(names, constant, strict=True) if is_constant)
         warnings.warn(
-            f"channel {which} is constant (silent): it carries no source and is "
-            "kept as it is in the residual",
+            f"channel {which} is constant (silent): it carries no source, and no "
+            "source is heard in it",
             SourcesepWarning,
             stacklevel=3,
         )

@@ -217,8 +217,8 @@ def test_silent_and_identical_channels_are_one_warning_each(tmp_path):
     with pytest.warns(SourcesepWarning) as caught:
         recording = read(tmp_path / "a.wav")
     assert [str(w.message) for w in caught] == [
-        "channel ch1, ch4 is constant (silent): it carries no source and is kept as it is in the "
-        "residual",
+        "channel ch1, ch4 is constant (silent): it carries no source, and no source is "
+        "heard in it",
         "channels ch2, ch5 are identical: they count as one when sources are found",
     ]
     assert {w.filename for w in caught} == {__file__}
