@@ -211,7 +211,7 @@ def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
 
 def _unmasked(u: ArrayLike) -> NDArray[Any]:
     """Return u as an array; InputError where a mask says that values of it are not known."""
-    if lost := np.count_nonzero(np.ma.getmaskarray(u)) if np.ma.isMaskedArray(u) else 0:
+    if lost := np.count_nonzero(np.ma.getmask(u)):
         raise InputError(
             f"u has {lost} masked values: every sample needs one; fill them in (-1 among labels "
             "leaves a sample out)"

@@ -168,10 +168,8 @@ def simulate_files(
     if sources:
         recordings = [read(path) for path in sources]
     else:
-        length = 8.0 if seconds is None else seconds
-        talkers = (
-            simulate.speech(length, random_state=1000 * seed + k) for k in range(n_sources or 2)
-        )
+        length, number = 8.0 if seconds is None else seconds, 2 if n_sources is None else n_sources
+        talkers = (simulate.speech(length, random_state=1000 * seed + k) for k in range(number))
         recordings = [from_array(talker[None], 16000) for talker in talkers]
     mixture = simulate.from_recordings(recordings, kind, rt60=rt60, random_state=seed)
     names = ["mixture.wav"] + [f"image{k:02d}.wav" for k in range(len(recordings))]

@@ -8,6 +8,8 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -90,28 +92,35 @@ class Column:
         """Return row (from 1) and content of the first cell that is no number."""
         return next((i, c) for i, c in enumerate(self.cells, 1) if not (_empty(c) or is_number(c)))
 
+    @cached_property
+    def dates(self) -> list[datetime | None]:
+        """The cells as dates, None for those that are none."""
+        return list(map(_date, self.cells))
+
     @property
     def is_of_dates(self) -> bool:
         """Whether most cells are dates."""
-        return 2 * sum(map(_is_date, self.cells)) > len(self.cells)
+        return 2 * sum(date is not None for date in self.dates) > len(self.dates)
 
     def first_stray(self) -> int | None:
         """Return the first row (from 1) with neither a date nor a gap among dates, or None."""
         if not self.is_of_dates:
             return None
-        strays = (i for i, c in enumerate(self.cells, 1) if not (_empty(c) or _is_date(c)))
-        return next(strays, None)
+        cells = enumerate(zip(self.cells, self.dates, strict=True), 1)
+        return next((i for i, (cell, date) in cells if date is None and not _empty(cell)), None)
 
     def first_fall(self) -> int | None:
         """Return the first row (from 1) whose date is not after that of the row before, or None.
 
         None also where the cells are no dates, or compare with and without a zone.
         """
+        dates = [date for date in self.dates if date is not None]
+        if len(dates) < len(self.dates):
+            return None
+        falls = (i for i, (a, b) in enumerate(pairwise(dates), 2) if not a < b)
         try:
-            dates = [date_of(cell) for cell in self.cells]
-            falls = (i for i, (a, b) in enumerate(pairwise(dates), 2) if not a < b)
             return next(falls, None)
-        except (ValueError, TypeError):
+        except TypeError:
             return None
 
     def is_time(self, name: str, *, is_first: bool) -> bool:
@@ -261,12 +270,11 @@ def _empty(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-def _is_date(cell: str) -> bool:
+def _date(cell: str) -> datetime | None:
     try:
-        date_of(cell)
+        return date_of(cell)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _name_and_unit(name: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from sourcesep import auxiliary
 from sourcesep.auxiliary import TOGETHER, UNLABELLED, Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.cepstrum import sparse_cepstrum
-from sourcesep.ivae.factorised import Factorised, blended, lasting
+from sourcesep.ivae.factorised import LEAST, Factorised, blended, lasting
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.spectral import OVERLAP, Cells, power
 from sourcesep.ivae.wiener import wiener
@@ -42,8 +42,6 @@ MOST_FRAMES = 1024
 """Inferred at a time, so that long records need no more memory."""
 QUIET = 1e-4
 """Share of the mean power below which a frame is silent: nothing is learned from it."""
-LEAST = 1e-10
-"""Variance of a source that is silent, of cells of a mean power near 1."""
 KEPT_ASIDE = 3
 """One part in so many of what is heard alone is not learned from in a rehearsal."""
 TELLING = ("annotations", "file")

@@ -16,7 +16,7 @@ from scipy.ndimage import uniform_filter1d
 
 from sourcesep.ivae.spectral import Cells
 
-__all__ = ["Factorised", "blended", "lasting"]
+__all__ = ["LEAST", "Factorised", "blended", "lasting"]
 
 FLOOR = 1e-7
 """Least variance, as a share of the mean power."""
@@ -25,7 +25,7 @@ TINY = 1e-12
 CONTINUITY = 5
 """Frames over which a source's power changes little."""
 LEAST = 1e-10
-"""Variance of silence, as a share of the mean power."""
+"""Variance of silence, as a share of the mean power; cells have one near 1."""
 
 
 class Factorised:

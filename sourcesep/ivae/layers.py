@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import median_filter
 
+from sourcesep.ivae.factorised import LEAST
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.spectral import Cells, power
 from sourcesep.ivae.wiener import wiener
@@ -24,8 +25,6 @@ STEADY = 31
 PERCUSSIVE = 11
 """Bins that a percussive source's variance is the median of: 40 Hz."""
 N_ITERATIONS = 3
-LEAST = 1e-10
-"""Variance of silence."""
 
 
 def infer(cells: Cells, mixing: Array) -> Cells:
