@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.checks import generator
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array, Model
@@ -42,10 +43,7 @@ class AdaptationMixin:
     label_counts_: NDArray[np.int64]
     reason_: str
     sfreq: float
-
-    @abstractmethod
-    def _generator(self) -> np.random.Generator:
-        """The generator that `random_state` asks for."""
+    random_state: Any
 
     @abstractmethod
     def _validate(self, X: Any, *, reset: bool = False) -> Array:
@@ -104,7 +102,7 @@ class AdaptationMixin:
             If X holds fewer signals than there are components.
         """
         X = self._validate(X)
-        built, rng = self._auxiliary(X, u), self._generator()
+        built, rng = self._auxiliary(X, u), generator(self.random_state)
         check(X.T, built, self.model_.n_components)
         with threadpool_limits(limits=1, user_api="blas"):
             model = self.model_.warm(X.T, built, rng)
@@ -126,7 +124,7 @@ class AdaptationMixin:
             The auxiliary variable of X.
         """
         X = self._validate(X)
-        built, rng = self._auxiliary(X, u), self._generator()
+        built, rng = self._auxiliary(X, u), generator(self.random_state)
         with threadpool_limits(limits=1, user_api="blas"):
             model = self.model_.pooled(moments)
             if model is self.model_:

@@ -227,7 +227,7 @@ class IVAE(
         settings = self._settings()
         lengths = [len(part) for part in X] if is_list_of_arrays(X) else None
         X = self._validate(X, reset=True)
-        rng = self._generator()
+        rng = generator(self.random_state)
         u = self._auxiliary(X, u, lengths)
         x = X.T
         check_values(x)
@@ -269,7 +269,7 @@ class IVAE(
             said = "must be a SourcePrior, as sourcesep.load_prior returns it, or None"
             raise SettingsError(f"source_prior={self.source_prior!r}: {said}")
         auxiliary.parse(self.aux)
-        self._generator()
+        generator(self.random_state)
         return Settings(
             n_components=self.n_components,
             starts=self.starts,
@@ -345,9 +345,6 @@ class IVAE(
         """Return the mean ELBO, nats a sample (see `elbo`)."""
         reconstruction, kl = self.elbo(X, u=u)
         return reconstruction - kl
-
-    def _generator(self) -> np.random.Generator:
-        return generator(self.random_state)
 
     def _accepts_missing(self, is_fit: bool) -> bool:
         """Whether NaN may be in X: a fit may have ended in another family than asked for."""

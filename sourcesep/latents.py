@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.checks import finite, is_whole
+from sourcesep.checks import finite, generator, is_whole
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.model import Array, Model
 
@@ -24,10 +24,7 @@ class LatentsMixin:
     model_: Model
     u_names_: tuple[str, ...] | None
     label_counts_: NDArray[np.int64]
-
-    @abstractmethod
-    def _generator(self) -> np.random.Generator:
-        """The generator that `random_state` asks for."""
+    random_state: Any
 
     @abstractmethod
     def _labels_of_the_fit(self, u: Auxiliary) -> Auxiliary:
@@ -53,7 +50,7 @@ class LatentsMixin:
         check_is_fitted(self)
         if not is_whole(n) or n < 1:
             raise SettingsError(f"n={n!r}: must be a whole number of samples, 1 or more")
-        rng = self._generator()
+        rng = generator(self.random_state)
         if u is None:
             names = tuple(map(str, range(len(self.label_counts_))))
             share = self.label_counts_ / self.label_counts_.sum()
