@@ -157,7 +157,6 @@ REQUIREMENTS: tuple[Callable[[Rivalry], str | None], ...] = (
 def the_better(
     simple: Selection,
     rich: Selection,
-    linear: Selection,
     x: Array,
     u: Auxiliary,
     rng: np.random.Generator,
@@ -169,9 +168,6 @@ def the_better(
     ----------
     simple, rich : Selection
         The fit that was kept so far, and one of a richer family.
-    linear : Selection
-        The linear fit. Windows differ, and so do the densities of their cells: families on the
-        STFT are compared by what each gains over it.
     x, u, rng
         The data of the fits, and for every random choice.
     sfreq : float
@@ -180,14 +176,10 @@ def the_better(
     name = rich.model.family
     if simple.model.n_components == 1:
         return rich
-    on_cells = simple.model.representation == "stft"
-    rival = linear if on_cells else simple
-    gain, deviation = heldout_gain(rival.model, rich.model, x, u, rng)
+    gain, deviation = heldout_gain(simple.model, rich.model, x, u, rng)
     scores = simple.scores | rich.scores
-    if on_cells:
-        gain -= simple.scores["gain"][simple.model.family]
     scores["gain"] = scores.get("gain", {}) | {name: gain}
-    is_of_noise = partial(noise_explains, linear.model, rich.model, x, u, sfreq)
+    is_of_noise = partial(noise_explains, simple.model, rich.model, x, u, sfreq)
     rivalry = Rivalry(simple, rich, gain, deviation, is_of_noise)
     unmet = (requirement(rivalry) for requirement in REQUIREMENTS)
     flaw = next((reason for reason in unmet if reason is not None), None)
@@ -202,9 +194,6 @@ def idle(simple: Model, rich: Model) -> str | None:
     """Why a fit of a richer family says no more than the simpler one, if it does not."""
     if rich.matrices is not None and not rich.is_linear:
         return "found no curve"
-    # with fewer directions than channels it would also call what is heard in the others noise
-    if rich.may_exceed_rank and rich.n_components <= simple.n_components:
-        return "finds no more sources than there are channels"
     return None
 
 

@@ -38,8 +38,8 @@ FAMILIES: dict[str, type[Model]] = {
     for model in (
         LinearModel,
         PostNonlinearModel,
-        ConvolutiveModel,
         UnderdeterminedModel,
+        ConvolutiveModel,
         FactorModel,
         CouplingModel,
         AmortisedModel,
@@ -168,7 +168,7 @@ def select(
         if lack is not None:
             best = replace(best, reason=f"{best.reason}; {name} is not tried: {lack}")
         else:
-            best = _better(best, linear, fitted, name, x, u, rng, settings.sfreq)
+            best = _better(best, fitted, name, x, u, rng, settings.sfreq)
     return best
 
 
@@ -201,15 +201,14 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
         return found.model.n_components < numerical_rank(x)
     if FITTED_NOISE in family.mends:
         return found.verdict.is_noisy
-    if found.model.n_components == 1:
-        return family.may_exceed_rank
-    verdict = found.verdict
     if family.representation == "stft" and not found.model.is_linear:
-        # what filters leave may be sources beyond the channels; curves have no place on the STFT
-        left = any(np.greater(verdict.misfit, verdict.bounds.misfit))
-        return found.model.representation == "stft" and family.may_exceed_rank and left
+        return False  # curves have no place on the STFT, and directions need no filters
+    if family.may_exceed_rank:
+        return True  # components that share a source may pass every check; it looks for itself
+    if found.model.n_components == 1:
+        return False
     # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
-    delay, power, _, correlation = verdict.dependence
+    delay, power, _, correlation = found.verdict.dependence
     bent = max(power, correlation)
     kind = "power" if bent > delay else "delay"
     return max(delay, bent) > 1 and kind in family.mends
@@ -230,7 +229,6 @@ def _lack(family: type[Model], k: int, seconds: float) -> str | None:
 
 def _better(
     simple: Selection,
-    linear: Selection,
     fitted: Callable[[str, Selection], Selection],
     name: str,
     x: Array,
@@ -242,10 +240,10 @@ def _better(
     try:
         rich = fitted(name, simple)
     except (InputError, SettingsError, MissingDependencyError) as error:
-        return replace(simple, reason=f"{simple.reason}; {name} cannot be tried: {error}")
+        return replace(simple, reason=f"{simple.reason}; {name} is not tried: {error}")
     if rich.model is simple.model:
         return rich
-    return the_better(simple, rich, linear, x, u, rng, sfreq)
+    return the_better(simple, rich, x, u, rng, sfreq)
 
 
 def check_mixing(mixing: Any, allowed: Sequence[str] = MIXINGS) -> None:

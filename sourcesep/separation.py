@@ -30,7 +30,7 @@ __all__ = ["as_recording", "separate"]
 AUTO: dict[str, str | tuple[str, ...]] = {
     "eeg": "linear",
     "table": ("linear", "factor"),
-    "audio": ("linear", "post-nonlinear", "convolutive", "underdetermined"),
+    "audio": ("linear", "post-nonlinear", "underdetermined", "convolutive"),
 }
 """What ``auto`` chooses among for each kind of recording. Volume conduction is linear. Columns of
 a table do not saturate, but they have gaps, and noise of their own. Microphones saturate, and

@@ -220,7 +220,10 @@ class Model(ABC):
         return watched.read
 
     def following(self, found: Model) -> Self:
-        """Let this unfitted model begin from what another family has found; return it."""
+        """Let this unfitted model begin from what another family has found; return it.
+
+        Raises `SettingsError`, here or in `fit`, if it has nothing to add to that.
+        """
         return self
 
     @property

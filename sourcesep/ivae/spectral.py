@@ -42,9 +42,8 @@ SHORTEST_WINDOW = 64
 """Samples."""
 OVERLAP = 4
 """Windows that every sample lies in."""
-LONGEST = 120.0
-"""Seconds from which a map is learned, `N_STRETCHES` of equal length of a longer record."""
 N_STRETCHES = 8
+"""Of equal length, from which a map is learned if the record is long."""
 FEWEST = 100_000
 """Samples that are always looked at, however long they last."""
 LARGEST_RATIO = 1e6
@@ -152,6 +151,8 @@ class SpectralModel(Model):
     holds_everywhere: ClassVar[bool] = True
     is_invertible: ClassVar[bool] = False
     n_splits: ClassVar[int] = 1
+    longest: ClassVar[float] = 120.0
+    """Seconds from which the map is learned."""
 
     size: int
     basis: Basis
@@ -265,7 +266,7 @@ class SpectralModel(Model):
 
     def _enough(self, u: Auxiliary) -> slice | NDArray[np.int64]:
         """All samples, or so many that memory suffices to learn the map from them."""
-        stretch = round(LONGEST * self.sfreq / N_STRETCHES)
+        stretch = round(self.longest * self.sfreq / N_STRETCHES)
         whole = u.n_times <= max(N_STRETCHES * stretch, FEWEST)
         return slice(None) if whole else stretches(u.n_times, stretch, N_STRETCHES)
 

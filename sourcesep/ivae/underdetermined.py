@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae import alone, layers, panning
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, Model, Settings, State
 from sourcesep.ivae.spectral import (
     Cells,
     SpectralModel,
@@ -99,9 +99,9 @@ class UnderdeterminedModel(SpectralModel):
     """
 
     family: ClassVar[str] = "underdetermined"
-    mends: ClassVar[tuple[str, ...]] = ("delay", "power")
     is_calibrated: ClassVar[bool] = False
     may_exceed_rank: ClassVar[bool] = True
+    longest: ClassVar[float] = 30.0  # one matrix for all frequencies is found in a few seconds
 
     def __init__(
         self,
@@ -120,6 +120,7 @@ class UnderdeterminedModel(SpectralModel):
         self.layered = False
         self.spectra: Cells | None = None
         self.rehearsed_gain = np.nan
+        self.n_found = 0
         self._inferred: _Inferred | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -141,6 +142,17 @@ class UnderdeterminedModel(SpectralModel):
         )
         other.names, other.layered = self.names, self.layered
         return other
+
+    def following(self, found: Model) -> Self:
+        """Look for more sources than `found` has, heard in phase; fit nothing else.
+
+        A look is quick. The fit takes a hundred times as long, and would not be kept.
+        """
+        self.n_found = found.n_components
+        most = self.requested or MOST_SOURCES
+        if most <= self.n_found:
+            raise SettingsError(f"{most} sources at most are looked for, and so many are found")
+        return self
 
     def rough(self) -> Self:
         """Return what `blank` does, with fewer iterations."""
@@ -254,6 +266,8 @@ class UnderdeterminedModel(SpectralModel):
         self.scores = {
             f"{1000 * size / self.sfreq:.3g} ms": share for size, share in shares.items()
         }
+        if self.n_found and max(shares.values()) < LEAST_IN_PHASE:
+            raise SettingsError("most of the sound comes from no single direction at a time")
         self.size = max(sizes, key=shares.__getitem__)
         cells = to_spectrum(y, self.size)
         peaks = panning.find_peaks(cells, self.requested or MOST_SOURCES)
@@ -262,6 +276,11 @@ class UnderdeterminedModel(SpectralModel):
             raise SettingsError(
                 f"n_components={n}: sound comes from {len(peaks.heights)} directions between the "
                 f"channels; ask for that many, or leave it out"
+            )
+        if n <= self.n_found:
+            raise SettingsError(
+                f"sound comes from {n} directions between the channels, no more than there are "
+                "components"
             )
         return peaks.directions[:, :n]
 

@@ -9,6 +9,7 @@ import pytest
 from sourcesep import auxiliary, load, metrics, save, separate, simulate
 from sourcesep.estimator import IVAE
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.recording import from_array
 
@@ -103,6 +104,24 @@ def test_a_room_with_more_talkers_than_microphones_is_not_identifiable(seed):
     assert "not modelled for more sources than channels" in model.caveat
     model, _ = fitted(stereo(seed)[0], 3)
     assert model.caveat is None
+
+
+def test_only_more_sources_than_are_found_and_in_phase_are_worth_a_fit():
+    def following(x, n_components=None):
+        u = auxiliary.build(None, from_array(x, SFREQ))
+        found = LinearModel(sfreq=SFREQ).fit(x, u, np.random.default_rng(0))
+        model = UnderdeterminedModel(n_components, sfreq=SFREQ).following(found)
+        return model.fit(x, u, np.random.default_rng(0))
+
+    assert following(stereo()[0]).n_components == 3
+    with pytest.raises(SettingsError, match="from 2 directions between the channels, no more"):
+        following(stereo(n=2, angles=(0.3, 1.3))[0])
+    with pytest.raises(SettingsError, match="2 sources at most are looked for"):
+        following(stereo()[0], 2)
+    talkers = [simulate.speech(SECONDS, SFREQ, random_state=k) for k in range(3)]
+    room = simulate.room(np.stack(talkers), sfreq=SFREQ, n_mics=2, rt60=0.3, random_state=0)
+    with pytest.raises(SettingsError, match="most of the sound comes from no single direction"):
+        following(room.data)
 
 
 def test_a_rough_fit_finds_the_same_sources():
