@@ -89,6 +89,7 @@ def test_a_full_disk_leaves_nothing_half_written(inputs, tmp_path, name):
         last = found.stderr.splitlines()[-1]
         assert last.startswith("error: "), found.output
         assert "cannot" in last
+        assert os.strerror(errno.EFBIG) in last
         assert "unforeseen" not in last
         assert names(tmp_path) == [], size
 
