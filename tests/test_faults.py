@@ -237,7 +237,8 @@ def test_who_resumes_takes_what_the_other_has_written(raced):
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--overwrite"]])
 def test_killed_at_random_times(more):
-    script = [sys.executable, "kill.py", "--kills", "3", "--jobs", "1", "--fork", *more]
+    script = [sys.executable, "kill.py", "--kills", "3", "--jobs", "1", "--fork"]
+    script += ["--mixing", "linear", *more]  # soon at what counts here: to write
     done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=BENCHMARKS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("3 kills within ")
