@@ -1,6 +1,7 @@
 """Runs that are killed at random times: nothing half-written, and resuming gives the same bytes.
 
     python benchmarks/kill.py [--kills 100] [--seed 0] [--jobs 2] [--fork] [--overwrite]
+                              [--mixing auto]
 
 `sourcesep separate A B C -j 2 --resume` is started again and again, and killed (SIGKILL; every
 second time with all its workers) after a random part of the time that a whole run takes. Every
@@ -95,16 +96,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--fork", action="store_true")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there each time")
+    parser.add_argument("--mixing", default="auto")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as name:
         inputs = [str(path) for path in recordings(Path(name))]
         output = Path(name) / "out"
-        words = ["separate", *inputs, "-o", str(output), "-j", str(options.jobs), "--resume"]
-        if options.overwrite:
-            words = [*words[:-1], "-f"]
-        if options.fork:
-            import sourcesep.separation  # noqa: F401 (loaded once, for all)
+        words = ["separate", *inputs, "-o", str(output), "-j", str(options.jobs)]
+        words += ["--mixing", options.mixing, "-f" if options.overwrite else "--resume"]
+        if options.fork:  # what a run imports is loaded once, for all
+            from sourcesep import separate
+
+            separate(inputs[0], mixing=options.mixing).save(Path(name) / "first")
         begin = time.monotonic()
         code = os.waitpid(start(words, options.fork), 0)[1]
         seconds, whole = time.monotonic() - begin, contents(output)

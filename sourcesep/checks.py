@@ -1,5 +1,6 @@
 """What settings and arrays of every kind are asked."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
 
-__all__ = ["finite", "generator", "is_whole", "real"]
+__all__ = ["finite", "generator", "is_one_of", "is_whole", "real"]
 
 
 def is_whole(value: Any) -> bool:
     """Whether this is a whole number; a truth value is none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_one_of(value: Any, allowed: Iterable[str]) -> bool:
+    """Whether this is one of these names; an array, or what cannot be compared, is none."""
+    return isinstance(value, str) and value in tuple(allowed)
 
 
 def generator(random_state: Any) -> np.random.Generator:
@@ -30,6 +36,8 @@ def real(values: ArrayLike) -> NDArray[np.float64]:
     """Return `values` as float64; raise TypeError or ValueError if they are no real numbers."""
     if np.iscomplexobj(values):
         raise ValueError("they are complex")
+    if np.asarray(values).dtype.kind in "Mm":
+        raise TypeError("they are dates")
     return np.asarray(values, dtype=np.float64)
 
 

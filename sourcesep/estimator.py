@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.adaptation import AdaptationMixin
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.checks import finite, generator
+from sourcesep.checks import finite, generator, is_one_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
@@ -24,7 +24,7 @@ from sourcesep.ivae.ranges import winsorised_range
 from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin
-from sourcesep.recording import check_magnitude, from_array
+from sourcesep.recording import SMALLEST, check_magnitude, from_array
 from sourcesep.rows import (
     check_complete,
     end_to_end,
@@ -263,7 +263,7 @@ class IVAE(
                 "as u"
             )
         families_of(self.mixing)
-        if self.prior not in tuple(PRIORS):
+        if not is_one_of(self.prior, PRIORS):
             raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
         if not isinstance(self.source_prior, SourcePrior | None):
             said = "must be a SourcePrior, as sourcesep.load_prior returns it, or None"
@@ -377,7 +377,8 @@ class IVAE(
         if not self._accepts_missing(reset):
             family = self.mixing if reset else self.model_.family
             check_complete(checked, f"{'' if reset else 'a fit of '}mixing={family!r}")
-        check_magnitude(np.fmin.reduce(checked, axis=None), np.fmax.reduce(checked, axis=None))
+        low, high = np.fmin.reduce(checked, axis=None), np.fmax.reduce(checked, axis=None)
+        check_magnitude(low, high, least=SMALLEST if reset else 0.0)
         return checked
 
     def _auxiliary(self, X: Array, u: Any, lengths: list[int] | None = None) -> Auxiliary:

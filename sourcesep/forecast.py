@@ -6,12 +6,14 @@ are for orientation.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sourcesep.exceptions import SettingsError
 from sourcesep.recording import kind_of, longest_in_memory, suffix_of
 
-__all__ = ["Forecast", "forecast"]
+__all__ = ["Forecast", "check_memory", "check_restarts_and_taps", "forecast"]
 
 SMALL = 10_000_000
 """Bytes. For smaller files nothing is forecast."""
@@ -19,6 +21,11 @@ BYTES_A_VALUE = {".edf": 2, ".bdf": 3}
 """Bytes a sample in EEG files, by suffix; other EEG files have 4."""
 MOST_FITTED = 92e6
 """Bytes of a table. The fit to a larger one takes no longer."""
+RESTART = 4_000_000
+"""Bytes of each fit that is trained side by side, at least: 64 of them took twice as much."""
+TAP = 1024
+"""Bytes of each sample of a column that networks see, at least: a weight, its gradient and both
+its moments for 64 hidden units."""
 LONG, LARGE = 60, 2**30
 """Seconds, and bytes of memory, below which a forecast is not worth saying."""
 
@@ -81,6 +88,40 @@ def forecast(path: Path, mixing: str = "auto") -> Forecast | None:
     if found is None or (found.seconds[1] < LONG and found.memory[1] < LARGE):
         return None
     return found
+
+
+def check_memory(n_bytes: int, asked: str) -> None:
+    """Refuse what takes more memory than the machine has (SettingsError).
+
+    Parameters
+    ----------
+    n_bytes : int
+        At least so much will be taken.
+    asked : str
+        What for, as ``name=value``.
+    """
+    there = _memory_of_machine()
+    if there is not None and n_bytes > there:
+        raise SettingsError(
+            f"{asked}: takes {n_bytes // 2**30} GiB of memory or more, and this machine has "
+            f"{there // 2**30}; ask for fewer"
+        )
+
+
+def check_restarts_and_taps(
+    n_channels: int, *, n_restarts: int | None = None, kernel_size: int | None = None
+) -> None:
+    """Refuse more fits side by side, or samples in sight, than the machine has memory for."""
+    check_memory(RESTART * int(n_restarts or 0), f"n_restarts={n_restarts}")
+    check_memory(TAP * n_channels * int(kernel_size or 0), f"kernel_size={kernel_size}")
+
+
+def _memory_of_machine() -> int | None:
+    """Bytes; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _both(memory: float, seconds: float) -> Forecast:

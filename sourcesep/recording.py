@@ -44,8 +44,8 @@ __all__ = [
 
 Kind = Literal["audio", "eeg", "table", "array"]
 
-LARGEST = 1e100
-"""Larger samples are refused: the sum of their squares must still be a finite float."""
+LARGEST, SMALLEST = 1e100, 1e-150
+"""Peaks beyond are refused: the sum of the squares must be a finite float, and above zero."""
 
 MOST_IN_MEMORY = 2**22
 """An audio file with more samples, all channels together, is not held in memory: 48 s of stereo at
@@ -83,12 +83,13 @@ CURES = {
 """What to do about the files people try most and that no adapter reads."""
 
 
-def check_magnitude(low: float, high: float, where: str = "") -> None:
-    """Refuse samples that reach beyond `LARGEST`."""
-    if (peak := max(-low, high)) > LARGEST:
+def check_magnitude(low: float, high: float, where: str = "", least: float = SMALLEST) -> None:
+    """Refuse samples that reach beyond `LARGEST`, or of which none reaches `least`, but zeros."""
+    if (peak := max(-low, high)) > LARGEST or 0 < peak < least:
+        bound = f"{LARGEST:g} is the largest" if peak > LARGEST else f"{least:g} is the smallest"
         raise InputError(
-            f"{where}samples up to {peak:.3g}: {LARGEST:g} is the largest that can be computed "
-            "with; rescale the channels"
+            f"{where}samples up to {peak:.3g}: {bound} that can be computed with; rescale the "
+            "channels"
         )
 
 

@@ -31,6 +31,13 @@ def end_to_end(X: Any) -> Any:
         if len(widths) > 1:
             raise InputError(f"X of {', '.join(widths)} columns: all parts must have the same")
         X = (np.ma if any(map(np.ma.isMaskedArray, X)) else np).concatenate(X)
+    types = getattr(X, "dtypes", [getattr(X, "dtype", None)])  # of a table, or of an array
+    dates = [str(kind) for kind in types if getattr(kind, "kind", None) in ("M", "m")]
+    if dates:
+        raise InputError(
+            f"X of type {dates[0]}: dates and durations are no measurements; leave them out, or "
+            "make numbers of them first"
+        )
     return masked_as_nan(X)
 
 

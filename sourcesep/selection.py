@@ -11,8 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.checks import is_whole
+from sourcesep.checks import is_one_of, is_whole
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
+from sourcesep.forecast import check_restarts_and_taps
 from sourcesep.gains import FITTED_NOISE, FOLDS
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
@@ -117,6 +118,8 @@ def select(
 
     def fitted(name: str, before: Selection | None = None) -> Selection:
         family, asked, scores = FAMILIES[name], settings, {}
+        sizes = family.heeded() & {"n_restarts", "kernel_size"}
+        check_restarts_and_taps(len(x), **{size: getattr(asked, size) for size in sizes})
         if asked.n_components is None and "noise" in family.mends:
             number, scores["n_components"] = choose_n_components(
                 x, u, rng, standardise=asked.standardise, families=(name,)
@@ -177,7 +180,7 @@ def families_of(mixing: Any) -> tuple[str, ...]:
     if isinstance(mixing, str):
         check_mixing(mixing)
         mixing = AUTO if mixing == "auto" else ()
-    elif not (isinstance(mixing, list | tuple) and all(name in MIXINGS[1:] for name in mixing)):
+    elif not isinstance(mixing, list | tuple) or not all(is_one_of(m, FAMILIES) for m in mixing):
         raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
     return tuple(name for name in FAMILIES if name in mixing and name != LinearModel.family)
 
@@ -248,7 +251,7 @@ def _better(
 
 def check_mixing(mixing: Any, allowed: Sequence[str] = MIXINGS) -> None:
     """Refuse what is none of the allowed mixings (SettingsError)."""
-    if mixing not in allowed:
+    if not is_one_of(mixing, allowed):
         raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(allowed)}")
 
 

@@ -306,17 +306,19 @@ class TestCluster:
         assert all(o.error is None for o in separate_files(alone))
         assert files(tmp_path / "out") == files(tmp_path / "two")
 
-    def test_a_result_that_was_written_before_its_worker_died_counts(
-        self, jobs, cluster, tmp_path, monkeypatch
-    ):
+    def test_a_result_that_was_written_before_its_worker_died_counts(self, jobs, monkeypatch):
         """The task comes again, and finds its own result."""
+        distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 
         def twice(job):
             assert separate_file(job).error is None
             return separate_file(job)
 
         monkeypatch.setattr(batch, "separate_file", twice)
-        (outcome,) = separate_files(jobs[:1], dask=cluster.scheduler_address)
+        with distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster:
+            (outcome,) = separate_files(jobs[:1], dask=cluster.scheduler_address)
         assert (outcome.error, outcome.resumed) == (None, False)
 
     def test_says_when_no_scheduler_answers(self, jobs):

@@ -613,3 +613,51 @@ class TestNumbersThatAreNone:
             in_time.sample(True)
         with pytest.raises(SettingsError, match=r"^component=True: must be 0 to 2"):
             in_time.effect(True)
+
+
+class TestHostile:
+    """What no fit can be made of is said in one line, before any time is spent."""
+
+    @pytest.mark.parametrize("n", [10**8, 10**30])
+    def test_more_restarts_than_there_is_memory_for(self, data, n):
+        with pytest.raises(SettingsError, match=r"n_restarts=10+: takes \d+ GiB of memory or"):
+            quick(mixing="nonlinear", n_restarts=n).fit(data[0])
+
+    @pytest.mark.parametrize("taps", [10**9 + 1, 10**30 + 1])
+    def test_more_taps_than_there_is_memory_for(self, data, taps):
+        with pytest.raises(SettingsError, match=r"kernel_size=10+1: takes \d+ GiB of memory"):
+            quick(mixing="amortised", kernel_size=taps).fit(data[0])
+
+    @pytest.mark.parametrize("n", [10**15, 10**30])
+    def test_more_samples_than_there_is_memory_for(self, in_time, n):
+        with pytest.raises(SettingsError, match=r"n=10+: takes \d+ GiB of memory or more, and"):
+            in_time.sample(n)
+
+    @pytest.mark.parametrize("kind", ["datetime64[s]", "timedelta64[s]"])
+    def test_dates_are_no_measurements(self, data, kind):
+        pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+        X = data[0].astype(np.int64).astype(kind)
+        for given in (X, [X, X], pandas.DataFrame(X)):
+            with pytest.raises(
+                InputError, match=r"X of type .*64\[s\]: dates and durations are no"
+            ):
+                quick().fit(given)
+
+    @pytest.mark.parametrize("exponent", [200, 300])
+    def test_what_is_too_small_is_not_called_silent(self, data, exponent):
+        with pytest.raises(InputError, match="is the smallest that can be computed with; rescale"):
+            quick().fit(data[0] * 10.0**-exponent)
+
+    def test_small_rows_are_none_after_a_fit(self, in_time, data):
+        few = 1e-200 * data[0][:2]
+        np.testing.assert_allclose(in_time.transform(few), in_time.transform(0 * few), atol=1e-9)
+
+    @pytest.mark.parametrize("name", ["prior", "mixing", "quality", "device"])
+    @pytest.mark.parametrize("value", [np.array(["auto", "linear"]), ["x"], {}, 3])
+    def test_a_name_is_asked_for(self, data, name, value):
+        with pytest.raises(SettingsError, match=f"{name}=.*: (allowed are|to choose among are)"):
+            quick(**{name: value}).fit(data[0])
+
+    def test_labels_of_no_prior(self, data):
+        with pytest.raises(SettingsError, match=r"source_labels=\('a', 'b'\): are labels of a"):
+            IVAE(mixing="convolutive", source_labels=("a", "b")).fit(data[0])

@@ -175,7 +175,7 @@ class TestMuchData:
         paths = voices(tmp_path, [1, 2, 3])
         here = train(paths, mixing="linear")
         with distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50
         ) as cluster:
             there = train(paths, mixing="linear", dask=cluster.scheduler_address)
             summed = list(in_order(joint_moments, paths, dask=cluster.scheduler_address))

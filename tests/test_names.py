@@ -28,11 +28,23 @@ def files(folder):
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["...wav", "..\n.wav", "a\nb.wav", "\x1b[31mred.wav", "-o.wav", " .wav", "a'\"b.wav", "~.wav"],
+NAMES = (
+    "...wav",
+    "..\n.wav",
+    "a\nb.wav",
+    "\x1b[31mred.wav",
+    "-o.wav",
+    " .wav",
+    "a'\"b.wav",
+    "~.wav",
 )
-@pytest.mark.parametrize("place", [".", "..", "../here/../../in", "absolute"])
+PLACES = ("..", "../here/../../in", "absolute")
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(".", name) for name in NAMES] + [(place, "..\n.wav") for place in PLACES],
+)
 def test_results_stay_in_the_output(here, name, place):
     folder = here / "in" if place == "absolute" else Path(place)
     path = folder / name

@@ -120,9 +120,21 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except (soundfile.SoundFileError, OSError) as error:
+        told = error if isinstance(error, OSError) else _told_by_system(path) or error
         raise OutputError(
-            f"output={path}: cannot write ({in_brief(error)}); check space and permissions"
+            f"output={path}: cannot write ({in_brief(told)}); check space and permissions"
         ) from error
+
+
+def _told_by_system(path: Path) -> OSError | None:
+    """What the system says to writing more there: libsndfile says "System error" of anything."""
+    try:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            with file.open("ab") as more:
+                more.write(bytes(BLOCK))
+    except OSError as error:
+        return error
+    return None
 
 
 def write_wav(path: Path, x: Array, sfreq: float, subtype: str = "PCM_16") -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.checks import is_whole
+from sourcesep.checks import is_one_of, is_whole
 from sourcesep.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -143,10 +143,15 @@ class Settings:
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise SettingsError(f"{name}={getattr(self, name)!r}: must be True or False")
         for name, allowed in (("quality", QUALITIES), ("device", DEVICES)):
-            if getattr(self, name) not in allowed:
+            if not is_one_of(getattr(self, name), allowed):
                 raise SettingsError(
                     f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}"
                 )
+        if self.source_labels is not None and self.source_prior is None:
+            raise SettingsError(
+                f"source_labels={self.source_labels!r}: are labels of a source_prior, and none is "
+                "given; give one, or leave them out"
+            )
         number = isinstance(self.sfreq, float | int | np.number)
         if not (number and np.isfinite(self.sfreq) and self.sfreq > 0):
             raise SettingsError(f"sfreq={self.sfreq!r}: must be a number of rows a second above 0")
