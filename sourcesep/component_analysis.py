@@ -26,7 +26,7 @@ from sourcesep.exceptions import OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.brain_rows import signal_shares
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, Settings, State, under
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_mixing, check_seed
@@ -315,8 +315,7 @@ class ComponentAnalysis(Plots):
             if self.profile_ is None
             else {"conditions": self.profile_.conditions, "bands": self.profile_.bands},
         }
-        tensors = {f"model.{name}": tensor for name, tensor in state.tensors.items()}
-        tensors |= {
+        tensors = under("model", state.tensors) | {
             "scale": self._scale,
             "reliability": self.reliability_,
             "correlation": self._correlation,
@@ -347,8 +346,8 @@ def read_components(path: str | Path) -> ComponentAnalysis:
     """
     with read_file(Path(path), COMPONENTS) as (facts, tensors):
         ca = ComponentAnalysis(**facts["parameters"])
-        own = {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}
-        ca.model_ = FAMILIES[facts["family"]].from_state(State(own, facts["facts"]))
+        state = State(State(tensors).part("model"), facts["facts"])
+        ca.model_ = FAMILIES[facts["family"]].from_state(state)
         ca.info = from_plain(facts["info"])
         ca.ch_names = list(ca.info["ch_names"])
         ca._scale, ca.reliability_ = tensors["scale"], tensors["reliability"]

@@ -204,10 +204,7 @@ def load(path: str | Path) -> IVAE:
     # numbers of a damaged file may overflow; the checks below find that, no warning is needed
     with np.errstate(all="ignore"), read_file(Path(path), FORMAT) as (facts, tensors):
         family = FAMILIES[facts["family"]]
-        state = State(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")},
-            facts["facts"],
-        )
+        state = State(State(tensors).part("model"), facts["facts"])
         parameters: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in facts["parameters"].items()
