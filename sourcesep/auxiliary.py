@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.factors import FACTORS, TOGETHER, UNLABELLED, event_span
+from sourcesep.factors import FACTORS, TOGETHER, UNLABELLED, good_samples
 from sourcesep.labels import (
     FEW_SAMPLES,
     LEFT_OUT,
@@ -32,6 +32,7 @@ from sourcesep.samples import unchanged
 from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 
 __all__ = [
+    "IN_TIME",
     "LEFT_OUT",
     "TOGETHER",
     "UNLABELLED",
@@ -330,11 +331,7 @@ def _product(factors: Sequence[Factor], used: NDArray[np.bool_]) -> tuple[Scale,
 
 def _used(recording: Recording, reject_by_annotation: bool) -> NDArray[np.bool_]:
     """Which samples no annotation calls bad, and of a sound, which are not before or after it."""
-    used = np.ones(recording.n_times, dtype=bool)
-    if reject_by_annotation:
-        for event in recording.events:
-            if event.description.lower().startswith("bad"):
-                used[slice(*event_span(event, recording))] = False
+    used = good_samples(recording) if reject_by_annotation else np.ones(recording.n_times, bool)
     if recording.kind in ("audio", "array") and recording.in_memory:
         used &= ~_silent(recording.data[:], round(SILENCE * recording.sfreq))
     return used

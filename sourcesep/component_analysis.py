@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.components.channels import to_one_scale, with_drops
+from sourcesep.components.cutting import Cut
 from sourcesep.components.fitting import (
     check_number,
     choose_number,
@@ -18,7 +19,7 @@ from sourcesep.components.fitting import (
     said_rank,
     warn_about_filters,
 )
-from sourcesep.components.gathering import Cut, Gathered, gather
+from sourcesep.components.gathering import Gathered, gather
 from sourcesep.components.headers import from_plain, to_plain
 from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
