@@ -23,10 +23,8 @@ from sourcesep.persistence import SOURCE_PRIOR, read_file, write_file
 from sourcesep.recording import Recording, longest_in_memory
 from sourcesep.samples import Resampled, Samples
 
-__all__ = ["LIKE", "guided_by", "load_prior", "prepared", "require_torch", "save_prior"]
+__all__ = ["guided_by", "load_prior", "prepared", "require_torch", "save_prior"]
 
-LIKE = {"like_the_training": True}
-"""What a model that no prior has guided finds."""
 LARGEST_FACTOR = 2000
 """Up to which rates are brought to each other as a ratio of whole numbers."""
 
