@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import sys
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import numpy as np
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.contracts import contract_of
-from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, replacing, sha256, write_result
 from sourcesep.recording import Recording, adapter_for
@@ -310,18 +309,17 @@ class Separation:
         folder = Path(folder)
         check_output(folder, overwrite)
         check_options(self.recording.kind, bit_depth, exclude)
-        asked: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
-        resolved, found = dict(asked), {}
+        asked = {"bit_depth": bit_depth, "exclude": tuple(exclude), "report": report}
+        found = self._look_for(exclude)
+        how: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
         if len(exclude):
-            found = self._look_for(exclude)
-            numbers = [k for k in exclude if not isinstance(k, str)]
-            numbers += [k for kind in found.values() for k in kind["components"]]
-            asked["exclude"], resolved["exclude"] = tuple(exclude), numbers
+            how["exclude"] = [k for k in exclude if not isinstance(k, str)]
+            how["exclude"] += [k for kind in found.values() for k in kind["components"]]
         with replacing(folder, overwrite) as temporary:
-            written = adapter_for(self.recording.kind).write(self, temporary, **resolved)
+            written = adapter_for(self.recording.kind).write(self, temporary, **how)
             if found:
                 written["found"] = found
-            written["options"] = asked | ({"report": True} if report else {})
+            written["options"] = {name: value for name, value in asked.items() if value}
             return self._finish(temporary, written, report=report)
 
     def _finish(self, folder: Path, written: dict[str, Any], *, report: bool) -> dict[str, Any]:
@@ -347,31 +345,10 @@ class Separation:
         kinds = list(dict.fromkeys(k for k in exclude if isinstance(k, str)))
         if not kinds:
             return {}
-        from sourcesep.components.artefact_scores import THRESHOLDS, find_artefacts
+        from sourcesep.components.artefact_scores import find_artefacts
 
-        unknown = [kind for kind in kinds if kind not in THRESHOLDS]
-        if unknown:
-            raise SettingsError(
-                f"exclude={unknown[0]}: must be numbers of components, or of "
-                f"{', '.join(THRESHOLDS)}"
-            )
         eeg = adapter_for("eeg")
-        sources, raw = eeg.sources_raw(self), eeg.original(self.recording)
-        found = {}
-        for kind in kinds:
-            try:
-                components, scores = find_artefacts(kind, sources, raw)
-            except InputError as error:
-                raise InputError(f"exclude={kind}: {error}; or leave {kind} out") from error
-            found[kind] = {"components": components, "scores": scores.round(4).tolist()}
-            if not components:
-                warnings.warn(
-                    f"exclude={kind}: no component scores {THRESHOLDS[kind]:g} or more (the "
-                    f"highest has {scores.max():.2f}): none is removed for it",
-                    SourcesepWarning,
-                    stacklevel=3,
-                )
-        return found
+        return find_artefacts(kinds, eeg.sources_raw(self), eeg.original(self.recording))
 
     def save_model(self, path: str | Path) -> None:
         """Write the fitted model, and what it needs of a recording, to a file: see `save`."""
