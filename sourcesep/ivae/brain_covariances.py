@@ -102,7 +102,7 @@ def _groups(y: Array, u: Auxiliary) -> tuple[list[Group], bool]:
     finest, coarsest = u.scales[0], _numbered(u.scales[-1].labels)
     _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
     centre = removes_means(np.bincount(index), u.is_time)
-    most = MOST_VALUES // len(y) ** 2
+    most = max(1, MOST_VALUES // len(y) ** 2)
     fine = _group(y, finest, coarsest, most, centre=centre)
     is_all = len(fine.counts) == len(first)
     groups = [fine]
@@ -121,7 +121,7 @@ def _group(
     """Covariances of the labels of a scale; if these are too many, of some from first to last."""
     labels = scale.labels
     present = np.unique(labels)
-    if len(present) > (most := max(1, most)):
+    if len(present) > most:
         evenly = np.linspace(0, len(present) - 1, most).round().astype(np.int64)
         inside = np.isin(labels, present[evenly])
         y, labels, coarsest = y[:, inside], labels[inside], coarsest[inside]
@@ -159,16 +159,16 @@ def _rhythms(y: Array, u: Auxiliary, sfreq: float) -> Group:
     seconds = [u.n_times / (len(np.unique(s.labels)) * sfreq) for s in u.scales]
     scale = u.scales[int(np.abs(np.log(np.array(seconds) / BLOCK_SECONDS)).argmin())]
     coarsest, bands = _numbered(u.scales[-1].labels), _bands(sfreq)
-    most = MOST_VALUES // (len(bands) * len(y) ** 2)
-    covariances = np.empty(0)
-    for k, z in enumerate(_in_bands(y, sfreq, bands)):
-        group = _group(z, scale, coarsest, most)
-        if not k:
-            covariances = np.empty((len(bands), *group.covariances.shape), y.dtype)
-        covariances[k] = group.covariances
-    where = None if group.segment is None else np.tile(group.segment, len(bands))
-    counts = np.tile(group.counts, len(bands))
-    return Group(covariances.reshape(-1, len(y), len(y)), counts, where)
+    most = max(1, MOST_VALUES // (len(bands) * len(y) ** 2))
+    n_labels = min(len(np.unique(scale.labels)), most)
+    covariances = np.empty((len(bands), n_labels, len(y), len(y)), y.dtype)
+    for own, z in zip(covariances, _in_bands(y, sfreq, bands), strict=True):
+        own[:], counts, segment = _group(z, scale, coarsest, most)
+    return Group(
+        covariances.reshape(-1, len(y), len(y)),
+        np.tile(counts, len(bands)),
+        None if segment is None else np.tile(segment, len(bands)),
+    )
 
 
 def _bands(sfreq: float) -> list[tuple[float, float]]:
