@@ -13,10 +13,10 @@ from sourcesep.checks import is_whole
 from sourcesep.components.background import artefact_part
 from sourcesep.components.channels import kind_of, samples, with_drops
 from sourcesep.components.containers import put_back, wrap
-from sourcesep.components.fitting import LOWEST_HIGH_PASS
 from sourcesep.components.mne_ica import as_mne_ica
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array, Model
+from sourcesep.recording import LOWEST_HIGH_PASS
 
 __all__ = ["Decomposition"]
 
