@@ -221,7 +221,9 @@ def _unmasked(u: ArrayLike) -> NDArray[Any]:
 
 
 def from_arrays(us: Sequence[ArrayLike], lengths: Sequence[int]) -> Auxiliary:
-    """Build u of recordings laid end to end from an array each; labels are a recording's own.
+    """Build u of recordings laid end to end, from an array for each.
+
+    A label means something within its recording only.
 
     Parameters
     ----------
@@ -330,7 +332,7 @@ def _product(factors: Sequence[Factor], used: NDArray[np.bool_]) -> tuple[Scale,
 
 
 def _used(recording: Recording, reject_by_annotation: bool) -> NDArray[np.bool_]:
-    """Which samples no annotation calls bad, and of a sound, which are not before or after it."""
+    """Which samples to fit on: those that no annotation calls bad, without digital silence."""
     used = good_samples(recording) if reject_by_annotation else np.ones(recording.n_times, bool)
     if recording.kind in ("audio", "array") and recording.in_memory:
         used &= ~_silent(recording.data[:], round(SILENCE * recording.sfreq))
@@ -338,7 +340,7 @@ def _used(recording: Recording, reject_by_annotation: bool) -> NDArray[np.bool_]
 
 
 def _silent(x: NDArray[np.float64], shortest: int) -> NDArray[np.bool_]:
-    """Which samples belong to so many or more that are the same, at whatever offset."""
+    """Which samples lie in a run of `shortest` or more in which no channel changes."""
     same = np.append(unchanged(x), False)
     silent = np.zeros(x.shape[1], bool)
     if shortest >= SHORTEST_SILENCE:

@@ -151,7 +151,7 @@ class ComponentAnalysis(Plots):
         self.random_state = random_state
 
     def _parameters(self) -> dict[str, Any]:
-        """What it was made with."""
+        """The arguments of `__init__` by name."""
         return {name: getattr(self, name) for name in PARAMETERS}
 
     def __repr__(self) -> str:
@@ -228,7 +228,7 @@ class ComponentAnalysis(Plots):
         return self
 
     def _fit_unfitted(self, data: Gathered, most: int) -> None:
-        """Set all that a fit says, with `most` components by the headers."""
+        """Fit to gathered data; `most` is the rank that the headers leave."""
         x, u, conditions, info, sfreq = data
         self.info, self.ch_names, self.n_samples_ = info, list(info["ch_names"]), x.shape[1]
         self._scale, moments = to_one_scale(x, info.get_channel_types(), most)
@@ -268,7 +268,7 @@ class ComponentAnalysis(Plots):
         return told
 
     def __getstate__(self) -> dict[str, Any]:
-        """Take along what the halves tell, not what they are fitted to, which may be large."""
+        """Take along the reliability, not the covariances that it is worked out from."""
         told = {"reliability_": self.reliability_} if "_halves" in vars(self) else {}
         return vars(self) | told
 

@@ -41,7 +41,7 @@ def check_alike(
     given : mapping
         The whole contract of a recording.
     where, other : str
-        What to call the recording, and whose contract counts.
+        What messages call the recording, and what the contract belongs to.
 
     Raises
     ------

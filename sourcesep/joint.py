@@ -75,7 +75,7 @@ class Shared(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A recording to read, the most values it may lend, and the SPEC within it."""
+    """A recording to read: its number, the most values it may lend, and the SPEC within it."""
 
     number: int
     source: Any
@@ -304,7 +304,7 @@ def _tried(task: Task, **how: Any) -> Shared | SourcesepError:
 
 
 def _that_fit(tried: Iterator[Shared | SourcesepError]) -> Iterator[Shared | SourcesepError]:
-    """Pass recordings on as long as their covariances together can be held in memory."""
+    """Pass recordings on; refuse them once their covariances would not fit in memory."""
     size = 0
     for share in tried:
         if isinstance(share, Shared) and share.moments is not None:
@@ -367,7 +367,7 @@ def _notes(shares: Sequence[Shared]) -> Iterator[str]:
 
 
 def _laid_end_to_end(shares: Sequence[Shared], aux: str) -> tuple[Recording, Auxiliary]:
-    """Join what the recordings have lent to one recording, and build its u."""
+    """Lay the stretches that were lent end to end, as one recording, and build its u."""
     parts = [part for share in shares for part in share.parts]
     u = auxiliary.build_many(aux, parts)
     names = set.intersection(*(set(part.columns) for part in parts))

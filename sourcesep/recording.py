@@ -238,7 +238,7 @@ class Recording:
 
     @cached_property
     def stretches(self) -> list[slice]:
-        """Which samples to fit on: all, or stretches from all over what is not silent."""
+        """Which samples to fit on: all, or of a long file stretches in which something sounds."""
         if self.in_memory:
             return [slice(0, self.n_times)]
         spans, power = self.summary.spans, self.summary.power
@@ -279,7 +279,7 @@ class Recording:
 
 
 def longest_in_memory(n_channels: int) -> int:
-    """Return how many samples a channel may have for a file to be held in memory as a whole."""
+    """Return the most samples of each channel with which a file is held in memory."""
     return max(MOST_IN_MEMORY // n_channels, FEWEST_TIMES)
 
 

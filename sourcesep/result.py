@@ -100,7 +100,7 @@ class Separation:
 
     @property
     def keeps_input(self) -> bool:
-        """Whether images and residual add up to the recording itself, no distortion undone."""
+        """Whether images and residual add up to the recording: no distortion was undone."""
         x = self.recording.data[:, :1]
         return self.ivae.model_.mixture(x) is x
 
@@ -124,10 +124,20 @@ class Separation:
         self._energy = energy  # saves `explained_power` another pass
 
     def _pieces(self) -> Iterator[tuple[Array, Auxiliary | None, slice, slice]]:
-        """Yield x with margins and its u; where x lies in the recording, and its core in x.
+        """Cut the recording into pieces, with margins where the map has memory.
 
-        For a map with memory, a recording that is held in memory is one piece, so that the only
-        ends are its own. u of a long recording is known for the stretches of the fit only.
+        A recording in memory is one piece for a map with memory, so that the only ends are its
+        own.
+
+        Yields
+        ------
+        x : ndarray of shape (n_channels, times)
+            A piece and its margins.
+        u : Auxiliary or None
+            Its auxiliary variable; of a long recording it is known for the stretches of the fit
+            only.
+        span, core : slice
+            Where the piece without margins lies in the recording, and where in x.
         """
         recording, model = self.recording, self.ivae.model_
         memory, n_times = model.memory, recording.n_times
@@ -150,7 +160,7 @@ class Separation:
 
     @cached_property
     def sources(self) -> Array:
-        """Posterior means of unit variance, by the power they explain, (n_components, n_times)."""
+        """Posterior means of unit variance, (n_components, n_times), the strongest first."""
         model = self.ivae.model_
         return self._whole(
             (self.n_components,),
@@ -159,7 +169,7 @@ class Separation:
 
     @cached_property
     def mixture(self) -> Array:
-        """What images and residual add up to: the recording, or it before a distortion undone."""
+        """What images and residual add up to: the recording, less any distortion undone."""
         return self._whole((self.recording.n_channels,), lambda x, _: self.ivae.model_.mixture(x))
 
     def image(self, k: int) -> Array:
@@ -234,7 +244,11 @@ class Separation:
 
     @cached_property
     def prior_here(self) -> tuple[tuple[str, ...], Array, Array]:
-        """p(z|u) of this recording: labels, and mean and variance, (n_labels, n_components)."""
+        """p(z|u) of this recording.
+
+        Names of the labels; and mean and variance of each source given each label, both
+        (n_labels, n_components).
+        """
         model, u = self.ivae.model_, self.u
         if not u.is_time:
             return self.ivae.u_names_ or (), *model.prior_moments()

@@ -1,4 +1,4 @@
-"""`separate`: from whatever was given to the sources of a recording."""
+"""`separate`: from a file, array or MNE object to its sources."""
 
 from __future__ import annotations
 
@@ -270,7 +270,10 @@ def as_recording(
     aux: Any = None,
     known: Sequence[str] | None = None,
 ) -> Recording:
-    """Return whatever was given as a Recording; `known` are the columns of a table's model."""
+    """Return what `separate` was given as a Recording.
+
+    `known` are the columns that a table's model was fitted on.
+    """
     given = {"columns": columns, "interpolate": interpolate}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
@@ -295,7 +298,7 @@ def as_recording(
 
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:
-    """x and u of the samples to fit on: all, or stretches of a long recording end to end."""
+    """x and u of the samples to fit on: of a long recording only stretches, end to end."""
     if isinstance(aux, Auxiliary):
         u = aux
     elif aux is not None and not isinstance(aux, str):

@@ -46,7 +46,7 @@ class Group(NamedTuple):
     segment: NDArray[np.int64] | None
 
     def within(self, inside: NDArray[np.bool_]) -> Group:
-        """What lies in some of the coarsest labels."""
+        """The covariances of labels that lie inside these of the coarsest labels."""
         keep = inside[self.segment]
         return Group(self.covariances[keep], self.counts[keep], None)
 
@@ -63,12 +63,12 @@ class Seen(NamedTuple):
     is_whole: bool = False
 
     def within(self, inside: NDArray[np.bool_]) -> Seen:
-        """The same of some of the coarsest labels."""
+        """What a fit would look at if there were these of the coarsest labels only."""
         rhythms = self.rhythms and self.rhythms.within(inside)
         return Seen([group.within(inside) for group in self.groups], rhythms, self.is_time)
 
     def holds_all(self, inside: NDArray[np.bool_]) -> bool:
-        """Whether no direction is next to silent in some of the coarsest labels."""
+        """Whether every direction is heard in these of the coarsest labels."""
         covariances, counts, _ = self.groups[-1].within(inside)
         pooled = np.tensordot(counts / counts.sum(), covariances.astype(np.float64), 1)
         values = np.linalg.eigvalsh(pooled)
@@ -135,7 +135,7 @@ def _numbered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _where(labels: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """In which label above each label lies; None if one lies in several."""
+    """The coarser label that each label lies in; None if one lies in several."""
     _, first, index = np.unique(labels, return_index=True, return_inverse=True)
     return above[first] if np.array_equal(above[first][index], above) else None
 
@@ -172,7 +172,7 @@ def _rhythms(y: Array, u: Auxiliary, sfreq: float) -> Group:
 
 
 def _bands(sfreq: float) -> list[tuple[float, float]]:
-    """Those of `RHYTHMS` that the data reach up to."""
+    """Lower and upper edges of the bands of `RHYTHMS` below half the rate."""
     edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
     return list(pairwise([*edges, np.inf]))
 
