@@ -23,6 +23,7 @@ from sourcesep.components.gathering import Gathered, gather
 from sourcesep.components.headers import from_plain, to_plain
 from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
+from sourcesep.componentwise import componentwise, reliability_in_words
 from sourcesep.exceptions import OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.brain_rows import signal_shares
@@ -31,7 +32,6 @@ from sourcesep.ivae.model import Array, Settings, State, under
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_mixing, check_seed
-from sourcesep.singly import in_words, singly
 from sourcesep.verdict import Verdict, judge
 
 __all__ = ["ComponentAnalysis", "read_components"]
@@ -159,7 +159,7 @@ class ComponentAnalysis(Plots):
             return f"<ComponentAnalysis | not fitted, aux={self.aux!r}>"
         return (
             f"<ComponentAnalysis | {self.n_components_} components of {len(self.ch_names)} "
-            f"channels, {self.n_samples_} samples, {in_words(self.reliability_)}, "
+            f"channels, {self.n_samples_} samples, {reliability_in_words(self.reliability_)}, "
             f"exclude={self.exclude}>"
         )
 
@@ -279,7 +279,7 @@ class ComponentAnalysis(Plots):
         x, u, sfreq = self._evidence
         with threadpool_limits(limits=1, user_api="blas"):
             verdict = judge(model, x, u, sfreq, np.random.default_rng(self.random_state))
-        return singly(verdict, self.reliability_)
+        return componentwise(verdict, self.reliability_)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, channels, `exclude`, `labels_`, reliability and verdict to one file.

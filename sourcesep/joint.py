@@ -14,6 +14,7 @@ import numpy as np
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.componentwise import componentwise
 from sourcesep.contracts import check_alike, contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
 from sourcesep.ivae.heldout import stretches
@@ -24,7 +25,6 @@ from sourcesep.messages import first_few
 from sourcesep.recording import Recording
 from sourcesep.selection import check_mixing
 from sourcesep.separation import as_recording, separate
-from sourcesep.singly import singly
 from sourcesep.workers import in_order
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def train(
     if not all(share.is_whole for share in shares) and len(moments) == len(shares):
         ivae = ivae.pooled(Moments.joined(moments), together.data[:].T, u=u)
     if together.kind == "eeg":  # as `Separation.verdict` says it
-        ivae.verdict_ = singly(ivae.verdict_, np.array(ivae.verdict_.agreement))
+        ivae.verdict_ = componentwise(ivae.verdict_)
     return ivae
 
 

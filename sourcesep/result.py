@@ -94,9 +94,9 @@ class Separation:
         verdict: Verdict = self.ivae.verdict_
         if self.recording.kind != "eeg":
             return verdict
-        from sourcesep.singly import singly
+        from sourcesep.componentwise import componentwise
 
-        return singly(verdict, np.array(verdict.agreement))
+        return componentwise(verdict)
 
     @property
     def keeps_input(self) -> bool:
@@ -262,7 +262,7 @@ class Separation:
         """What result.json says of each component of an EEG."""
         if self.recording.kind != "eeg":
             return {}
-        from sourcesep.singly import come_again
+        from sourcesep.componentwise import come_again
 
         reliability = np.array(self.verdict.agreement)
         return {

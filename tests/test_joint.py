@@ -7,11 +7,11 @@ import pytest
 import soundfile
 
 from sourcesep import Recording, joint, separate, separation, simulate, train
+from sourcesep.componentwise import DEPENDENT
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.moments import Moments
 from sourcesep.metrics import mcc
 from sourcesep.simulate import scenes
-from sourcesep.singly import DEPENDENT
 from sourcesep.workers import in_order
 
 SFREQ = 8000
