@@ -139,7 +139,9 @@ class ComponentAnalysis(Plots):
     ) -> None:
         check_mixing(mixing, MIXINGS)
         if bands and mixing != "linear":
-            raise SettingsError(f"bands=True, mixing={mixing!r}: bands are for linear mixing only")
+            raise SettingsError(
+                f"bands=True, mixing={mixing!r}: bands are for linear mixing only; leave one out"
+            )
         check_number(n_components)
         if random_state is not None:
             check_seed(random_state)

@@ -352,7 +352,10 @@ def _from_events(term: Term, events: list[Event], recordings: Sequence[Recording
         )
     scale = _covering([events], recordings)
     if scale is None:
-        raise InputError(f"aux={str(term)!r}: no row lasts any time within the recording")
+        raise InputError(
+            f"aux={str(term)!r}: no row lasts any time within the recording; "
+            "onset and duration are in seconds from its beginning"
+        )
     return Factor((scale,))
 
 

@@ -161,7 +161,10 @@ def use(ivae: IVAE, recording: Recording, x: Array, u: Auxiliary, *, refit: bool
     with np.errstate(over="ignore", invalid="ignore"):
         elbo = ivae.elbo(x.T[keep], u=u.take(keep))
     if not np.isfinite(elbo).all():
-        raise InputError("the model makes infinite values of this recording: rescale it")
+        raise InputError(
+            "the model makes infinite values of this recording; bring it to the units and level "
+            "of that which the model was fitted on, or fit anew"
+        )
     if recording.kind == "table":
         _compare(ivae, elbo, recording)
     return Use(ivae, u, elbo, None if refit else _out_of_range(ivae, x, u))

@@ -114,12 +114,14 @@ def map_npy(path: Path) -> NDArray[Any]:
         array.close()
         raise InputError("is an .npz archive: save one array with numpy.save")
     if array.dtype.itemsize == 0:
-        raise InputError(f"type {str(array.dtype)[:100]}: holds no values")
+        raise InputError(f"type {str(array.dtype)[:100]}: holds no values; save numbers")
     for part in [array[name] for name in array.dtype.names or ()] or [array]:
         if part.dtype.kind == "U" and part.size:
             code = np.dtype("u4").newbyteorder(part.dtype.byteorder)
             if np.ascontiguousarray(part).view(code).max() > sys.maxunicode:
-                raise InputError("holds text that is none: write it with numpy.save anew")
+                raise InputError(
+                    "holds text that is no valid Unicode: write it with numpy.save anew"
+                )
     return array
 
 

@@ -107,7 +107,10 @@ def guided_by(
     if model is not None:
         raise SettingsError(f"prior={prior}: a fitted model is used as it is; give one of the two")
     if mixing not in ("auto", "convolutive"):
-        raise SettingsError(f"mixing={mixing}: a trained prior is for convolutive mixing only")
+        raise SettingsError(
+            f"mixing={mixing}: a trained prior is for convolutive mixing only; leave "
+            "mixing or the prior out"
+        )
     require_torch_for("a trained prior")
     trained = load_prior(prior) if isinstance(prior, str | Path) else prior
     if not isinstance(trained, SourcePrior):

@@ -14,6 +14,7 @@ from scipy.special import expit
 from sourcesep.components.channels import kind_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
+from sourcesep.messages import first_few
 
 __all__ = ["THRESHOLDS", "above", "ecg_scores", "eog_scores", "find_artefacts", "muscle_scores"]
 
@@ -196,7 +197,7 @@ def muscle_scores(sources: Any, inst: Any) -> Array:
 def _traces(sources: Any, inst: Any) -> tuple[Array, float]:
     """Time courses without what is marked bad, (n_components, n_times), and their rate."""
     if kind_of(inst) == "evoked":
-        raise InputError("inst is an Evoked: artefacts are found in Raw or Epochs")
+        raise InputError("inst is an Evoked: artefacts are found in Raw or Epochs; give these")
     return _good(sources, None), float(inst.info["sfreq"])
 
 
@@ -242,7 +243,10 @@ def _good(inst: Any, names: list[str] | None) -> Array:
     """Samples that are not marked bad, (n_channels, n_times)."""
     missing = [name for name in names or () if name not in inst.ch_names]
     if missing:
-        raise SettingsError(f"ch_name={missing[0]!r}: no such channel in this recording")
+        raise SettingsError(
+            f"ch_name={missing[0]!r}: no such channel in this recording; there are "
+            f"{first_few(inst.ch_names)}"
+        )
     picks = range(len(inst.ch_names)) if names is None else map(inst.ch_names.index, names)
     if kind_of(inst) == "raw":
         data = inst.get_data(list(picks), reject_by_annotation="omit", verbose="error")

@@ -161,7 +161,8 @@ class Decomposition:
         bends = undistort and model.matrices is None
         if keep_background and bends:
             raise SettingsError(
-                "keep_background=True, undistort=True: where mixing is a curve only one can be had"
+                "keep_background=True, undistort=True: where mixing is a curve only one of them "
+                "is possible; leave one out"
             )
         if not x.size or not (chosen or bends):
             return inst
