@@ -126,7 +126,8 @@ class LinearModel(InvertibleModel):
         likeliest = max(self.scores, key=self.scores.__getitem__)
         if self.scores[self.start] < self.scores[likeliest] - TIE:
             return f"{chosen}, which is steadier than the likeliest start, {likeliest}"
-        return f"{chosen}: the best held-out likelihood of {len(self.scores)} starts"
+        tied = "" if self.start == likeliest else f", tied with {likeliest}"
+        return f"{chosen}: the best held-out likelihood of {len(self.scores)} starts{tied}"
 
     @property
     def n_components(self) -> int:
