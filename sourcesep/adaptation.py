@@ -55,7 +55,7 @@ class AdaptationMixin:
 
     @abstractmethod
     def _record(self, x: Array, u: Auxiliary) -> None:
-        """Keep what a fit to x given u says of itself."""
+        """Set the attributes that describe the fit to x given u."""
 
     def adapted(self, X: ArrayLike, *, u: Any = None) -> tuple[Self, Auxiliary]:
         """Return this estimator with a prior for the rows of X, and their u.
@@ -192,7 +192,7 @@ class AdaptationMixin:
         ]
 
     def _labels_of_the_fit(self, u: Auxiliary) -> Auxiliary:
-        """Return u with its labels numbered as in the fit."""
+        """Return u of other data with its labels numbered as in the fit."""
         if u.is_time or self.u_names_ is None:
             raise InputError(
                 "u: this model was fitted on stretches of time, which mean nothing in other "

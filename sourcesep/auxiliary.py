@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.factors import FACTORS, TOGETHER, UNLABELLED, event_span
+from sourcesep.factors import FACTORS, TOGETHER, UNLABELLED, good_samples
 from sourcesep.labels import (
     FEW_SAMPLES,
     LEFT_OUT,
@@ -32,6 +32,7 @@ from sourcesep.samples import unchanged
 from sourcesep.spec import Term, canonical, default_spec, number, parse, resolve
 
 __all__ = [
+    "IN_TIME",
     "LEFT_OUT",
     "TOGETHER",
     "UNLABELLED",
@@ -220,7 +221,9 @@ def _unmasked(u: ArrayLike) -> NDArray[Any]:
 
 
 def from_arrays(us: Sequence[ArrayLike], lengths: Sequence[int]) -> Auxiliary:
-    """Build u of recordings laid end to end from an array each; labels are a recording's own.
+    """Build u of recordings laid end to end, from an array for each.
+
+    A label means something within its recording only.
 
     Parameters
     ----------
@@ -329,19 +332,15 @@ def _product(factors: Sequence[Factor], used: NDArray[np.bool_]) -> tuple[Scale,
 
 
 def _used(recording: Recording, reject_by_annotation: bool) -> NDArray[np.bool_]:
-    """Which samples no annotation calls bad, and of a sound, which are not before or after it."""
-    used = np.ones(recording.n_times, dtype=bool)
-    if reject_by_annotation:
-        for event in recording.events:
-            if event.description.lower().startswith("bad"):
-                used[slice(*event_span(event, recording))] = False
+    """Which samples to fit on: those that no annotation calls bad, without digital silence."""
+    used = good_samples(recording) if reject_by_annotation else np.ones(recording.n_times, bool)
     if recording.kind in ("audio", "array") and recording.in_memory:
         used &= ~_silent(recording.data[:], round(SILENCE * recording.sfreq))
     return used
 
 
 def _silent(x: NDArray[np.float64], shortest: int) -> NDArray[np.bool_]:
-    """Which samples belong to so many or more that are the same, at whatever offset."""
+    """Which samples lie in a run of `shortest` or more in which no channel changes."""
     same = np.append(unchanged(x), False)
     silent = np.zeros(x.shape[1], bool)
     if shortest >= SHORTEST_SILENCE:

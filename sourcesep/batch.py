@@ -72,7 +72,7 @@ class Job:
     base: Path | None = None
 
     def seen(self) -> dict[str, Any]:
-        """Return the settings with paths that mean the same from wherever they are seen."""
+        """Return the settings with paths that are right in any working directory."""
         settings = dict(self.settings)
         if self.base is None:
             return settings
@@ -151,7 +151,7 @@ def separate_file(job: Job) -> Outcome:
 
 
 def _made(job: Job, *, again: bool) -> Outcome:
-    """Do a job, perhaps `again` over its own result; what is refused raises a SourcesepError."""
+    """Do a job, `again` if its own result may be replaced; SourcesepError if it is refused."""
     from sourcesep.result import check_options
     from sourcesep.separation import separate
 
@@ -176,14 +176,14 @@ def _made(job: Job, *, again: bool) -> Outcome:
 
 
 def _kept(job: Job, result: dict[str, Any] | None) -> Outcome | None:
-    """What is there already, if there is a result to resume and its model is there too."""
+    """The outcome of a job that was done before, if nothing that it writes is missing."""
     if result is None or not (job.save_model is None or job.save_model.exists()):
         return None
     return Outcome(job.path, job.folder, result, resumed=True)
 
 
 def _unforeseen(error: Exception) -> str:
-    """Say in one line what no adapter and no model has said."""
+    """Say in one line what went wrong where no adapter and no model has expected it."""
     text = in_brief(error)
     told_by_torch = isinstance(error, RuntimeError) and "alloc" in text
     if isinstance(error, MemoryError) or told_by_torch:
@@ -197,7 +197,7 @@ def _unforeseen(error: Exception) -> str:
 
 
 def _earlier(job: Job) -> dict[str, Any] | None:
-    """The result to resume: that in the job's folder, if it would be the same if made again."""
+    """The result in the job's folder, if doing the job again would write the same."""
     if not job.resume:
         return None
     try:
@@ -348,6 +348,6 @@ def _absolute(job: Job) -> Job:
 
 
 def _returned(outcome: Outcome, job: Job) -> Outcome:
-    """What came of a job, in the words in which it was given."""
+    """The outcome with the paths that the job was given, not those that a worker saw."""
     resumed = outcome.resumed and job.resume
     return replace(outcome, path=job.path, folder=job.folder, resumed=resumed)

@@ -100,7 +100,8 @@ def gather(
     terms = parse(aux)
     if len(terms) != 1 or terms[0].name not in _LABELLED:
         raise SettingsError(
-            f"aux={aux!r}: clean recordings have labels from folder, column:NAME or annotations"
+            f"aux={aux!r}: clean recordings have labels from folder, column:NAME or annotations; "
+            "ask for one of these"
         )
     paths = _audio_files(folder)
     parts_of = _LABELLED[terms[0].name](folder, paths, terms[0].arguments)
@@ -213,7 +214,10 @@ def _by_column(folder: Path, paths: list[Path], names: tuple[str, ...]) -> Calla
     for row in _rows(tables[0], ("file", *names)):
         path = folder / row["file"]
         if path not in parts:
-            raise InputError(f"{tables[0]}: file={row['file']}: no such recording in {folder}")
+            raise InputError(
+                f"{tables[0]}: file={row['file']}: no such recording in {folder}; correct the "
+                "row, or take it out"
+            )
         parts[path].append((", ".join(row[name] for name in names), WHOLE))
     return parts.__getitem__
 
@@ -258,7 +262,10 @@ def _rows(table: Path, names: tuple[str, ...]) -> Iterator[dict[str, str]]:
                 )
             for row in reader:
                 if any(not row[name] for name in names):
-                    raise InputError(f"{table}: line {reader.line_num} lacks a value")
+                    raise InputError(
+                        f"{table}: line {reader.line_num} lacks a value; give one for each of "
+                        f"{', '.join(names)}"
+                    )
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read ({error}); save it as UTF-8 text") from error

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
 from sourcesep.components.channels import to_one_scale, with_drops
+from sourcesep.components.cutting import Cut
 from sourcesep.components.fitting import (
     check_number,
     choose_number,
@@ -18,19 +19,19 @@ from sourcesep.components.fitting import (
     said_rank,
     warn_about_filters,
 )
-from sourcesep.components.gathering import Cut, Gathered, gather
+from sourcesep.components.gathering import Gathered, gather
 from sourcesep.components.headers import from_plain, to_plain
 from sourcesep.components.plots import Plots
 from sourcesep.components.profile import Profile, profile
+from sourcesep.componentwise import componentwise, reliability_in_words
 from sourcesep.exceptions import OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.brain_rows import signal_shares
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, Settings, State, under
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_mixing, check_seed
-from sourcesep.singly import in_words, singly
 from sourcesep.verdict import Verdict, judge
 
 __all__ = ["ComponentAnalysis", "read_components"]
@@ -138,7 +139,9 @@ class ComponentAnalysis(Plots):
     ) -> None:
         check_mixing(mixing, MIXINGS)
         if bands and mixing != "linear":
-            raise SettingsError(f"bands=True, mixing={mixing!r}: bands are for linear mixing only")
+            raise SettingsError(
+                f"bands=True, mixing={mixing!r}: bands are for linear mixing only; leave one out"
+            )
         check_number(n_components)
         if random_state is not None:
             check_seed(random_state)
@@ -150,7 +153,7 @@ class ComponentAnalysis(Plots):
         self.random_state = random_state
 
     def _parameters(self) -> dict[str, Any]:
-        """What it was made with."""
+        """The arguments of `__init__` by name."""
         return {name: getattr(self, name) for name in PARAMETERS}
 
     def __repr__(self) -> str:
@@ -158,7 +161,7 @@ class ComponentAnalysis(Plots):
             return f"<ComponentAnalysis | not fitted, aux={self.aux!r}>"
         return (
             f"<ComponentAnalysis | {self.n_components_} components of {len(self.ch_names)} "
-            f"channels, {self.n_samples_} samples, {in_words(self.reliability_)}, "
+            f"channels, {self.n_samples_} samples, {reliability_in_words(self.reliability_)}, "
             f"exclude={self.exclude}>"
         )
 
@@ -227,7 +230,7 @@ class ComponentAnalysis(Plots):
         return self
 
     def _fit_unfitted(self, data: Gathered, most: int) -> None:
-        """Set all that a fit says, with `most` components by the headers."""
+        """Fit to gathered data; `most` is the rank that the headers leave."""
         x, u, conditions, info, sfreq = data
         self.info, self.ch_names, self.n_samples_ = info, list(info["ch_names"]), x.shape[1]
         self._scale, moments = to_one_scale(x, info.get_channel_types(), most)
@@ -267,7 +270,7 @@ class ComponentAnalysis(Plots):
         return told
 
     def __getstate__(self) -> dict[str, Any]:
-        """Take along what the halves tell, not what they are fitted to, which may be large."""
+        """Take along the reliability, not the covariances that it is worked out from."""
         told = {"reliability_": self.reliability_} if "_halves" in vars(self) else {}
         return vars(self) | told
 
@@ -278,7 +281,7 @@ class ComponentAnalysis(Plots):
         x, u, sfreq = self._evidence
         with threadpool_limits(limits=1, user_api="blas"):
             verdict = judge(model, x, u, sfreq, np.random.default_rng(self.random_state))
-        return singly(verdict, self.reliability_)
+        return componentwise(verdict, self.reliability_)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, channels, `exclude`, `labels_`, reliability and verdict to one file.
@@ -315,8 +318,7 @@ class ComponentAnalysis(Plots):
             if self.profile_ is None
             else {"conditions": self.profile_.conditions, "bands": self.profile_.bands},
         }
-        tensors = {f"model.{name}": tensor for name, tensor in state.tensors.items()}
-        tensors |= {
+        tensors = under("model", state.tensors) | {
             "scale": self._scale,
             "reliability": self.reliability_,
             "correlation": self._correlation,
@@ -347,8 +349,8 @@ def read_components(path: str | Path) -> ComponentAnalysis:
     """
     with read_file(Path(path), COMPONENTS) as (facts, tensors):
         ca = ComponentAnalysis(**facts["parameters"])
-        own = {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}
-        ca.model_ = FAMILIES[facts["family"]].from_state(State(own, facts["facts"]))
+        state = State(State(tensors).part("model"), facts["facts"])
+        ca.model_ = FAMILIES[facts["family"]].from_state(state)
         ca.info = from_plain(facts["info"])
         ca.ch_names = list(ca.info["ch_names"])
         ca._scale, ca.reliability_ = tensors["scale"], tensors["reliability"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sourcesep.exceptions import InputError
+from sourcesep.messages import first_few
 from sourcesep.recording import Recording
 
 __all__ = ["check_alike", "contract_of"]
@@ -40,20 +41,21 @@ def check_alike(
     given : mapping
         The whole contract of a recording.
     where, other : str
-        What to call the recording, and whose contract counts.
+        What messages call the recording, and what the contract belongs to.
 
     Raises
     ------
     InputError
         Naming the first thing that differs.
     """
-    if needed.get("kind", given["kind"]) != given["kind"]:
+    own = list(given["names"])
+    wanted = {"n_channels": len(own)} | dict(given) | dict(needed)
+    if wanted["kind"] != given["kind"]:
         raise InputError(
-            f"{where}: kind={given['kind']}, {other} has kind={needed['kind']}; both must be of "
+            f"{where}: kind={given['kind']}, {other} has kind={wanted['kind']}; both must be of "
             "one kind"
         )
-    own = list(given["names"])
-    names = list(needed.get("names", own))
+    names = list(wanted["names"])
     if names != own:
         missing = [name for name in names if name not in own][:MOST_NAMED]
         extra = [name for name in own if name not in names][:MOST_NAMED]
@@ -66,14 +68,21 @@ def check_alike(
             f"{where}: channels differ from those of {other}: {differ}; give the same channels in "
             "the same order"
         )
-    number = needed.get("n_channels", len(own))
-    if number != len(own):
+    if wanted["n_channels"] != len(own):
         raise InputError(
-            f"{where}: n_channels={len(own)}, {other} has {number}; give the same channels"
+            f"{where}: n_channels={len(own)}, {other} has {wanted['n_channels']}; give the same "
+            "channels"
         )
-    for what in ("sfreq", "units"):
-        if needed.get(what, given[what]) != given[what]:
-            here, there = (
-                f"{value:g}" if what == "sfreq" else value for value in (given[what], needed[what])
-            )
-            raise InputError(f"{where}: {what}={here}, {other} has {there}; convert it first")
+    if wanted["sfreq"] != given["sfreq"]:
+        raise InputError(
+            f"{where}: sfreq={given['sfreq']:g}, {other} has {wanted['sfreq']:g}; resample it "
+            "first"
+        )
+    units = zip(own, given["units"], wanted["units"], strict=True)
+    differing = [
+        f"{name} ({here!r}, not {there!r})" for name, here, there in units if here != there
+    ]
+    if differing:
+        raise InputError(
+            f"{where}: other units than {other}: {first_few(differing)}; convert them first"
+        )

@@ -28,7 +28,7 @@ from sourcesep.recording import Event, Recording
 from sourcesep.samples import map_npy
 from sourcesep.spec import Term, number
 
-__all__ = ["FACTORS", "TOGETHER", "UNLABELLED", "event_span"]
+__all__ = ["FACTORS", "TOGETHER", "UNLABELLED", "good_samples"]
 
 FRAME_SECONDS = {"audio": 0.02, "eeg": 0.1}
 """Frames in which ``adaptive`` measures power; for tables a four-hundredth of the rows."""
@@ -223,8 +223,8 @@ def _year(term: Term, recordings: Sequence[Recording]) -> Factor:
 # Events: annotations and files
 
 
-def event_span(event: Event, recording: Recording) -> tuple[int, int]:
-    """Return the first sample of an event and the one after its last, within the recording."""
+def _span(event: Event, recording: Recording) -> tuple[int, int]:
+    """The first sample of an event and the one after its last, within the recording."""
     if not (math.isfinite(event.onset) and math.isfinite(event.duration) and event.duration >= 0):
         raise InputError(
             f"event {event.description!r} has onset={event.onset}, duration={event.duration}: "
@@ -235,6 +235,15 @@ def event_span(event: Event, recording: Recording) -> tuple[int, int]:
         for seconds in (event.onset, event.onset + event.duration)
     )
     return first, last
+
+
+def good_samples(recording: Recording) -> NDArray[np.bool_]:
+    """Return which samples no annotation calls bad, by a description that begins with ``BAD``."""
+    good = np.ones(recording.n_times, dtype=bool)
+    for event in recording.events:
+        if event.description.lower().startswith("bad"):
+            good[slice(*_span(event, recording))] = False
+    return good
 
 
 def _annotations(term: Term, recordings: Sequence[Recording]) -> Factor:
@@ -256,7 +265,7 @@ def _covering(events: Sequence[Sequence[Event]], recordings: Sequence[Recording]
     offset = 0
     for own, recording in zip(events, recordings, strict=True):
         for event in own:
-            first, last = event_span(event, recording)
+            first, last = _span(event, recording)
             if first < last:
                 starts.setdefault(offset + first, []).append(event.description)
                 ends.setdefault(offset + last, []).append(event.description)
@@ -343,7 +352,10 @@ def _from_events(term: Term, events: list[Event], recordings: Sequence[Recording
         )
     scale = _covering([events], recordings)
     if scale is None:
-        raise InputError(f"aux={str(term)!r}: no row lasts any time within the recording")
+        raise InputError(
+            f"aux={str(term)!r}: no row lasts any time within the recording; "
+            "onset and duration are in seconds from its beginning"
+        )
     return Factor((scale,))
 
 

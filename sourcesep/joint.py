@@ -14,6 +14,7 @@ import numpy as np
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.componentwise import componentwise
 from sourcesep.contracts import check_alike, contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
 from sourcesep.ivae.heldout import stretches
@@ -24,7 +25,6 @@ from sourcesep.messages import first_few
 from sourcesep.recording import Recording
 from sourcesep.selection import check_mixing
 from sourcesep.separation import as_recording, separate
-from sourcesep.singly import singly
 from sourcesep.workers import in_order
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Shared(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A recording to read, the most values it may lend, and the SPEC within it."""
+    """A recording to read: its number, the most values it may lend, and the SPEC within it."""
 
     number: int
     source: Any
@@ -195,7 +195,7 @@ def train(
     if not all(share.is_whole for share in shares) and len(moments) == len(shares):
         ivae = ivae.pooled(Moments.joined(moments), together.data[:].T, u=u)
     if together.kind == "eeg":  # as `Separation.verdict` says it
-        ivae.verdict_ = singly(ivae.verdict_, np.array(ivae.verdict_.agreement))
+        ivae.verdict_ = componentwise(ivae.verdict_)
     return ivae
 
 
@@ -304,7 +304,7 @@ def _tried(task: Task, **how: Any) -> Shared | SourcesepError:
 
 
 def _that_fit(tried: Iterator[Shared | SourcesepError]) -> Iterator[Shared | SourcesepError]:
-    """Pass recordings on as long as their covariances together can be held in memory."""
+    """Pass recordings on; refuse them once their covariances would not fit in memory."""
     size = 0
     for share in tried:
         if isinstance(share, Shared) and share.moments is not None:
@@ -367,7 +367,7 @@ def _notes(shares: Sequence[Shared]) -> Iterator[str]:
 
 
 def _laid_end_to_end(shares: Sequence[Shared], aux: str) -> tuple[Recording, Auxiliary]:
-    """Join what the recordings have lent to one recording, and build its u."""
+    """Lay the stretches that were lent end to end, as one recording, and build its u."""
     parts = [part for share in shares for part in share.parts]
     u = auxiliary.build_many(aux, parts)
     names = set.intersection(*(set(part.columns) for part in parts))

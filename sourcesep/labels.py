@@ -211,7 +211,7 @@ def _quantile_bins(values: NDArray[np.float64], name: str, n_bins: int) -> Scale
 
 
 def where_fitted(values: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.int64] | None:
-    """Which of the labels that covariates of a fit were given holds each row of others.
+    """Find, for covariates of other data, the labels that the same values had in the fit.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ TRAINING = "sourcesep-training"
 
 
 class _Form(NamedTuple):
-    """How messages speak of files of a format: the setting that names one, reader and writer."""
+    """What messages call a kind of file: the setting that names it, its reader, its writer."""
 
     setting: str
     reader: str
@@ -204,10 +204,7 @@ def load(path: str | Path) -> IVAE:
     # numbers of a damaged file may overflow; the checks below find that, no warning is needed
     with np.errstate(all="ignore"), read_file(Path(path), FORMAT) as (facts, tensors):
         family = FAMILIES[facts["family"]]
-        state = State(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")},
-            facts["facts"],
-        )
+        state = State(State(tensors).part("model"), facts["facts"])
         parameters: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in facts["parameters"].items()
@@ -234,7 +231,7 @@ def load(path: str | Path) -> IVAE:
 
 @contextmanager
 def read_file(path: Path, form: str) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
-    """Read facts and tensors, and call the file damaged if the body cannot use them.
+    """Read facts and tensors; errors of the ``with`` block mean that the file is damaged.
 
     Raises
     ------
@@ -300,7 +297,7 @@ def _check_facts(model: IVAE) -> None:
 
 
 def _try(model: Model) -> None:
-    """Use every verb once, so that tensors that do not fit each other show, in any family."""
+    """Use every verb once: tensors that do not fit each other raise, whatever the family."""
     n_labels = len(model.prior_moments()[0])
     labels = np.resize(np.arange(n_labels), max(n_labels, N_TRIED))
     scale = Scale(labels, tuple(map(str, range(n_labels))))

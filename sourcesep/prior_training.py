@@ -22,6 +22,7 @@ from sourcesep.exceptions import (
     SourcesepError,
     SourcesepWarning,
 )
+from sourcesep.ivae.devices import require_torch_for, resolve_device
 from sourcesep.ivae.model import Settings
 from sourcesep.ivae.source_prior import Network, SourcePrior
 from sourcesep.ivae.spectral import power, to_spectrum, window_size
@@ -29,7 +30,7 @@ from sourcesep.ivae.trained_variances import best_lift
 from sourcesep.output import check_model_output
 from sourcesep.persistence import TRAINING, read_file, write_file
 from sourcesep.selection import check_seed
-from sourcesep.source_priors import require_torch, save_prior
+from sourcesep.source_priors import save_prior
 
 if TYPE_CHECKING:
     from sourcesep.ivae.source_prior_fit import Example, Examples
@@ -131,9 +132,8 @@ def train_prior(
     path = None if save_model is None else Path(save_model)
     if path is not None:
         check_model_output(path)
-    require_torch()
+    require_torch_for("a trained prior")
     from sourcesep.ivae import training
-    from sourcesep.ivae.devices import resolve_device
     from sourcesep.ivae.source_prior_fit import PriorObjective
 
     with warnings.catch_warnings():

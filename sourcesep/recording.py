@@ -29,6 +29,7 @@ from sourcesep.samples import (
 )
 
 __all__ = [
+    "LOWEST_HIGH_PASS",
     "SUFFIXES",
     "Event",
     "Kind",
@@ -59,6 +60,9 @@ N_STRETCHES = 20
 
 QUIET = 1e-4
 """Stretches with less than this share of the mean power are silent: they are not fitted on."""
+
+LOWEST_HIGH_PASS = 0.5
+"""Hz; below it slow drifts dominate the variance that sources of EEG are told apart by."""
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "audio": (
@@ -235,7 +239,7 @@ class Recording:
 
     @cached_property
     def stretches(self) -> list[slice]:
-        """Which samples to fit on: all, or stretches from all over what is not silent."""
+        """Which samples to fit on: all, or of a long file stretches in which something sounds."""
         if self.in_memory:
             return [slice(0, self.n_times)]
         spans, power = self.summary.spans, self.summary.power
@@ -276,7 +280,7 @@ class Recording:
 
 
 def longest_in_memory(n_channels: int) -> int:
-    """Return how many samples a channel may have for a file to be held in memory as a whole."""
+    """Return the most samples of each channel with which a file is held in memory."""
     return max(MOST_IN_MEMORY // n_channels, FEWEST_TIMES)
 
 
@@ -382,18 +386,14 @@ def _check_path(path: Path) -> None:
 def _warn_about_channels(recording: Recording) -> None:
     """Warn once about constant and once about identical channels; both are handled."""
     names, constant = recording.names, recording.summary.constant
+    notes = [
+        f"channels {', '.join(names[i] for i in same)} are identical: they count as one when "
+        "sources are found"
+        for same in identical_channels(recording.data, recording.summary)
+    ]
     if constant.any():
         which = ", ".join(n for n, is_constant in zip(names, constant, strict=True) if is_constant)
-        warnings.warn(
-            f"channel {which} is constant (silent): it carries no source, and no "
-            "source is heard in it",
-            SourcesepWarning,
-            stacklevel=3,
-        )
-    for same in identical_channels(recording.data, recording.summary):
-        warnings.warn(
-            f"channels {', '.join(names[i] for i in same)} are identical: they count as one when "
-            "sources are found",
-            SourcesepWarning,
-            stacklevel=3,
-        )
+        said = "is constant (silent): it carries no source, and no source is heard in it"
+        notes.insert(0, f"channel {which} {said}")
+    for note in notes:
+        warnings.warn(note, SourcesepWarning, stacklevel=3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import sys
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import numpy as np
 from sourcesep._version import __version__
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.contracts import contract_of
-from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, replacing, sha256, write_result
 from sourcesep.recording import Recording, adapter_for
@@ -95,13 +94,13 @@ class Separation:
         verdict: Verdict = self.ivae.verdict_
         if self.recording.kind != "eeg":
             return verdict
-        from sourcesep.singly import singly
+        from sourcesep.componentwise import componentwise
 
-        return singly(verdict, np.array(verdict.agreement))
+        return componentwise(verdict)
 
     @property
     def keeps_input(self) -> bool:
-        """Whether images and residual add up to the recording itself, no distortion undone."""
+        """Whether images and residual add up to the recording: no distortion was undone."""
         x = self.recording.data[:, :1]
         return self.ivae.model_.mixture(x) is x
 
@@ -125,10 +124,20 @@ class Separation:
         self._energy = energy  # saves `explained_power` another pass
 
     def _pieces(self) -> Iterator[tuple[Array, Auxiliary | None, slice, slice]]:
-        """Yield x with margins and its u; where x lies in the recording, and its core in x.
+        """Cut the recording into pieces, with margins where the map has memory.
 
-        For a map with memory, a recording that is held in memory is one piece, so that the only
-        ends are its own. u of a long recording is known for the stretches of the fit only.
+        A recording in memory is one piece for a map with memory, so that the only ends are its
+        own.
+
+        Yields
+        ------
+        x : ndarray of shape (n_channels, times)
+            A piece and its margins.
+        u : Auxiliary or None
+            Its auxiliary variable; of a long recording it is known for the stretches of the fit
+            only.
+        span, core : slice
+            Where the piece without margins lies in the recording, and where in x.
         """
         recording, model = self.recording, self.ivae.model_
         memory, n_times = model.memory, recording.n_times
@@ -151,7 +160,7 @@ class Separation:
 
     @cached_property
     def sources(self) -> Array:
-        """Posterior means of unit variance, by the power they explain, (n_components, n_times)."""
+        """Posterior means of unit variance, (n_components, n_times), the strongest first."""
         model = self.ivae.model_
         return self._whole(
             (self.n_components,),
@@ -160,7 +169,7 @@ class Separation:
 
     @cached_property
     def mixture(self) -> Array:
-        """What images and residual add up to: the recording, or it before a distortion undone."""
+        """What images and residual add up to: the recording, less any distortion undone."""
         return self._whole((self.recording.n_channels,), lambda x, _: self.ivae.model_.mixture(x))
 
     def image(self, k: int) -> Array:
@@ -235,7 +244,11 @@ class Separation:
 
     @cached_property
     def prior_here(self) -> tuple[tuple[str, ...], Array, Array]:
-        """p(z|u) of this recording: labels, and mean and variance, (n_labels, n_components)."""
+        """p(z|u) of this recording.
+
+        Names of the labels; and mean and variance of each source given each label, both
+        (n_labels, n_components).
+        """
         model, u = self.ivae.model_, self.u
         if not u.is_time:
             return self.ivae.u_names_ or (), *model.prior_moments()
@@ -249,7 +262,7 @@ class Separation:
         """What result.json says of each component of an EEG."""
         if self.recording.kind != "eeg":
             return {}
-        from sourcesep.singly import come_again
+        from sourcesep.componentwise import come_again
 
         reliability = np.array(self.verdict.agreement)
         return {
@@ -310,18 +323,17 @@ class Separation:
         folder = Path(folder)
         check_output(folder, overwrite)
         check_options(self.recording.kind, bit_depth, exclude)
-        asked: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
-        resolved, found = dict(asked), {}
+        asked = {"bit_depth": bit_depth, "exclude": tuple(exclude), "report": report}
+        found = self._look_for(exclude)
+        how: dict[str, Any] = {} if bit_depth is None else {"bit_depth": bit_depth}
         if len(exclude):
-            found = self._look_for(exclude)
-            numbers = [k for k in exclude if not isinstance(k, str)]
-            numbers += [k for kind in found.values() for k in kind["components"]]
-            asked["exclude"], resolved["exclude"] = tuple(exclude), numbers
+            how["exclude"] = [k for k in exclude if not isinstance(k, str)]
+            how["exclude"] += [k for kind in found.values() for k in kind["components"]]
         with replacing(folder, overwrite) as temporary:
-            written = adapter_for(self.recording.kind).write(self, temporary, **resolved)
+            written = adapter_for(self.recording.kind).write(self, temporary, **how)
             if found:
                 written["found"] = found
-            written["options"] = asked | ({"report": True} if report else {})
+            written["options"] = {name: value for name, value in asked.items() if value}
             return self._finish(temporary, written, report=report)
 
     def _finish(self, folder: Path, written: dict[str, Any], *, report: bool) -> dict[str, Any]:
@@ -347,31 +359,10 @@ class Separation:
         kinds = list(dict.fromkeys(k for k in exclude if isinstance(k, str)))
         if not kinds:
             return {}
-        from sourcesep.components.artefact_scores import THRESHOLDS, find_artefacts
+        from sourcesep.components.artefact_scores import find_artefacts
 
-        unknown = [kind for kind in kinds if kind not in THRESHOLDS]
-        if unknown:
-            raise SettingsError(
-                f"exclude={unknown[0]}: must be numbers of components, or of "
-                f"{', '.join(THRESHOLDS)}"
-            )
         eeg = adapter_for("eeg")
-        sources, raw = eeg.sources_raw(self), eeg.original(self.recording)
-        found = {}
-        for kind in kinds:
-            try:
-                components, scores = find_artefacts(kind, sources, raw)
-            except InputError as error:
-                raise InputError(f"exclude={kind}: {error}; or leave {kind} out") from error
-            found[kind] = {"components": components, "scores": scores.round(4).tolist()}
-            if not components:
-                warnings.warn(
-                    f"exclude={kind}: no component scores {THRESHOLDS[kind]:g} or more (the "
-                    f"highest has {scores.max():.2f}): none is removed for it",
-                    SourcesepWarning,
-                    stacklevel=3,
-                )
-        return found
+        return find_artefacts(kinds, eeg.sources_raw(self), eeg.original(self.recording))
 
     def save_model(self, path: str | Path) -> None:
         """Write the fitted model, and what it needs of a recording, to a file: see `save`."""

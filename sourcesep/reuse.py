@@ -38,7 +38,7 @@ OF_A_FIT: dict[str, Any] = {
 
 
 class Use(NamedTuple):
-    """What comes of fitting a model to a recording, or of using one on it.
+    """A model of a recording: fitted to it, or fitted before and used on it.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def check(model: Any, refit: bool, settings: Mapping[str, Any]) -> None:
 
 
 def given(model: Any, settings: Mapping[str, Any]) -> IVAE:
-    """Return the fitted estimator to use, if the other settings ask for no different one.
+    """Return the fitted estimator that ``model=`` names, if no other setting contradicts it.
 
     Raises
     ------
@@ -119,13 +119,26 @@ def given(model: Any, settings: Mapping[str, Any]) -> IVAE:
 
 
 def columns_of(ivae: IVAE) -> list[str] | None:
-    """Names of the columns of a table that the model was fitted on; None if it was on none."""
+    """Names of the columns that the model was fitted on; None if that was no table."""
     is_of_a_table = ivae.contract_.get("kind") == "table"
     return ivae.contract_.get("names") if is_of_a_table else None
 
 
 def use(ivae: IVAE, recording: Recording, x: Array, u: Auxiliary, *, refit: bool) -> Use:
-    """Use a model on the samples x of a recording given u, or let its map go on to them.
+    """Use a fitted model on another recording, or fit its map again from where it is.
+
+    Parameters
+    ----------
+    ivae : IVAE
+        Fitted.
+    recording : Recording
+        What it is used on.
+    x : ndarray of shape (n_channels, n_times)
+        The recording's samples to fit on.
+    u : Auxiliary
+        Their auxiliary variable.
+    refit : bool
+        Whether the map is fitted again too; the prior of new stretches of time always is.
 
     Raises
     ------
@@ -148,7 +161,10 @@ def use(ivae: IVAE, recording: Recording, x: Array, u: Auxiliary, *, refit: bool
     with np.errstate(over="ignore", invalid="ignore"):
         elbo = ivae.elbo(x.T[keep], u=u.take(keep))
     if not np.isfinite(elbo).all():
-        raise InputError("the model makes infinite values of this recording: rescale it")
+        raise InputError(
+            "the model makes infinite values of this recording; bring it to the units and level "
+            "of that which the model was fitted on, or fit anew"
+        )
     if recording.kind == "table":
         _compare(ivae, elbo, recording)
     return Use(ivae, u, elbo, None if refit else _out_of_range(ivae, x, u))

@@ -43,14 +43,14 @@ class Samples(Protocol):
 
 
 def masked_as_nan(values: Any) -> Any:
-    """Return values as they are; an array of numbers with a mask, with NaN where it is masked."""
+    """Return values as they are, but a masked array with NaN where it is masked."""
     if not np.ma.isMaskedArray(values):
         return values
     return np.ma.filled(values.astype(np.float64), np.nan)
 
 
 class Sliced(ABC):
-    """What makes `Samples` of a way to read them from one time to another."""
+    """`Samples` of a file: a subclass reads them from one time to another."""
 
     shape: tuple[int, int]
 
@@ -71,7 +71,7 @@ class Sliced(ABC):
 
 
 class Stamp(NamedTuple):
-    """What tells that a file is still the one that was opened: its size and its time."""
+    """Size and time of change of a file, by which it is known to be the one that was opened."""
 
     size: int
     modified: int
@@ -96,7 +96,7 @@ def check_unchanged(path: Path, stamp: Stamp | None) -> None:
 
 
 def map_npy(path: Path) -> NDArray[Any]:
-    """Map the array in a .npy file: what its header promises is there, or no memory is taken.
+    """Map the array in a .npy file into memory, unless its header promises more than it holds.
 
     Raises
     ------
@@ -114,12 +114,14 @@ def map_npy(path: Path) -> NDArray[Any]:
         array.close()
         raise InputError("is an .npz archive: save one array with numpy.save")
     if array.dtype.itemsize == 0:
-        raise InputError(f"type {str(array.dtype)[:100]}: holds no values")
+        raise InputError(f"type {str(array.dtype)[:100]}: holds no values; save numbers")
     for part in [array[name] for name in array.dtype.names or ()] or [array]:
         if part.dtype.kind == "U" and part.size:
             code = np.dtype("u4").newbyteorder(part.dtype.byteorder)
             if np.ascontiguousarray(part).view(code).max() > sys.maxunicode:
-                raise InputError("holds text that is none: write it with numpy.save anew")
+                raise InputError(
+                    "holds text that is no valid Unicode: write it with numpy.save anew"
+                )
     return array
 
 
@@ -214,7 +216,7 @@ def pieces(data: Samples, size: int, margin: int = 0) -> Iterator[tuple[Array, s
 
 @dataclass(frozen=True)
 class Summary:
-    """Of each channel what can be said without keeping its samples.
+    """What one pass through the samples tells of each channel.
 
     Parameters
     ----------
@@ -274,7 +276,7 @@ def summarise(data: Samples, size: int) -> Summary:
 
 
 def unchanged(x: Array) -> NDArray[np.bool_]:
-    """Which samples, (n_times,), are as the one before in every channel, as in digital silence."""
+    """Which samples equal the one before in every channel, as in digital silence, (n_times,)."""
     same = np.zeros(x.shape[1], bool)
     same[1:] = (x[:, 1:] == x[:, :-1]).all(axis=0)
     return same

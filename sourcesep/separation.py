@@ -1,4 +1,4 @@
-"""`separate`: from whatever was given to the sources of a recording."""
+"""`separate`: from a file, array or MNE object to its sources."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def separate(
         "random_state": int(random_state),
     }
     reuse.check(model, refit, asked | {"prior": prior, "labels": labels, "resample": resample})
-    trained, kinds = guided_by(prior, labels, mixing, n_components, model)
+    trained, source_labels = guided_by(prior, labels, mixing, n_components, model)
     fitted = None if model is None else reuse.given(model, asked)
     known = None if fitted is None else reuse.columns_of(fitted)
     with _noting() as notes:
@@ -164,7 +164,8 @@ def separate(
         if fitted is not None:
             used = reuse.use(fitted, recording, x, u, refit=refit)
         else:
-            used, candidates = _fit(recording, x, u, asked, trained, kinds)
+            of_fit = asked | {"source_prior": trained, "source_labels": source_labels}
+            used, candidates = _fit(recording, x, u, of_fit)
     settings = asked | {
         "aux": used.u.spec,
         "prior": _named(prior, "SourcePrior"),
@@ -181,60 +182,55 @@ def separate(
         recording,
         used.ivae,
         used.u,
-        settings,
-        used.elbo,
-        candidates,
-        notes,
+        settings=settings,
+        elbo=used.elbo,
+        candidates=candidates,
+        warnings=notes,
         seconds=time.perf_counter() - begin,
         out_of_range=used.out_of_range,
     )
 
 
 def _fit(
-    recording: Recording,
-    x: Array,
-    u: Auxiliary,
-    asked: dict[str, Any],
-    trained: SourcePrior | None,
-    kinds: tuple[str, ...] | None,
+    recording: Recording, x: Array, u: Auxiliary, settings: dict[str, Any]
 ) -> tuple[reuse.Use, dict[str, Any]]:
     """Fit a model to the samples x of a recording, with the defaults of its kind.
 
-    Returns the fit, and the held-out scores of everything that was chosen among.
+    `settings` are parameters of `IVAE`. Returns the fit, and the scores of everything that
+    was chosen among.
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
     from sourcesep.selection import FAMILIES, families_of
-    from sourcesep.source_priors import LIKE
 
-    family = _mixing(recording, asked["mixing"], trained)
-    families_of(family)  # refuses what is none
-    among = (family,) if isinstance(family, str) else family
+    mixing = settings["mixing"]
+    if mixing == "auto" and settings["source_prior"] is not None:
+        mixing = "convolutive"
+    elif mixing == "auto":
+        mixing = AUTO.get(recording.kind, "auto")
+    families_of(mixing)  # refuses what is none
+    among = (mixing,) if isinstance(mixing, str) else mixing
     if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
-        recording.check_missing(f"mixing={asked['mixing']!r} {reuse.NO_GAPS}")
+        recording.check_missing(f"mixing={settings['mixing']!r} {reuse.NO_GAPS}")
     candidates: dict[str, Any] = {}
-    wanted = asked["n_components"]
-    if wanted is None and kinds:
-        wanted = len(kinds)
-    elif wanted is None and recording.kind == "table":
-        wanted, candidates["n_components"] = _number_of_factors(
-            recording, x, u, among, asked["random_state"]
+    n_components = settings["n_components"]
+    if n_components is None and settings["source_labels"]:
+        n_components = len(settings["source_labels"])
+    elif n_components is None and recording.kind == "table":
+        n_components, candidates["n_components"] = _number_of_factors(
+            recording, x, u, among, settings["random_state"]
         )
-    ivae = IVAE(
-        wanted,
-        mixing=family,
-        sfreq=recording.sfreq,
-        standardise=recording.kind in ("table", "array"),
-        kernel_size=asked["kernel_size"],
-        source_prior=trained,
-        source_labels=kinds,
-        quality=asked["quality"],
-        device=asked["device"],
-        random_state=asked["random_state"],
-        starts=EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
-    ).fit(x.T, u=u)
+    of_kind = {
+        "mixing": mixing,
+        "n_components": n_components,
+        "sfreq": recording.sfreq,
+        "standardise": recording.kind in ("table", "array"),
+        "starts": EEG_STARTS if recording.kind == "eeg" else tuple(STARTS),
+    }
+    ivae = IVAE(**settings | of_kind).fit(x.T, u=u)
     ivae.contract_ = contract_of(recording)
-    if not ivae.model_.findings.get("source_prior", LIKE)["like_the_training"]:
+    guidance = ivae.model_.findings.get("source_prior")
+    if guidance is not None and not guidance["like_the_training"]:
         warnings.warn(UNLIKE, SourcesepWarning, stacklevel=3)
     elbo = (ivae.history_["reconstruction"][-1], ivae.history_["kl"][-1])
     return reuse.Use(ivae, u, elbo, None), candidates | ivae.scores_
@@ -263,16 +259,8 @@ def _digest(given: Any) -> str | None:
 
 
 def _listed(names: Any) -> Any:
+    """Names as result.json has them: a list, or text as it was given."""
     return list(names) if isinstance(names, list | tuple) else names
-
-
-def _mixing(
-    recording: Recording, mixing: str, trained: SourcePrior | None
-) -> str | tuple[str, ...]:
-    """The family that is asked for, or those that ``auto`` chooses among."""
-    if mixing != "auto":
-        return mixing
-    return AUTO.get(recording.kind, "auto") if trained is None else "convolutive"
 
 
 def as_recording(
@@ -282,7 +270,10 @@ def as_recording(
     aux: Any = None,
     known: Sequence[str] | None = None,
 ) -> Recording:
-    """Return whatever was given as a Recording; `known` are the columns of a table's model."""
+    """Return what `separate` was given as a Recording.
+
+    `known` are the columns that a table's model was fitted on.
+    """
     given = {"columns": columns, "interpolate": interpolate}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     if isinstance(source, str | Path):
@@ -307,7 +298,7 @@ def as_recording(
 
 
 def _fit_data(recording: Recording, aux: Any) -> tuple[Array, Auxiliary]:
-    """x and u of the samples to fit on: all, or stretches of a long recording end to end."""
+    """x and u of the samples to fit on: of a long recording only stretches, end to end."""
     if isinstance(aux, Auxiliary):
         u = aux
     elif aux is not None and not isinstance(aux, str):

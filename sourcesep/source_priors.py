@@ -11,35 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from sourcesep.exceptions import (
-    InputError,
-    MissingDependencyError,
-    SettingsError,
-    SourcesepWarning,
-)
+from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
+from sourcesep.ivae.devices import require_torch_for
 from sourcesep.ivae.guided import numbers_of
 from sourcesep.ivae.source_prior import Network, SourcePrior
 from sourcesep.persistence import SOURCE_PRIOR, read_file, write_file
 from sourcesep.recording import Recording, longest_in_memory
 from sourcesep.samples import Resampled, Samples
 
-__all__ = ["LIKE", "guided_by", "load_prior", "prepared", "require_torch", "save_prior"]
+__all__ = ["guided_by", "load_prior", "prepared", "save_prior"]
 
-LIKE = {"like_the_training": True}
-"""What a model that no prior has guided finds."""
 LARGEST_FACTOR = 2000
 """Up to which rates are brought to each other as a ratio of whole numbers."""
-
-
-def require_torch() -> None:
-    """Raise MissingDependencyError, with the cure, where torch cannot be imported."""
-    try:
-        import torch  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"a trained prior needs torch, which cannot be imported ({error}); install it: "
-            "pip install 'sourcesep[nonlinear]'"
-        ) from error
 
 
 def save_prior(prior: SourcePrior, path: str | Path) -> None:
@@ -124,8 +107,11 @@ def guided_by(
     if model is not None:
         raise SettingsError(f"prior={prior}: a fitted model is used as it is; give one of the two")
     if mixing not in ("auto", "convolutive"):
-        raise SettingsError(f"mixing={mixing}: a trained prior is for convolutive mixing only")
-    require_torch()
+        raise SettingsError(
+            f"mixing={mixing}: a trained prior is for convolutive mixing only; leave "
+            "mixing or the prior out"
+        )
+    require_torch_for("a trained prior")
     trained = load_prior(prior) if isinstance(prior, str | Path) else prior
     if not isinstance(trained, SourcePrior):
         raise SettingsError(f"prior={prior!r}: must be a file of train_prior, or what it returns")

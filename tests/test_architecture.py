@@ -52,7 +52,7 @@ LAYERS = (
     ("judged",),
     ("verdict",),
     ("rivalry",),
-    ("selection", "singly"),
+    ("componentwise", "selection"),
     ("rows",),
     ("adaptation", "latents"),
     ("estimator",),

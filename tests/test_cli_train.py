@@ -145,7 +145,7 @@ class TestRefusals:
         found = run("train", "a.wav", "b.wav", "gone.wav", "--save-model", "m.safetensors")
         assert (found.exit_code, found.stdout) == (1, "")
         lines = found.stderr.splitlines()
-        assert lines[0] == "error: b.wav: sfreq=16000, a.wav has 8000; convert it first"
+        assert lines[0] == "error: b.wav: sfreq=16000, a.wav has 8000; resample it first"
         assert lines[1].startswith("error: input=")
         assert lines[1].endswith("gone.wav: no such file; check the path")
         assert lines[2].startswith("error: 1 of 3 recordings can be fitted together")
@@ -162,7 +162,7 @@ class TestRefusals:
         assert found.exit_code == 1
         assert found.stdout == "m.safetensors: 2 components of 3 recordings, trusted\n"
         lines = found.stderr.splitlines()
-        assert lines[0] == "error: odd.wav: sfreq=16000, a.wav has 8000; convert it first"
+        assert lines[0] == "error: odd.wav: sfreq=16000, a.wav has 8000; resample it first"
         assert "junk.wav: not readable as audio" in lines[1]
         assert lines[2:] == ["error: 2 recordings left out:", "  odd.wav", "  junk.wav"]
         assert run("train", *good, "--save-model", "alone.safetensors").exit_code == 0

@@ -17,10 +17,11 @@ from sourcesep import (
     read_components,
     simulate,
 )
-from sourcesep.components import gathering
+from sourcesep.components import cutting
 from sourcesep.components.background import artefact_part
 from sourcesep.components.channels import to_one_scale
-from sourcesep.components.gathering import Cut, auxiliary_of, part_of
+from sourcesep.components.cutting import Cut, part_of
+from sourcesep.components.gathering import auxiliary_of
 from sourcesep.exceptions import (
     InputError,
     ModelFileError,
@@ -561,8 +562,8 @@ def test_of_a_long_recording_stretches_are_used(raw, monkeypatch):
     raw.set_annotations(
         mne.Annotations([0.5, 9.0, 17.0, 30.0], [1.0, 2.0, 22.0, 0.0], ["a", "b", "BAD", "c"])
     )
-    monkeypatch.setattr(gathering, "MOST_VALUES", 16 * 5000)
-    monkeypatch.setattr(gathering, "STRETCH_SECONDS", 10.0)
+    monkeypatch.setattr(cutting, "MOST_VALUES", 16 * 5000)
+    monkeypatch.setattr(cutting, "STRETCH_SECONDS", 10.0)
     part = part_of(raw, raw.ch_names, Cut())
     data = raw.get_data()
     assert part.stretch == 2500
@@ -579,8 +580,8 @@ def test_of_a_long_recording_stretches_are_used(raw, monkeypatch):
 
 
 def test_a_long_recording_is_found_as_well(head, raw, monkeypatch, tmp_path):
-    monkeypatch.setattr(gathering, "MOST_VALUES", 16 * 7500)
-    monkeypatch.setattr(gathering, "STRETCH_SECONDS", 5.0)
+    monkeypatch.setattr(cutting, "MOST_VALUES", 16 * 7500)
+    monkeypatch.setattr(cutting, "STRETCH_SECONDS", 5.0)
     raw.save(tmp_path / "a_raw.fif", verbose="error")
     lazy = mne.io.read_raw_fif(tmp_path / "a_raw.fif", verbose="error")
     ca = ComponentAnalysis(8).fit(lazy)

@@ -29,8 +29,8 @@ def refusal(needed=NEEDED, **changes):
         ),
         ({"names": ["a", "b"]}, "missing ['c'], extra none; give"),
         ({"names": ["b", "a", "c"]}, "of a.fif: they come in another order; give"),
-        ({"sfreq": 99.0}, "b.fif: sfreq=99, a.fif has 100; convert it first"),
-        ({"units": ["V", "V", "mV"]}, "b.fif: units=['V', 'V', 'mV'], a.fif has ['V', 'V', 'V']"),
+        ({"sfreq": 99.0}, "b.fif: sfreq=99, a.fif has 100; resample it first"),
+        ({"units": ["V", "V", "mV"]}, "b.fif: other units than a.fif: c ('mV', not 'V'); convert"),
     ],
 )
 def test_what_differs_is_named(changes, message):

@@ -426,7 +426,7 @@ class TestContract:
         [
             ({"kind": "table"}, "the recording: kind=table, the model has kind=array; both must"),
             ({"names": ("a", "b", "z")}, "channels differ from those of the model: missing ['c']"),
-            ({"sfreq": 99.0}, "the recording: sfreq=99, the model has 100; convert it first"),
+            ({"sfreq": 99.0}, "the recording: sfreq=99, the model has 100; resample it first"),
         ],
     )
     def test_what_differs_is_named(self, model, changes, message):

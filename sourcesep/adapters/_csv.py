@@ -93,7 +93,7 @@ def _columns(
                     f"{path.name}: the first row holds numbers, no names: it is data, and the "
                     f"columns are called col0 to col{len(names) - 1}",
                     SourcesepWarning,
-                    stacklevel=6,
+                    stacklevel=5,
                 )
         columns = [
             _Growing(is_time_name(name.strip() or "index"), is_text=i in texts)

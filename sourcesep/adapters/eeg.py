@@ -16,7 +16,7 @@ from sourcesep.adapters._eeg_files import check_companions, check_promises
 from sourcesep.adapters._separated import Separated, loadings
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.output import component_name
-from sourcesep.recording import Event, Recording, suffix_of
+from sourcesep.recording import LOWEST_HIGH_PASS, Event, Recording, suffix_of
 
 __all__ = ["EEGOrigin", "from_raw", "read", "scalp_pictures", "write"]
 
@@ -35,9 +35,6 @@ UNITS = {"eeg": "V", "mag": "T", "grad": "T/m", "seeg": "V", "ecog": "V"}
 Types of different units would have to be brought to one scale first: `ComponentAnalysis` does
 so, and takes all together.
 """
-
-LOWEST_HIGH_PASS = 0.5
-"""Hz; below it slow drifts dominate the variance that sources are told apart by."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -107,9 +107,8 @@ def read(
     """
     if interpolate is not None and not (type(interpolate) is int and interpolate >= 1):
         raise SettingsError(f"interpolate={interpolate!r}: must be a number of rows, 1 or more")
-    readers = {".csv": _read_csv, ".npy": _read_npy, ".parquet": _read_parquet}
     try:
-        table = readers[path.suffix.lower()](path)
+        table = _table(READERS[path.suffix.lower()](path))
         chosen = _chosen(table, columns) or _of_the_model(table, known)
         time = [
             name
@@ -272,14 +271,11 @@ def _table(columns: Iterable[tuple[str, Column]]) -> Table:
     return table
 
 
-def _read_csv(path: Path) -> Table:
-    return _table(read_csv(path))
-
-
-def _read_npy(path: Path) -> Table:
+def _read_npy(path: Path) -> list[tuple[str, Column]]:
+    """Read names and columns of an array of two axes, or of one whose fields are columns."""
     array = map_npy(path)
     if array.dtype.names and array.ndim == 1:
-        return _table((name, from_array(name, array[name])) for name in array.dtype.names)
+        return [(name, from_array(name, array[name])) for name in array.dtype.names]
     if array.ndim != 2:
         raise InputError(
             f"shape={array.shape}: a table has two axes, (rows, columns), and at least two columns"
@@ -290,11 +286,15 @@ def _read_npy(path: Path) -> Table:
             f"shape={array.shape}: more columns than rows; rows are samples and columns are "
             "channels: save the transpose"
         )
-    return _table((f"col{i}", from_array(f"col{i}", array[:, i])) for i in range(n_columns))
+    return [(f"col{i}", from_array(f"col{i}", array[:, i])) for i in range(n_columns)]
 
 
-def _read_parquet(path: Path) -> Table:
-    return _table(read_parquet(path))
+READERS: dict[str, Callable[[Path], Iterable[tuple[str, Column]]]] = {
+    ".csv": read_csv,
+    ".npy": _read_npy,
+    ".parquet": read_parquet,
+}
+"""What reads names and columns of a file, by its suffix."""
 
 
 def write(separation: Separated, folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,12 +307,18 @@ def _report(outcome: Outcome, *, as_json: bool, quiet: bool, verbose: bool) -> N
         talk(f"{outcome.path}: {reason}")
     if verbose:
         talk(f"{outcome.path}: {reason}; u = {settings['aux']}")
-        for choice, scores in result["candidates"].items():
-            measure = MEASURES.get(choice, NATS)
-            if choice == "convolutive" and settings["prior"] is not None:
-                measure = "nats a cell and source"
-            for name, score in scores.items():
-                talk(f"{outcome.path}: {choice} {name}: {score:.4f} {measure}")
+        for line in _scores(result):
+            talk(f"{outcome.path}: {line}")
+
+
+def _scores(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the score of every candidate, in words."""
+    for choice, scores in result["candidates"].items():
+        measure = MEASURES.get(choice, NATS)
+        if choice == "convolutive" and result["settings"]["prior"] is not None:
+            measure = "nats a cell and source"
+        for name, score in scores.items():
+            yield f"{choice} {name}: {score:.4f} {measure}"
 
 
 def _without(output: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from scipy.special import expit
 from sourcesep.components.channels import kind_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
+from sourcesep.messages import first_few
 
 __all__ = ["THRESHOLDS", "above", "ecg_scores", "eog_scores", "find_artefacts", "muscle_scores"]
 
@@ -38,12 +39,14 @@ THRESHOLDS = {"eog": 0.5, "ecg": 0.3, "muscle": 0.5}
 """Least score of a component that is taken for one of these."""
 
 
-def find_artefacts(kind: str, sources: Any, inst: Any) -> tuple[list[int], Array]:
-    """Find components of one kind: by its scores, above its usual threshold.
+def find_artefacts(
+    kinds: Sequence[str], sources: Any, inst: Any
+) -> dict[str, dict[str, list[Any]]]:
+    """Find components of each kind: those whose scores reach its usual threshold.
 
     Parameters
     ----------
-    kind : {"eog", "ecg", "muscle"}
+    kinds : sequence of {"eog", "ecg", "muscle"}
         What is looked for.
     sources : mne.io.BaseRaw or mne.BaseEpochs
         A channel a component.
@@ -52,23 +55,47 @@ def find_artefacts(kind: str, sources: Any, inst: Any) -> tuple[list[int], Array
 
     Returns
     -------
-    indices : list of int
-        Components found, the clearest first.
-    scores : ndarray of shape (n_components,)
-        Of all components.
+    dict of str to dict
+        For each kind the ``components`` found, the clearest first, and the ``scores`` of all.
 
     Raises
     ------
+    SettingsError
+        If a kind is unknown.
     InputError
         If the recording does not show what is looked for.
+
+    Warns
+    -----
+    SourcesepWarning
+        If no component is of a kind.
     """
-    scores: dict[str, Callable[[Any, Any], Array]] = {
+    unknown = [kind for kind in kinds if kind not in THRESHOLDS]
+    if unknown:
+        raise SettingsError(
+            f"exclude={unknown[0]}: must be numbers of components, or of {', '.join(THRESHOLDS)}"
+        )
+    scores_of: dict[str, Callable[[Any, Any], Array]] = {
         "eog": eog_scores,
         "ecg": ecg_scores,
         "muscle": muscle_scores,
     }
-    found = scores[kind](sources, inst)
-    return above(found, THRESHOLDS[kind]), found
+    found = {}
+    for kind in kinds:
+        try:
+            scores = scores_of[kind](sources, inst)
+        except InputError as error:
+            raise InputError(f"exclude={kind}: {error}; or leave {kind} out") from error
+        components = above(scores, THRESHOLDS[kind])
+        found[kind] = {"components": components, "scores": scores.round(4).tolist()}
+        if not components:
+            warnings.warn(
+                f"exclude={kind}: no component scores {THRESHOLDS[kind]:g} or more (the highest "
+                f"has {scores.max():.2f}): none is removed for it",
+                SourcesepWarning,
+                stacklevel=4,
+            )
+    return found
 
 
 def above(scores: Array, threshold: float) -> list[int]:
@@ -170,7 +197,7 @@ def muscle_scores(sources: Any, inst: Any) -> Array:
 def _traces(sources: Any, inst: Any) -> tuple[Array, float]:
     """Time courses without what is marked bad, (n_components, n_times), and their rate."""
     if kind_of(inst) == "evoked":
-        raise InputError("inst is an Evoked: artefacts are found in Raw or Epochs")
+        raise InputError("inst is an Evoked: artefacts are found in Raw or Epochs; give these")
     return _good(sources, None), float(inst.info["sfreq"])
 
 
@@ -216,7 +243,10 @@ def _good(inst: Any, names: list[str] | None) -> Array:
     """Samples that are not marked bad, (n_channels, n_times)."""
     missing = [name for name in names or () if name not in inst.ch_names]
     if missing:
-        raise SettingsError(f"ch_name={missing[0]!r}: no such channel in this recording")
+        raise SettingsError(
+            f"ch_name={missing[0]!r}: no such channel in this recording; there are "
+            f"{first_few(inst.ch_names)}"
+        )
     picks = range(len(inst.ch_names)) if names is None else map(inst.ch_names.index, names)
     if kind_of(inst) == "raw":
         data = inst.get_data(list(picks), reject_by_annotation="omit", verbose="error")

@@ -13,10 +13,10 @@ from sourcesep.checks import is_whole
 from sourcesep.components.background import artefact_part
 from sourcesep.components.channels import kind_of, samples, with_drops
 from sourcesep.components.containers import put_back, wrap
-from sourcesep.components.fitting import LOWEST_HIGH_PASS
 from sourcesep.components.mne_ica import as_mne_ica
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array, Model
+from sourcesep.recording import LOWEST_HIGH_PASS
 
 __all__ = ["Decomposition"]
 
@@ -161,7 +161,8 @@ class Decomposition:
         bends = undistort and model.matrices is None
         if keep_background and bends:
             raise SettingsError(
-                "keep_background=True, undistort=True: where mixing is a curve only one can be had"
+                "keep_background=True, undistort=True: where mixing is a curve only one of them "
+                "is possible; leave one out"
             )
         if not x.size or not (chosen or bends):
             return inst

@@ -13,9 +13,9 @@ from sourcesep.components.channels import pick
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import rank_of_moments
+from sourcesep.recording import LOWEST_HIGH_PASS
 
 __all__ = [
-    "LOWEST_HIGH_PASS",
     "check_number",
     "choose_number",
     "common_channels",
@@ -23,8 +23,6 @@ __all__ = [
     "warn_about_filters",
 ]
 
-LOWEST_HIGH_PASS = 0.5
-"""Hz; below it slow drifts dominate the variance that sources are told apart by."""
 USUAL_EACH = 20
 """Samples for every squared number of components: EEGLAB's rule of thumb for ICA."""
 

@@ -46,7 +46,7 @@ class Group(NamedTuple):
     segment: NDArray[np.int64] | None
 
     def within(self, inside: NDArray[np.bool_]) -> Group:
-        """What lies in some of the coarsest labels."""
+        """The covariances of labels that lie inside these of the coarsest labels."""
         keep = inside[self.segment]
         return Group(self.covariances[keep], self.counts[keep], None)
 
@@ -63,12 +63,12 @@ class Seen(NamedTuple):
     is_whole: bool = False
 
     def within(self, inside: NDArray[np.bool_]) -> Seen:
-        """The same of some of the coarsest labels."""
+        """What a fit would look at if there were these of the coarsest labels only."""
         rhythms = self.rhythms and self.rhythms.within(inside)
         return Seen([group.within(inside) for group in self.groups], rhythms, self.is_time)
 
     def holds_all(self, inside: NDArray[np.bool_]) -> bool:
-        """Whether no direction is next to silent in some of the coarsest labels."""
+        """Whether every direction is heard in these of the coarsest labels."""
         covariances, counts, _ = self.groups[-1].within(inside)
         pooled = np.tensordot(counts / counts.sum(), covariances.astype(np.float64), 1)
         values = np.linalg.eigvalsh(pooled)
@@ -102,7 +102,7 @@ def _groups(y: Array, u: Auxiliary) -> tuple[list[Group], bool]:
     finest, coarsest = u.scales[0], _numbered(u.scales[-1].labels)
     _, first, index = np.unique(finest.labels, return_index=True, return_inverse=True)
     centre = removes_means(np.bincount(index), u.is_time)
-    most = MOST_VALUES // len(y) ** 2
+    most = max(1, MOST_VALUES // len(y) ** 2)
     fine = _group(y, finest, coarsest, most, centre=centre)
     is_all = len(fine.counts) == len(first)
     groups = [fine]
@@ -121,7 +121,7 @@ def _group(
     """Covariances of the labels of a scale; if these are too many, of some from first to last."""
     labels = scale.labels
     present = np.unique(labels)
-    if len(present) > (most := max(1, most)):
+    if len(present) > most:
         evenly = np.linspace(0, len(present) - 1, most).round().astype(np.int64)
         inside = np.isin(labels, present[evenly])
         y, labels, coarsest = y[:, inside], labels[inside], coarsest[inside]
@@ -135,7 +135,7 @@ def _numbered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _where(labels: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """In which label above each label lies; None if one lies in several."""
+    """The coarser label that each label lies in; None if one lies in several."""
     _, first, index = np.unique(labels, return_index=True, return_inverse=True)
     return above[first] if np.array_equal(above[first][index], above) else None
 
@@ -159,20 +159,20 @@ def _rhythms(y: Array, u: Auxiliary, sfreq: float) -> Group:
     seconds = [u.n_times / (len(np.unique(s.labels)) * sfreq) for s in u.scales]
     scale = u.scales[int(np.abs(np.log(np.array(seconds) / BLOCK_SECONDS)).argmin())]
     coarsest, bands = _numbered(u.scales[-1].labels), _bands(sfreq)
-    most = MOST_VALUES // (len(bands) * len(y) ** 2)
-    covariances = np.empty(0)
-    for k, z in enumerate(_in_bands(y, sfreq, bands)):
-        group = _group(z, scale, coarsest, most)
-        if not k:
-            covariances = np.empty((len(bands), *group.covariances.shape), y.dtype)
-        covariances[k] = group.covariances
-    where = None if group.segment is None else np.tile(group.segment, len(bands))
-    counts = np.tile(group.counts, len(bands))
-    return Group(covariances.reshape(-1, len(y), len(y)), counts, where)
+    most = max(1, MOST_VALUES // (len(bands) * len(y) ** 2))
+    n_labels = min(len(np.unique(scale.labels)), most)
+    covariances = np.empty((len(bands), n_labels, len(y), len(y)), y.dtype)
+    for own, z in zip(covariances, _in_bands(y, sfreq, bands), strict=True):
+        own[:], counts, segment = _group(z, scale, coarsest, most)
+    return Group(
+        covariances.reshape(-1, len(y), len(y)),
+        np.tile(counts, len(bands)),
+        None if segment is None else np.tile(segment, len(bands)),
+    )
 
 
 def _bands(sfreq: float) -> list[tuple[float, float]]:
-    """Those of `RHYTHMS` that the data reach up to."""
+    """Lower and upper edges of the bands of `RHYTHMS` below half the rate."""
     edges = [edge for edge in RHYTHMS if edge < sfreq / 2] or [0.0]
     return list(pairwise([*edges, np.inf]))
 

@@ -170,7 +170,10 @@ def loudest_noise(quietest: float, powers: Array, unmixing: Array) -> float:
 
 
 def _moments(rows: Array, covariances: Array) -> tuple[Array, Array, Array]:
-    """Moments of the regressions of `under_noise`: regressors', with what is found, of that.
+    """Moments of the regressions of `under_noise`, of every pair of components.
+
+    Of the three regressors with each other, of these with the covariance, and of that with
+    itself.
 
     Returns
     -------

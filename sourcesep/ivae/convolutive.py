@@ -215,7 +215,7 @@ class ConvolutiveModel(SpectralModel):
         self.aside = last.aside
 
     def _level(self, y: NDArray[np.float32], size: int, k: int, overlap: int = OVERLAP) -> Level:
-        """Of the bins that decide."""
+        """A level of the bins up to `DECISIVE` only, by which the fit is decided."""
         n_bins = min(size // 2, round(DECISIVE * size / self.sfreq)) + 1
         return Level(y, size, k, n_bins, overlap)
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from sourcesep.exceptions import MissingDependencyError, SettingsError
 
-__all__ = ["require_torch", "resolve_device"]
+__all__ = ["require_torch", "require_torch_for", "resolve_device"]
+
+
+def require_torch_for(what: str) -> None:
+    """Raise MissingDependencyError, with the cure, where torch cannot be imported."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise MissingDependencyError(
+            f"{what} needs torch, which cannot be imported ({error}); install it: "
+            "pip install 'sourcesep[nonlinear]'"
+        ) from error
 
 
 def require_torch(family: str = "nonlinear") -> None:
@@ -17,13 +28,9 @@ def require_torch(family: str = "nonlinear") -> None:
     SettingsError
         If it would put tensors elsewhere, or round them, without being asked here.
     """
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        raise MissingDependencyError(
-            f"mixing={family} needs torch, which cannot be imported ({error}); install it: "
-            "pip install 'sourcesep[nonlinear]'"
-        ) from error
+    require_torch_for(f"mixing={family}")
+    import torch
+
     one = torch.ones(1, 1, dtype=torch.float32)
     if (place := one.device.type) != "cpu":
         raise SettingsError(

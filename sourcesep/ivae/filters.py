@@ -7,6 +7,8 @@ determinant has zeros outside the unit circle.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
@@ -56,6 +58,12 @@ def _response(taps: Array, n_times: int) -> NDArray[np.complex128]:
     return response
 
 
+def _taps(response: NDArray[Any], n_times: int, half: int) -> Array:
+    """Taps at lags of up to `half` of a frequency response: inverts `_response`."""
+    taps: Array = fft.irfft(response, n_times)[:, :, np.arange(-half, half + 1) % n_times]
+    return taps
+
+
 def _frames(x: Array, half: int) -> tuple[Array, int]:
     """Overlapping blocks of the circular record, (n_channels, n_blocks, size), and their step."""
     size = max(BLOCK, 1 << (16 * half).bit_length())
@@ -90,8 +98,7 @@ def convolve_gradient(taps: Array, x: Array, by_output: Array) -> Array:
     # zeros around each block keep every lag of the circular correlation inside the frame
     outer = fft.rfft(np.pad(blocks, ((0, 0), (0, 0), (half, half))))
     cross = np.einsum("ibf,jbf->ijf", outer, fft.rfft(frames).conj())
-    by_taps: Array = fft.irfft(cross, size)[:, :, np.arange(-half, half + 1) % size]
-    return by_taps
+    return _taps(cross, size, half)
 
 
 def adjoint(taps: Array) -> Array:
@@ -142,7 +149,7 @@ def log_det_rate_gradient(taps: Array, n_times: int) -> tuple[float, Array]:
     response = _response(taps, n_times).transpose(2, 0, 1)
     value = float(_both_sides(n_times) @ np.linalg.slogdet(response)[1])
     inverse = np.linalg.inv(response).conj().transpose(2, 1, 0)
-    return value, fft.irfft(inverse, n_times)[:, :, np.arange(-half, half + 1) % n_times]
+    return value, _taps(inverse, n_times, half)
 
 
 def frequency_demixing(
@@ -198,8 +205,7 @@ def frequency_demixing(
     # a white Gaussian prior leaves each source's phase free: let its own channel hear it at 0
     direct = np.einsum("fjj->fj", np.linalg.inv(unmixing))
     unmixing *= (direct / np.maximum(np.abs(direct), 1e-12))[:, :, None]
-    taps = fft.irfft(unmixing.transpose(1, 2, 0), n_fft)
-    return taps[:, :, np.arange(-half, half + 1) % n_fft], float(loss)
+    return _taps(unmixing.transpose(1, 2, 0), n_fft, half), float(loss)
 
 
 def _frame_covariances(

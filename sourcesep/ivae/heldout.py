@@ -137,7 +137,7 @@ def after_splices(at: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
 
 
 def looked_at(begins: NDArray[np.int64], length: int = 1) -> NDArray[np.int64]:
-    """Return so many of the held-out windows of this length that a look does not take long."""
+    """Return evenly spread windows of this length, together at most about `MOST_LOOKED_AT`."""
     return begins[:: max(1, -(-len(begins) * length // MOST_LOOKED_AT))]
 
 

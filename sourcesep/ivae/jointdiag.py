@@ -43,6 +43,8 @@ MANY_CHANNELS = 8
 BAND_FLOOR = 0.3
 """White noise added to covariances of bands, as a share of their mean power: bands where little
 but sensor noise is left would otherwise count as much as the others."""
+BATCH = 2**20
+"""Values that are multiplied at once, so that data are copied some labels at a time."""
 LONG = 256
 """Samples of the finest segments from which on each one's own mean is removed."""
 
@@ -301,16 +303,17 @@ def label_covariances(
     begins = np.cumsum(np.concatenate([[np.count_nonzero(labels < 0)], counts[:-1]]))
     present = np.flatnonzero(counts)
     covariances = np.empty((len(present), len(x), len(x)), x.dtype)
-    # labels of one size are one batched product; equal segments are all of one size
+    # labels of one size are batched products; equal segments are all of one size
     for size in np.unique(counts[present]):
-        which = np.flatnonzero(counts[present] == size)
-        begin = begins[present[which]]
-        if len(which) > 1 and np.array_equal(np.diff(begin), np.full(len(which) - 1, size)):
-            block = by_label[:, begin[0] : begin[0] + size * len(which)]
-            pieces = block.reshape(len(x), len(which), size).transpose(1, 0, 2)
-        else:
-            pieces = by_label[:, begin[:, None] + np.arange(size)].transpose(1, 0, 2)
-        if centre:
-            pieces = pieces - pieces.mean(axis=2, keepdims=True)
-        covariances[which] = pieces @ pieces.transpose(0, 2, 1) / size
+        same = np.flatnonzero(counts[present] == size)
+        for which in np.split(same, range(0, len(same), max(1, BATCH // (size * len(x))))[1:]):
+            begin = begins[present[which]]
+            if np.array_equal(np.diff(begin), np.full(len(which) - 1, size)):
+                block = by_label[:, begin[0] : begin[0] + size * len(which)]
+                pieces = block.reshape(len(x), len(which), size).transpose(1, 0, 2)
+            else:
+                pieces = by_label[:, begin[:, None] + np.arange(size)].transpose(1, 0, 2)
+            if centre:
+                pieces = pieces - pieces.mean(axis=2, keepdims=True)
+            covariances[which] = pieces @ pieces.transpose(0, 2, 1) / size
     return covariances, counts[present]

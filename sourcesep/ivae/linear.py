@@ -62,9 +62,9 @@ class LinearModel(InvertibleModel):
     mixing : ndarray of shape (n_channels, n_components)
         The decoder, in units of x per unit of source.
     complement : ndarray of shape (rank - n_components, n_channels)
-        Onto what is set aside, of unit variance.
+        From x to the coordinates, of unit variance, that no source is made of.
     remainder : ndarray of shape (n_channels, rank - n_components)
-        Back from what is set aside.
+        Back from these coordinates.
     prior : LabelPrior
         p(z|u) on the finest scale of u.
     start : str
@@ -126,7 +126,8 @@ class LinearModel(InvertibleModel):
         likeliest = max(self.scores, key=self.scores.__getitem__)
         if self.scores[self.start] < self.scores[likeliest] - TIE:
             return f"{chosen}, which is steadier than the likeliest start, {likeliest}"
-        return f"{chosen}: the best held-out likelihood of {len(self.scores)} starts"
+        tied = "" if self.start == likeliest else f", tied with {likeliest}"
+        return f"{chosen}: the best held-out likelihood of {len(self.scores)} starts{tied}"
 
     @property
     def n_components(self) -> int:
@@ -205,9 +206,10 @@ class LinearModel(InvertibleModel):
         return other
 
     def _set_map(self, white: Whitening, rotation: Array, maps: Array | None = None) -> Array:
-        """Take the matrices, the strongest source first, and return the rotation as it was taken.
+        """Set the matrices, sources ordered by strength and signed by their largest loading.
 
-        Strength and sign are those of maps, by default the mixing matrix.
+        Strength and sign are those of `maps`, by default the mixing matrix. Returns the rotation
+        in that order and with those signs.
         """
         mixing = white.inverse @ np.linalg.inv(rotation)
         maps = mixing if maps is None else maps

@@ -253,7 +253,7 @@ class Model(ABC):
 
     @property
     def up_to_filters(self) -> bool:
-        """Whether sources are unique up to a filter each, not a scale: white ones of filters."""
+        """Whether each source is found up to a filter of its own, and not only up to its scale."""
         return self.memory > 1 and self.representation == "time"
 
     @property
@@ -295,7 +295,10 @@ class Model(ABC):
     def telling(
         self, x: Array, u: Auxiliary, rng: np.random.Generator
     ) -> NDArray[np.int64] | None:
-        """Which samples of a long record show best whether this model is needed, if it knows."""
+        """Return the samples by which to compare this model with a simpler one; None for any.
+
+        For families that a long record needs in few places only.
+        """
         return None
 
     def replicas(self, x: Array) -> Array:
@@ -307,9 +310,9 @@ class Model(ABC):
         return None
 
     def rival(self, simple: Model, x: Array) -> Model:
-        """Return a simpler model in a form whose `log_density` can be compared with this one's.
+        """Return the simpler model, also fitted to x, in the representation of this one.
 
-        Both are fitted to x.
+        So that the two values of `log_density` can be compared.
         """
         return simple
 
@@ -362,7 +365,10 @@ class Model(ABC):
         )
 
     def pooled(self, moments: Moments) -> Self:
-        """Return one with a map of much more data's moments, same prior; itself if it cannot."""
+        """Return a model with this prior, and a map fitted to the moments of more data.
+
+        A family whose map cannot be found from moments returns the model itself.
+        """
         return self
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
@@ -370,7 +376,7 @@ class Model(ABC):
         return self.posterior(x, u).mean
 
     def mixture(self, x: Array) -> Array:
-        """What the images of all sources add up to, (n_channels, n_times): x before distortion."""
+        """What the images of all sources add up to: x, less any distortion that is undone."""
         return x
 
     @abstractmethod
@@ -386,7 +392,7 @@ class Model(ABC):
         """Return an unfitted model with the choices that this one's fit has made."""
 
     def rough(self) -> Self:
-        """Return what `blank` does, perhaps with less effort: for fits that are only compared."""
+        """Return an unfitted model as `blank` does, for a fit that may be less thorough."""
         return self.blank()
 
     @abstractmethod

@@ -139,7 +139,6 @@ class _Counts:
         present, labels = np.unique(labels, return_inverse=True)
         low, high = x.min(), x.max()
         self.n_labels = len(present)
-        self.labels = labels
         self.width = (high - low) / N_BINS
         self.centres = low + self.width * (np.arange(N_BINS) + 0.5)
         bins = np.minimum(((x - low) / self.width).astype(int), N_BINS - 1)
@@ -166,39 +165,72 @@ class _Start:
         self.reach = REACH * self.scale.max() + np.abs(self.mean).max()
 
 
-def _climb(
-    counts: _Counts, start: _Start, knots: Array, guess: Array
-) -> tuple[Array, Array, float]:
-    """Climb one channel's likelihood: f and its slope at the knots, and the noise's variance."""
-    basis = splines(N_KNOTS, N_BENDS)
-    slope = np.gradient(guess, knots)
-    steepest = slope.max()
-    bends = np.linalg.lstsq(basis, np.log(np.maximum(slope, FLATTEST * steepest)), rcond=None)[0]
-    # pieces of y of about the same size, in y and in f together
-    fine = np.linspace(knots[0], knots[-1], 16 * N_BINS)
-    image = np.interp(fine, knots, guess)
-    along = (fine - fine[0]) / np.ptp(fine) + (image - image[0]) / np.ptp(image)
-    edges = np.interp(np.linspace(0, 2, N_BINS + 1), along, fine)
-    within = (np.diff(np.interp(edges, fine, image)) ** 2 + counts.width**2) / 12
-    samples = BinnedSamples(knots[None], (edges[None, 1:] + edges[None, :-1]) / 2)
-    inner = edges[1:-1, None]
-    n = counts.n_labels
-    nothing = np.zeros((1, n))
+class _Objective:
+    """What the fit of one channel makes small, and its gradient.
 
-    def loss(at: Array) -> tuple[float, Array]:
-        bends, (level, log_noise), log_scale, mean = np.split(
-            at, [N_BENDS, N_BENDS + 2, N_BENDS + 2 + n]
+    Minus the log-likelihood of the counts, a sample, and a penalty on the curve's bends. One
+    vector holds all parameters: bends of the curve's log-slope; its level and the noise's log
+    variance; log scale and mean of y under each label.
+
+    Parameters
+    ----------
+    counts : _Counts
+        The samples.
+    start : _Start
+        Scale and mean of y under each label, to begin with.
+    knots : ndarray of shape (n_knots,)
+        Where f is known, in units of y.
+    guess : ndarray of shape (n_knots,)
+        f there, to begin with.
+    """
+
+    def __init__(self, counts: _Counts, start: _Start, knots: Array, guess: Array) -> None:
+        self.counts, self.start, self.knots, self.guess = counts, start, knots, guess
+        self.basis = splines(N_KNOTS, N_BENDS)
+        # pieces of y of about the same size, in y and in f together
+        fine = np.linspace(knots[0], knots[-1], 16 * N_BINS)
+        image = np.interp(fine, knots, guess)
+        along = (fine - fine[0]) / np.ptp(fine) + (image - image[0]) / np.ptp(image)
+        edges = np.interp(np.linspace(0, 2, N_BINS + 1), along, fine)
+        # variance of f within a piece, and of x within a bin
+        self.within = (np.diff(np.interp(edges, fine, image)) ** 2 + counts.width**2) / 12
+        self.pieces = BinnedSamples(knots[None], (edges[None, 1:] + edges[None, :-1]) / 2)
+        self.inner_edges = edges[1:-1, None]
+
+    def first(self) -> Array:
+        """Where to begin."""
+        slope = np.gradient(self.guess, self.knots)
+        log_slope = np.log(np.maximum(slope, FLATTEST * slope.max()))
+        bends = np.linalg.lstsq(self.basis, log_slope, rcond=None)[0]
+        level = np.interp(0.0, self.knots, self.guess)
+        log_noise = 2 * np.log(FIRST_NOISE * self.counts.spread)
+        return np.concatenate(
+            [bends, [level, log_noise], np.log(self.start.scale), self.start.mean]
         )
-        log_slopes = (basis @ bends)[None]
-        value, slope = samples.value(log_slopes)
-        variance = np.exp(log_noise) + within
+
+    def split(self, at: Array) -> tuple[Array, Array, Array, Array]:
+        """Bends; level and log variance of the noise; log scales; means."""
+        log_scale, mean = np.split(at[N_BENDS + 2 :], 2)
+        return at[:N_BENDS], at[N_BENDS : N_BENDS + 2], log_scale, mean
+
+    def __call__(self, at: Array) -> tuple[float, Array]:
+        """Value and gradient."""
+        counts = self.counts
+        bends, (level, log_noise), log_scale, mean = self.split(at)
+        log_slopes = (self.basis @ bends)[None]
+        value, slope = self.pieces.value(log_slopes)
+        variance = np.exp(log_noise) + self.within
         scale = np.exp(log_scale)
         # probability of each piece under each label, and of each bin given the piece
-        u = (inner - mean) / scale
+        u = (self.inner_edges - mean) / scale
+        nothing = np.zeros((1, counts.n_labels))
         mass = np.diff(np.concatenate([nothing, ndtr(u), nothing + 1]), axis=0)
         away = counts.centres[:, None] - value - level
         density = np.exp(-0.5 * away**2 / variance) / np.sqrt(2 * np.pi * variance)
         likelihood = density @ mass + 1e-12
+        second = np.diff(bends, 2)
+        total = -(counts.share * np.log(likelihood)).sum() + SMOOTHNESS * (second @ second)
+
         by_likelihood = -counts.share / likelihood
         by_density = by_likelihood @ mass.T * density
         by_value = (by_density * away).sum(axis=0) / variance
@@ -206,13 +238,10 @@ def _climb(
         by_mass = density.T @ by_likelihood
         bell = np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
         by_edge = (by_mass[1:] - by_mass[:-1]) * bell
-        second = np.diff(bends, 2)
-        by_bends = (
-            basis.T @ samples.gradient(log_slopes, slope, by_value[None], np.zeros(N_BINS))[0]
-        )
+        by_log_slopes = self.pieces.gradient(log_slopes, slope, by_value[None], np.zeros(N_BINS))
+        by_bends = self.basis.T @ by_log_slopes[0]
         by_bends += 2 * SMOOTHNESS * np.diff(np.pad(second, 2), 2)
-        total = -(counts.share * np.log(likelihood)).sum() + SMOOTHNESS * (second @ second)
-        by_mean = (by_edge / scale).sum(axis=0) if start.with_mean else np.zeros(n)
+        by_mean = (by_edge / scale).sum(axis=0) * self.start.with_mean
         gradient = [
             by_bends,
             [by_value.sum(), by_variance.sum() * np.exp(log_noise)],
@@ -221,22 +250,21 @@ def _climb(
         ]
         return float(total), np.concatenate(gradient)
 
-    level = np.interp(0.0, knots, guess)
-    first = [
-        bends,
-        [level, 2 * np.log(FIRST_NOISE * counts.spread)],
-        np.log(start.scale),
-        start.mean,
-    ]
+
+def _climb(
+    counts: _Counts, start: _Start, knots: Array, guess: Array
+) -> tuple[Array, Array, float]:
+    """Climb one channel's likelihood: f and its slope at the knots, and the noise's variance."""
+    objective = _Objective(counts, start, knots, guess)
     found = minimize(
-        loss,
-        np.concatenate(first),
+        objective,
+        objective.first(),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": MAX_ITER, "maxcor": 30},
     ).x
-    log_slopes = basis @ found[:N_BENDS]
+    bends, (level, log_noise), *_ = objective.split(found)
+    log_slopes = objective.basis @ bends
     log_slopes = np.maximum(log_slopes, log_slopes.max() + np.log(FLATTEST))
-    slope = np.exp(log_slopes)
     value = Curves(knots[None], log_slopes[None]).forward(knots[None])[0][0]
-    return value + found[N_BENDS], slope, float(np.exp(found[N_BENDS + 1]))
+    return value + level, np.exp(log_slopes), float(np.exp(log_noise))

@@ -50,8 +50,8 @@ def smoothed(
 ) -> Array:
     """Mean |z|^p given each label, (n_labels, d), from sums over its `counts` samples.
 
-    Labels of few samples are drawn to the mean over all, and none is nothing: `floor` is the
-    least variance, as a share of that over all.
+    Each label counts as if it had one more sample (`PSEUDO_COUNT`), as large as the mean over
+    all. No variance is less than the share `floor` of that over all labels.
     """
     moments = (sums + PSEUDO_COUNT * overall) / (counts + PSEUDO_COUNT)[:, None]
     floored: Array = np.maximum(moments, floor ** (p / 2) * overall)
@@ -98,7 +98,7 @@ class LabelPrior:
         return variance
 
     def tensors(self) -> dict[str, Array]:
-        """What it is made of, by name."""
+        """Return mean, scale and shape by name, for a model's state."""
         return {"mean": self.mean, "scale": self.scale, "shape": self.shape}
 
     @classmethod

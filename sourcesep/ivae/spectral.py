@@ -219,9 +219,9 @@ class SpectralModel(Model):
 
     @abstractmethod
     def _as_instantaneous(self, unmixing: Array, mixing: Array, cells: Cells) -> Self:
-        """A model of this family, windows and all, with one real matrix for all bins.
+        """Return a model with this one's windows, and the same real matrices in all bins.
 
-        Between sources and independent channels: (k, rank) and (rank, k).
+        From independent channels to sources, (k, rank), and back, (rank, k).
         """
 
     # what follows from it

@@ -170,14 +170,14 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
 
 
 def segments_of(groups: list[tuple[Array, NDArray[np.int64]]]) -> Array:
-    """Do as `segments`, from covariances of each label and their counts, for every scale."""
+    """Find the matrix that `segments` finds, from covariances and counts of every scale."""
     kept = [_heard(covariances, counts) for covariances, counts in groups]
     found = coarse_to_fine(kept, tol=tolerance(kept[0].shape[1]))
     return np.asarray(found.matrix, np.float64)
 
 
 def _signal(y: Array, u: Auxiliary) -> Array:
-    """What may have a spectrum: where u is labels, not the steps between their means."""
+    """The signals to take spectra of: where u is labels, less the mean of each label."""
     return y if u.is_time else less_means(y, u.scales[-1].labels + 1)
 
 

@@ -170,7 +170,9 @@ def mig(latents: ArrayLike, factors: ArrayLike, *, n_bins: int = N_BINS) -> floa
         raise SettingsError(f"n_bins={n_bins!r}: must be a whole number, 2 or more")
     z, columns = _checked(latents, factors)
     if z.shape[1] < 2:
-        raise InputError("latents has one column: the gap is between two of them")
+        raise InputError(
+            "latents has one column: the gap is between two of them; give two or more"
+        )
     binned = [_bins(column, n_bins) for column in z.T]
     gaps = []
     for column in columns:
@@ -226,7 +228,9 @@ def _factor(k: int, column: NDArray[np.generic]) -> NDArray[np.generic]:
     """Column k of the factors: numbers as floats, few whole numbers and text as classes."""
     values, classes = np.unique(column, return_inverse=True)
     if len(values) == 1:
-        raise InputError(f"factors: column {k} is constant: there is nothing to predict")
+        raise InputError(
+            f"factors: column {k} is constant: there is nothing to predict; leave it out"
+        )
     kind = column.dtype.kind
     is_value = kind == "f" or (kind in "iu" and len(values) > MOST_CLASSES)
     return _scaled(column) if is_value else classes.astype(np.int64)

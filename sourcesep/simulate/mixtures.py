@@ -323,7 +323,9 @@ def _scene(
     # The row must fit: spacing shrinks to 5 cm, then the row may not be longer than 3 m.
     spacing = rng.uniform(0.05, 0.2) if n_mics <= 16 else 0.05
     if (n_mics - 1) * spacing > 3:
-        raise SettingsError(f"n_mics={n_mics}: at most 61 microphones fit in the row")
+        raise SettingsError(
+            f"n_mics={n_mics}: at most 61 microphones fit in the row; ask for fewer"
+        )
     along = (np.arange(n_mics) - (n_mics - 1) / 2) * spacing
     microphones = centre + along[:, None] * np.array([np.cos(tilt), np.sin(tilt), 0.0])
     angles = 10 + np.sort(rng.uniform(0, slack, n_talkers)) + SMALLEST_ANGLE * np.arange(n_talkers)

@@ -487,7 +487,10 @@ def test_npy_whose_header_lies(tmp_path, rows):
         ("{'descr': '<U0', 'fortran_order': False, 'shape': (1099511627776, 2), }", "no values"),
         ("{'descr': '|V0', 'fortran_order': False, 'shape': (9, 2), }", "no values"),
         ("{'descr': '<f8', 'fortran_order': False, 'shape': (9, ", "not a readable"),
-        ("{'descr': '<U4', 'fortran_order': False, 'shape': (9, 2), }", "holds text that is none"),
+        (
+            "{'descr': '<U4', 'fortran_order': False, 'shape': (9, 2), }",
+            "holds text that is no valid Unicode",
+        ),
     ],
 )
 def test_npy_headers_that_lie(tmp_path, head, message):

@@ -96,7 +96,9 @@ class TestNeverWorseThanLinearICA:
         scores = {"segments": 1.0, "bands": 1.0 + gain, "spectrum": 0.5}
         monkeypatch.setattr(LinearModel, "_compare", lambda *_, **__: scores)
         x, _ = mixed("modulated", 0)
-        assert fit(x, starts=tuple(scores)).start == chosen
+        model = fit(x, starts=tuple(scores))
+        assert model.start == chosen
+        assert model.choice.endswith(", tied with bands") == (chosen != "bands")
 
     def test_scores_tell_why(self):
         x, _ = mixed("uniform", 0)

@@ -11,7 +11,7 @@ from sourcesep.misfit import Misfit
 from sourcesep.verdict import Verdict
 from sourcesep.wording import in_one_sentence, misfits
 
-__all__ = ["AGAIN", "come_again", "in_words", "singly"]
+__all__ = ["AGAIN", "come_again", "componentwise", "reliability_in_words"]
 
 AGAIN = 0.95
 """Least reliability of a component that comes out again. Of simulated EEG nearly all above it
@@ -31,7 +31,7 @@ def come_again(reliability: NDArray[np.float64]) -> list[int]:
     return np.flatnonzero(np.asarray(reliability) >= AGAIN).tolist()
 
 
-def in_words(reliability: NDArray[np.float64]) -> str:
+def reliability_in_words(reliability: NDArray[np.float64]) -> str:
     """Say how many come out again and which: ``"2 of 9 components come out again: numbers 0, 4"``.
 
     Numbers begin at 0, as in the names of components.
@@ -43,21 +43,22 @@ def in_words(reliability: NDArray[np.float64]) -> str:
     return f"{text}: number{'s' * (len(again) > 1)} {', '.join(map(str, again))}"
 
 
-def singly(verdict: Verdict, reliability: NDArray[np.float64]) -> Verdict:
-    """Say of which components a verdict holds.
+def componentwise(verdict: Verdict, reliability: NDArray[np.float64] | None = None) -> Verdict:
+    """Turn a verdict on all components together into one that says which of them to trust.
 
-    EEG has as many components as channels, of which only some are sources: others hold what
-    is left of many weak ones, and the electrodes' noise. What all of them together are worth
-    says nothing about the good ones. And however good, they depend on each other by the
-    electrodes' noise, which every matrix shares out among them: that is only reported where
-    all come out again, and nothing else would say why they are doubtful.
+    EEG has as many components as channels, and only some of them are sources: the others hold
+    what is left of many weak sources, and the electrodes' noise. A verdict on all together says
+    nothing about the good ones. Even good ones depend on each other, because every matrix
+    shares the electrodes' noise out among them. That is said only where all components come
+    out again, as the reason why they are still doubtful.
 
     Parameters
     ----------
     verdict : Verdict
-        Of all together.
-    reliability : ndarray of shape (n_components,)
-        How well fits on random halves of the data find each again.
+        On all components together.
+    reliability : ndarray of shape (n_components,), optional
+        How well fits on random halves of the data find each component again; by default the
+        verdict's own agreement.
 
     Returns
     -------
@@ -65,10 +66,12 @@ def singly(verdict: Verdict, reliability: NDArray[np.float64]) -> Verdict:
         "not identifiable" if none comes out again, and never better than doubtful if one
         does not.
     """
+    if reliability is None:
+        reliability = np.array(verdict.agreement)
     again, n = come_again(reliability), len(reliability)
     if n == 1 or (verdict.label == "trusted" and len(again) == n):
         return verdict
-    found = f"from random halves of the data {in_words(reliability)}"
+    found = f"from random halves of the data {reliability_in_words(reliability)}"
     if verdict.sentence.startswith(found):  # a joint model's verdict, which has said it
         return verdict
     if not again:
