@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from typing import get_args
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,12 @@ from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
 from sourcesep.simulate.instruments import InstrumentKind
-from sourcesep.verdict import Verdict, judge
+from sourcesep.verdict import LABELS, Verdict, judge
 
 Array = NDArray[np.float64]
 FIRST_SEED = 6000
-LABELS = ("trusted", "doubtful", "not identifiable")
+WIDTH = 31
+"""Letters of the longest name of a case."""
 HIGH_RATE = (
     ("talkers", 2),
     ("instruments", 2),
@@ -39,6 +40,13 @@ HIGH_RATE = (
     ("bent", 2),
     ("echoing", 2),
 )
+Fit = TypeVar("Fit")
+Evidence = dict[str, Callable[[Fit], float]]
+EVIDENCE: Evidence[Verdict] = {
+    "richness": lambda v: min(v.richness),
+    "agreement": lambda v: min(v.agreement),
+    "misfit": lambda v: max(v.misfit),
+}
 KINDS = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed")
 
 
@@ -172,48 +180,77 @@ def auroc(negative: list[float], positive: list[float]) -> float:
     return float(np.mean((b > a) + 0.5 * (b == a)))
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seeds", type=int, default=100)
+def tabulate(
+    doc: str | None,
+    n_seeds: int,
+    cases: Iterable[tuple[str, Callable[[int], Fit]]],
+    verdict: Callable[[Fit], Verdict],
+    evidence: Evidence[Fit],
+    summarise: Callable[[dict[str, list[Fit]]], None],
+) -> None:
+    """Judge what the command line asks for, and print a row for each case.
+
+    Parameters
+    ----------
+    doc : str or None
+        What the script is for, in its first line.
+    n_seeds : int
+        Seeds of each case where the command line names no number.
+    cases : iterable of (str, callable)
+        The name of each case, and what makes a fit of a seed and judges it.
+    verdict : callable
+        A fit's verdict.
+    evidence : dict
+        What else is printed of the fits: least, median and largest over the seeds.
+    summarise : callable
+        Given all fits by case, unless only some cases were asked for.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("--seeds", type=int, default=n_seeds)
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="the first seed")
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     options = parser.parse_args()
     print(f"{options.seeds} seeds from {options.first}: counts of each verdict; least, median and")
     print("largest evidence over the seeds (of the worst component); seconds of CPU")
-    widths = "".join(f"{label:>18}" for label in LABELS)
-    print(f"{'':26}{widths}{'richness':>22}{'agreement':>21}{'misfit':>21}{'s':>6}")
-    results: dict[str, list[Verdict]] = {}
-    for name, run in cases():
+    heads = "".join(f"{name:>18}" for name in LABELS) + "".join(f"{name:>21}" for name in evidence)
+    print(f"{'':{WIDTH}}{heads}{'s':>7}")
+    results: dict[str, list[Fit]] = {}
+    for name, run in cases:
         if options.only not in name:
             continue
         begin = time.process_time()
-        found = [run(seed) for seed in range(options.first, options.first + options.seeds)]
+        fits = [run(seed) for seed in range(options.first, options.first + options.seeds)]
         seconds = (time.process_time() - begin) / options.seeds
-        results[name] = found
-        counts = [sum(v.label == label for v in found) for label in LABELS]
-        line = f"{name:26}" + "".join(f"{count:18}" for count in counts)
-        for evidence in (
-            [min(v.richness) for v in found],
-            [min(v.agreement) for v in found],
-            [max(v.misfit) for v in found],
-        ):
-            low, mid, high = np.quantile(evidence, [0, 0.5, 1])
+        results[name] = fits
+        line = f"{name:{WIDTH}}"
+        for label in LABELS:
+            line += f"{sum(verdict(fit).label == label for fit in fits):18}"
+        for measure in evidence.values():
+            low, mid, high = np.quantile([measure(fit) for fit in fits], [0, 0.5, 1])
             line += f"   {low:5.3g} {mid:5.3g} {high:6.3g}"
-        print(f"{line}{seconds:6.2f}", flush=True)
-    if options.only:
-        return
-    nothing = [min(v.richness) for k, found in results.items() if "white G" in k for v in found]
-    something = [
-        min(v.richness) for k, found in results.items() if k.split(",")[0] in KINDS for v in found
-    ]
-    right = [max(v.misfit) for k, found in results.items() if "instant" in k for v in found]
-    print(
-        f"\nAUROC of richness, white Gaussian against the others: {auroc(nothing, something):.4f}"
-    )
+        print(f"{line}{seconds:7.2f}", flush=True)
+    if not options.only:
+        summarise(results)
+
+
+def summarise(results: dict[str, list[Verdict]]) -> None:
+    """Print how well richness and misfit rank what is right above what is not."""
+
+    def of(measure: str, *parts: str) -> list[float]:
+        named = [found for name, found in results.items() if any(part in name for part in parts)]
+        return [EVIDENCE[measure](verdict) for found in named for verdict in found]
+
+    something = of("richness", *(f"{kind}, 4 sources" for kind in KINDS))
+    area = auroc(of("richness", "white Gaussian"), something)
+    print(f"\nAUROC of richness, white Gaussian against the others: {area:.4f}")
     for kind in ("saturated", "room"):
-        wrong = [max(v.misfit) for k, found in results.items() if kind in k for v in found]
-        print(f"AUROC of misfit, instantaneous against {kind}: {auroc(right, wrong):.4f}")
+        area = auroc(of("misfit", "instantaneous"), of("misfit", kind))
+        print(f"AUROC of misfit, instantaneous against {kind}: {area:.4f}")
+
+
+def main() -> None:
+    """Print the table."""
+    tabulate(__doc__, 100, cases(), lambda v: v, EVIDENCE, summarise)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,9 @@ from post_nonlinear import (
     mixture_with_memory,
     random_filter,
 )
-from verdict import LABELS
 
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
-from sourcesep.verdict import Verdict, judge
+from sourcesep.verdict import LABELS, Verdict, judge
 
 FIRST_SEED = 14_000
 

@@ -13,8 +13,6 @@ begin at 6000; earlier versions of the verdict were seen on them, and on those f
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -23,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.signal import lfilter
-from verdict import FIRST_SEED, LABELS, auroc
+from verdict import EVIDENCE, Evidence, auroc, tabulate
 
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.ivae.coupling import CouplingModel
@@ -33,7 +31,7 @@ from sourcesep.metrics import mcc
 from sourcesep.noise_check import HIDDEN
 from sourcesep.simulate.networks import random_network
 from sourcesep.simulate.protocols import Protocol, ivae, shuffled_labels
-from sourcesep.verdict import Verdict, judge
+from sourcesep.verdict import LABELS, Verdict, judge
 
 NOTHING, SOMETHING, CROWDED = "nothing: ", "sources: ", "one too many: "
 FEW = (20, 40, 80, 160, 500)
@@ -50,6 +48,11 @@ class Judged(NamedTuple):
 
 
 Run = Callable[[int], Judged]
+MEASURED: Evidence[Judged] = {
+    **{name: lambda fit, of=of: of(fit.verdict) for name, of in EVIDENCE.items()},
+    "correlation": lambda fit: fit.verdict.misfit.correlation,
+    "MCC": lambda fit: fit.mcc,
+}
 
 
 def draw(
@@ -125,48 +128,6 @@ def cases() -> Iterator[tuple[str, Run]]:
         yield f"right, {20 * rows} rows, a matrix", judged(LinearModel, straight)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seeds", type=int, default=34)
-    parser.add_argument("--first", type=int, default=FIRST_SEED, help="the first seed")
-    parser.add_argument("--only", default="", help="cases whose name has this in it")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{options.seeds} seeds from {options.first}: counts of each verdict; least, median and")
-    print("largest evidence over the seeds (of the worst component), and MCC; seconds of CPU")
-    widths = "".join(f"{label:>18}" for label in LABELS)
-    evidence = "".join(f"{name:>21}" for name in ("agreement", "misfit", "correlation", "MCC"))
-    print(f"{'':30}{widths}{'richness':>22}{evidence}{'s':>6}")
-    results: dict[str, list[Judged]] = {}
-    for name, run in cases():
-        if options.only not in name:
-            continue
-        begin = time.process_time()
-        found = [run(seed) for seed in range(options.first, options.first + options.seeds)]
-        seconds = (time.process_time() - begin) / options.seeds
-        results[name] = found
-        print(f"{row(name, found)}{seconds:6.2f}", flush=True)
-    if not options.only:
-        summarise(results)
-
-
-def row(name: str, found: list[Judged]) -> str:
-    """Counts and evidence of one case."""
-    counts = [sum(v.label == label for v, _ in found) for label in LABELS]
-    line = f"{name:30}" + "".join(f"{count:18}" for count in counts)
-    for evidence in (
-        [min(v.richness) for v, _ in found],
-        [min(v.agreement) for v, _ in found],
-        [max(v.misfit) for v, _ in found],
-        [v.misfit.correlation for v, _ in found],
-        [score for _, score in found],
-    ):
-        low, mid, high = np.quantile(evidence, [0, 0.5, 1])
-        line += f"   {low:5.3g} {mid:5.3g} {high:6.3g}"
-    return line
-
-
 def margin(verdict: Verdict) -> float:
     """By how much the evidence keeps its bounds, at the bound that it keeps least: 1 is just."""
     bounds = verdict.bounds
@@ -214,6 +175,12 @@ def summarise(results: dict[str, list[Judged]]) -> None:
     ):
         area = auroc(place[~right].tolist(), place[right].tolist())
         print(f"AUROC of the verdict, {name}: {area:.4f} ({right.sum()} of {len(right)} good)")
+
+
+def main() -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    tabulate(__doc__, 34, cases(), lambda fit: fit.verdict, MEASURED, summarise)
 
 
 if __name__ == "__main__":

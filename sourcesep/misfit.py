@@ -46,7 +46,8 @@ class Misfit(NamedTuple):
     delay : float
         Largest cross-correlation at any lag but 0.
     power : float
-        Largest correlation with another's square or cube.
+        Largest correlation with another's square or cube, or of two with each other's cubes
+        together.
     energy : float
         Largest correlation between the squares of two.
     correlation : float
@@ -282,20 +283,23 @@ def _beyond_chance(value: float, correlation: Array, n_lags: int) -> float:
 
 def _power_dependence(flat: list[_Flattening], z: Array) -> float:
     worst = 0.0
-    for j, flatten in enumerate(flat):
-        target = flatten(z[j])
-        scale = target.std()
-        for i in range(len(z)):
-            if i == j:
-                continue
-            powers = np.stack([z[i] ** p for p in (1, 2, 3)], axis=1)
-            basis, weights = np.linalg.qr(np.stack([flatten(y) for y in powers.T], axis=1))
-            found = basis[:, 1:].T @ target
-            # where one component rests the least of another is sure, and may still be nothing
-            leak = (powers @ np.linalg.pinv(weights)[:, 1:]).std(axis=0) * np.abs(found)
-            heard = 1 - FAINT / np.maximum(leak, FAINT)
-            worst = max(worst, float((np.abs(found) / scale * heard).max()))
+    for i, j in combinations(range(len(z)), 2):
+        here, there = _said_by_powers(flat[i], z[i], z[j]), _said_by_powers(flat[j], z[j], z[i])
+        # a fit by shapes makes both the same, and chance does not: it shows better together
+        of_both = (here[1] + there[1]) / np.sqrt(2)
+        worst = max(worst, float(np.abs([*here, *there, of_both]).max()))
     return worst
+
+
+def _said_by_powers(flatten: _Flattening, y: Array, other: Array) -> Array:
+    """What the other's square and cube say of y, in standard errors, (2,)."""
+    target, powers = flatten(y), np.stack([other**p for p in (1, 2, 3)], axis=1)
+    basis, weights = np.linalg.qr(np.stack([flatten(power) for power in powers.T], axis=1))
+    found = basis[:, 1:].T @ target * np.sign(np.diag(weights)[1:])
+    # where one component rests the least of another is sure, and may still be nothing
+    leak = (powers @ np.linalg.pinv(weights)[:, 1:]).std(axis=0) * np.abs(found)
+    heard: Array = found / target.std() * (1 - FAINT / np.maximum(leak, FAINT))
+    return heard
 
 
 def _energy_in_time(flat: list[_Flattening], z: Array, n_lags: int) -> float:
