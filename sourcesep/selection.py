@@ -75,7 +75,7 @@ FEWER = 8_000
 """Samples on which a number is chosen where values are missing: each has a pattern of its own."""
 SIGN = 3.0
 """Standard errors of `power` for which a family that falls back is tried. In development 7 of 70
-saturated mixtures had 3.6 to 8.7, more than 3 also 5 of 40 of talkers that were not."""
+saturated mixtures had 3.6 to 8.7, more than 3 also 4 of 40 of talkers that were not."""
 FEWEST_SAMPLES = 8
 """A quarter of a recording must still say something of its variances."""
 SAMPLES_PER_COMPONENT = 2
