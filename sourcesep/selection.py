@@ -214,7 +214,8 @@ def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
     # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
     delay, bent = verdict.dependence.delay, verdict.dependence.bent
     kind = "delay" if delay > max(bent, 1) else "power"
-    called = max(delay, bent) > 1 or (family.falls_back and verdict.misfit.power > SIGN)
+    is_sign = verdict.misfit.power > max(SIGN, verdict.misfit.energy)
+    called = max(delay, bent) > 1 or (family.falls_back and is_sign)
     return called and kind in family.mends
 
 
