@@ -60,6 +60,11 @@ class Misfit(NamedTuple):
     energy: float = 0.0
     correlation: float = 0.0
 
+    @property
+    def bent(self) -> float:
+        """What curves and other bends of single samples leave, in units of what right fits may."""
+        return max(self.power, self.correlation)
+
     def in_units_of(self, most: Misfit) -> Misfit:
         """Each value as a multiple of another."""
         return Misfit(*(value / bound for value, bound in zip(self, most, strict=True)))

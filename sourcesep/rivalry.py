@@ -121,11 +121,13 @@ class Rivalry:
 
 
 def is_believed(rivalry: Rivalry) -> str | None:
-    """Something tells components apart; what needs no gain is believed as much as before."""
+    """Something tells components apart; what data hardly call for is believed as before."""
     found, before = rivalry.rich.verdict.label, rivalry.simple.verdict.label
-    if rivalry.leaves_noise_out:
-        return f"its verdict is {found}" if LABELS.index(found) > LABELS.index(before) else None
-    return "nothing tells its components apart" if found == "not identifiable" else None
+    if found == "not identifiable" and not rivalry.leaves_noise_out:
+        return "nothing tells its components apart"
+    is_uncalled = rivalry.leaves_noise_out or rivalry.rich.model.falls_back
+    is_worse = is_uncalled and LABELS.index(found) > LABELS.index(before)
+    return f"its verdict is {found}" if is_worse else None
 
 
 def is_likelier(rivalry: Rivalry) -> str | None:
@@ -135,9 +137,9 @@ def is_likelier(rivalry: Rivalry) -> str | None:
 
 def is_more_independent(rivalry: Rivalry) -> str | None:
     """Its components say less of each other: what mends nothing fits better all the same."""
-    before, left = (max(fit.verdict.dependence) for fit in (rivalry.simple, rivalry.rich))
-    enough = left < before * (1.0 if rivalry.is_trusted else LEFT)
-    return None if enough or rivalry.shares_out else "it leaves as much dependence"
+    before, left = (fit.verdict.dependence for fit in (rivalry.simple, rivalry.rich))
+    is_less = left.bent < before.bent if rivalry.is_trusted else max(left) < LEFT * max(before)
+    return None if is_less or rivalry.shares_out else "it leaves as much dependence"
 
 
 def is_beyond_noise(rivalry: Rivalry) -> str | None:

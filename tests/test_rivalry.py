@@ -35,9 +35,10 @@ class Facts:
     representation: str = "time"
     n_components: int = 2
     memory: int = 1
+    falls_back: bool = False
 
 
-CURVE, FILTERS = Facts(("power",)), Facts(("delay",), representation="stft")
+CURVE, FILTERS = Facts(("power",), falls_back=True), Facts(("delay",), representation="stft")
 FACTORS, NOISY = Facts(("noise",)), Facts((FITTED_NOISE,))
 CROWD = Facts(("delay", "power"), True, "stft", 3)
 
@@ -53,16 +54,19 @@ class TestRequirements:
     @pytest.mark.parametrize("model", [CURVE, FILTERS, CROWD, NOISY])
     def test_something_tells_components_apart(self, model):
         assert is_believed(rivalry(model)) is None
-        assert is_believed(rivalry(model, before="trusted")) is None
         nothing = rivalry(model, "not identifiable", before="not identifiable")
         assert is_believed(nothing) == "nothing tells its components apart"
 
-    def test_factors_are_believed_as_much_as_a_matrix(self):
-        labels = ("trusted", "doubtful", "not identifiable")
+    @pytest.mark.parametrize(
+        ("model", "labels"),
+        [(FACTORS, ("trusted", "doubtful", "not identifiable")), (CURVE, ("trusted", "doubtful"))],
+    )
+    def test_factors_and_curves_are_believed_as_much_as_a_matrix(self, model, labels):
         for i, label in enumerate(labels):
             for j, before in enumerate(labels):
-                said = is_believed(rivalry(FACTORS, label, before=before))
+                said = is_believed(rivalry(model, label, before=before))
                 assert said == (f"its verdict is {label}" if i > j else None)
+        assert is_believed(rivalry(FILTERS, "doubtful", before="trusted")) is None
 
     @pytest.mark.parametrize(
         ("model", "label", "least"),

@@ -199,6 +199,8 @@ class Model(ABC):
     """What this family mends in the fit of a simpler one: kinds of misfit (fields of
     `sourcesep.misfit.Misfit`), "noise" that fewer components than channels leave, or "fitted
     noise", which a map has taken for sources."""
+    falls_back: ClassVar[bool] = False
+    """Whether its fit is the linear one, exactly, unless samples held out say otherwise."""
     holds_everywhere: ClassVar[bool] = False
     """Whether the map is as good beyond the range of its fit as within it, as linear maps are."""
     goes_on: ClassVar[bool] = False

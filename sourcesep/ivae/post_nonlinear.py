@@ -95,6 +95,7 @@ class PostNonlinearModel(InvertibleModel):
     family: ClassVar[str] = "post-nonlinear"
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
+    falls_back: ClassVar[bool] = True
     goes_on: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
 
@@ -198,8 +199,7 @@ class PostNonlinearModel(InvertibleModel):
         InputError
             If channels are constant or depend on each other linearly.
         SettingsError
-            If other than one source a channel is asked for, or the filters are too long
-            for the record.
+            If other than one source a channel is asked for, or filters too long for the record.
         """
         sizes = self.kernel_size, self.post_kernel_size
         plan = plan_for(x[:, u.used], x.shape[1], self.requested, *sizes)
