@@ -149,7 +149,7 @@ REFUSALS = {
     "one sample.wav": "one sample.wav: n_channels=2, n_times=1: at least one channel and two sa",
     "seven samples.wav": "seven samples.wav: n_times=7: too few samples to find sources in, at",
     "silent.wav": "silent.wav: every channel is constant (silent): there is nothing to separate",
-    "tiny.wav": "tiny.wav: every channel is constant (silent): there is nothing to separate",
+    "tiny.wav": "tiny.wav: samples up to 5e-201: 1e-150 is the smallest that can be computed w",
     "nan.wav": "nan.wav: NaN or infinite samples in channel ch0, ch1: all must be finite; repair",
     "inf.wav": "inf.wav: NaN or infinite samples in channel ch0, ch1: all must be finite; repair",
     "huge.wav": "huge.wav: samples up to 5e+199: 1e+100 is the largest that can be computed with",
