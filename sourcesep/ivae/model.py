@@ -297,10 +297,7 @@ class Model(ABC):
     def telling(
         self, x: Array, u: Auxiliary, rng: np.random.Generator
     ) -> NDArray[np.int64] | None:
-        """Return the samples by which to compare this model with a simpler one; None for any.
-
-        For families that a long record needs in few places only.
-        """
+        """Return the samples that show best whether this model is needed; None if any do."""
         return None
 
     def replicas(self, x: Array) -> Array:
@@ -312,10 +309,7 @@ class Model(ABC):
         return None
 
     def rival(self, simple: Model, x: Array) -> Model:
-        """Return the simpler model, also fitted to x, in the representation of this one.
-
-        So that the two values of `log_density` can be compared.
-        """
+        """Return the simpler model, also fitted to x, with a `log_density` to compare with."""
         return simple
 
     @property
@@ -367,10 +361,7 @@ class Model(ABC):
         )
 
     def pooled(self, moments: Moments) -> Self:
-        """Return a model with this prior, and a map fitted to the moments of more data.
-
-        A family whose map cannot be found from moments returns the model itself.
-        """
+        """Return one with this prior and a map of more data's moments; itself if it cannot."""
         return self
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
