@@ -205,14 +205,16 @@ class FlowMap(NoisyMap):
     ) -> Smoothed:
         """By one restart; each has draws of its own, so that their mean has more of them."""
         flow = self.flow if restart is None else _restart(self.flow, restart)
-        full = np.where(np.isfinite(x), x, self.start.linear.mixing @ self.start.by_matrix(x))
         centre, width = self._among_others(prior.mean[rows].T, np.sqrt(prior.variance[rows]).T)
+        likely = None
+        if not np.isfinite(x).all():
+            likely = self.start.linear.mixing @ self.start.by_matrix(x), np.ones(len(x))
         found, deviation = [], np.sqrt(self.noise)
         for begin in range(0, x.shape[1], CHUNK):
             part = slice(begin, begin + CHUNK)
-            seen, start = x[:, part], flow.latents(full[:, part])
-            given = seen, start, centre[:, part], width[:, part], deviation
-            found.append(smooth(flow.decode, *given, seed=restart or 0))
+            noiseless = _Noiseless(flow, centre[:, part], width[:, part])
+            guess = likely and (likely[0][:, part], likely[1])
+            found.append(smooth(noiseless, x[:, part], deviation, guess, seed=restart or 0))
         mean, scale, *rest = (np.concatenate(one, axis=-1) for one in zip(*found, strict=True))
         chosen = list(self.start.chosen)
         return Smoothed(mean[chosen], scale[chosen], *rest)
@@ -230,6 +232,21 @@ class FlowMap(NoisyMap):
         """Everything needed to rebuild the map."""
         start = self.start.state()
         return State(start.tensors, start.facts | {"variance": self.variance})
+
+
+@dataclass(frozen=True)
+class _Noiseless:
+    """z, and the log density of an x without noise, by a flow and Gaussians for every sample."""
+
+    flow: CouplingModel
+    centre: Array
+    width: Array
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        z, log_det = self.flow.encode(x)
+        square = np.square((z - self.centre) / self.width)
+        density = -0.5 * (square + np.log(2 * np.pi * np.square(self.width))).sum(axis=0)
+        return z, density + log_det
 
 
 def _restart(model: CouplingModel, r: int) -> CouplingModel:

@@ -26,6 +26,8 @@ FARTHEST = 6.0
 """Standard deviations beyond which a flow may only have lost its way."""
 LEAST_DEVIATION = 0.02
 """Of the noise on a channel of variance 1 that a flow is shown."""
+TIE = 1e-6
+"""Of channels that say the same the first stays, and what follows is the same to the bit."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def without_repeats(model: Model, x: Array) -> tuple[Model, Array]:
         return model, x
     width = x.std(axis=1)
     standard = model.linear.mixing / np.where(width > 0, width, np.inf)[:, None]
+    standard *= 1 - TIE * np.arange(len(x))[:, None]
     chosen = np.sort(qr(standard.T, mode="r", pivoting=True)[1][: model.n_components])
     linear = copy.copy(model.linear)
     linear.mean, linear.mixing = linear.mean[chosen], linear.mixing[chosen]
