@@ -97,9 +97,10 @@ class Rivalry:
 
     @property
     def shares_out(self) -> bool:
-        """Components depend on each other by what noise, too few channels or late echoes leave.
+        """Whether its components may depend on each other as much as those of the simple one.
 
-        Of rooms of 14 to 24 dB filters left .7 to 1 of what a matrix did, spread over fewer lags.
+        Noise that is left out and echoes longer than the windows make them, however good the fit
+        is: in rooms that gained 14 to 24 dB, filters left .7 to 1 of what a matrix did.
         """
         on_cells = self.rich.model.representation == "stft"
         return self.leaves_noise_out or self.unlearns_noise or on_cells
@@ -121,7 +122,11 @@ class Rivalry:
 
 
 def is_believed(rivalry: Rivalry) -> str | None:
-    """Something tells components apart; what data hardly call for is believed as before."""
+    """Its components can be told apart, and it is trusted no less than the simple fit.
+
+    The second is asked of noise and of curves only: they are also tried where little speaks
+    for them.
+    """
     found, before = rivalry.rich.verdict.label, rivalry.simple.verdict.label
     if found == "not identifiable" and not rivalry.leaves_noise_out:
         return "nothing tells its components apart"
@@ -143,7 +148,10 @@ def is_more_independent(rivalry: Rivalry) -> str | None:
 
 
 def is_beyond_noise(rivalry: Rivalry) -> str | None:
-    """Where noise is, a matrix for each frequency fits better than the one that mixed all."""
+    """Filters mend echoes, and do not only follow the noise that one matrix has left.
+
+    With noise, a matrix for each frequency is likelier than the one that mixed the sources.
+    """
     return "noise explains what they mend" if rivalry.is_of_noise() else None
 
 
