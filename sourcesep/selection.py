@@ -17,6 +17,7 @@ from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.factor import FactorModel
+from sourcesep.ivae.heldout import EXCERPT
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.missing import fill, impute
 from sourcesep.ivae.model import Array, Model, Settings
@@ -66,6 +67,11 @@ UNASKED: dict[str, tuple[Any, ...]] = {
 }
 """Settings that change the model, with their values if nobody has asked for them."""
 
+TAPS = 8
+"""Of the filters in front of curves that ``auto`` tries: as many as benchmarks/post_nonlinear.py
+mixes with. A room has thousands."""
+MOST_SAMPLES = EXCERPT
+"""Beyond which such a fit takes minutes."""
 SIGN = 3.0
 """Standard errors of `power` for which a family that falls back is tried. In development 7 of 70
 saturated mixtures had 3.6 to 8.7, more than 3 also 4 of 40 of talkers that were not."""
@@ -111,10 +117,91 @@ def select(
     alone = search.without_linear(families if named is None else (named,))
     if alone is not None:
         return alone
-    linear = search.fitted(LinearModel.family)
+    linear = search.fitted(Candidate(LinearModel))
     if named is None or named == LinearModel.family:
         return search.best_of(families, linear)
     return search.as_asked(named, linear)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What ``auto`` may try in the place of a simpler fit.
+
+    Parameters
+    ----------
+    family : type of Model
+        Its family.
+    kernel_size : int, optional
+        Taps that it is configured with, whatever was asked for.
+    """
+
+    family: type[Model]
+    kernel_size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in reasons and scores."""
+        return self.family.family + (f" of {self.kernel_size} taps" if self.has_filters else "")
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether it mends delays as well as what its family does."""
+        return (self.kernel_size or 1) > 1
+
+    def is_called_for(self, found: Selection, x: Array) -> bool:
+        """Whether what a fit leaves behind is what this one mends."""
+        family, verdict = self.family, found.verdict
+        if "noise" in family.mends:
+            return found.model.n_components < numerical_rank(x)
+        if FITTED_NOISE in family.mends:
+            return verdict.is_noisy
+        if family.representation == "stft" and not found.model.is_linear:
+            return False  # curves have no place on the STFT, and directions need no filters
+        if family.may_exceed_rank:
+            return True  # components that share a source may pass every check; it looks for itself
+        if found.model.n_components == 1:
+            return False
+        if self.has_filters:
+            left = np.greater(verdict.misfit, verdict.bounds.misfit)
+            # filters on the STFT have been called for by a delay, and know no curve
+            is_bent = found.model.representation == "stft" and left[1]
+            return bool(left[0] or is_bent) and not found.model.may_exceed_rank
+        # energy calls for none: a nonlinear map would take apart what only grows and shrinks
+        # together
+        delay, bent = verdict.dependence.delay, verdict.dependence.bent
+        kind = "delay" if delay > max(bent, 1) else "power"
+        is_sign = verdict.misfit.power > max(SIGN, verdict.misfit.energy)
+        called = max(delay, bent) > 1 or (family.falls_back and is_sign)
+        return called and kind in family.mends
+
+    def lack(self, k: int, n_times: int, sfreq: float) -> str | None:
+        """Why it is not worth its minutes on a record of this length, if it is not.
+
+        On the STFT each source's filters have k - 1 numbers a frequency, and each window tells one
+        of them.
+        """
+        seconds, least = n_times / sfreq, (k - 1) * WINDOW
+        on_cells = self.family.representation == "stft" and not self.family.may_exceed_rank
+        if on_cells and seconds < least:
+            said = f"filters of {k} sources take {least:.2g} s of sound or more"
+            return f"{said}, and there are {seconds:.2g}"
+        if self.has_filters and n_times > MOST_SAMPLES:
+            return (
+                f"it takes minutes for more than {MOST_SAMPLES} samples, and there are {n_times}"
+            )
+        return None
+
+
+CANDIDATES = (
+    Candidate(PostNonlinearModel),
+    Candidate(UnderdeterminedModel),
+    Candidate(ConvolutiveModel),
+    Candidate(PostNonlinearModel, kernel_size=TAPS),
+    Candidate(FactorModel),
+    Candidate(CouplingModel),
+    Candidate(AmortisedModel, kernel_size=1),  # in the place of a map without memory
+)
+"""What ``auto`` tries, in this order, of the families that it may choose among."""
 
 
 @dataclass(frozen=True)
@@ -136,16 +223,16 @@ class _Search:
         """Fit the family that can do what no linear fit can, where that is needed."""
         crowded = [name for name in names if FAMILIES[name].may_exceed_rank]
         if crowded and self._exceeds_rank():
-            return self.fitted(crowded[0])
+            return self.fitted(Candidate(FAMILIES[crowded[0]]))
         noisy = [name for name in names if "noise" in FAMILIES[name].mends]
         if noisy and np.isnan(self.x).any():
-            chosen = self.fitted(noisy[0])
+            chosen = self.fitted(Candidate(FAMILIES[noisy[0]]))
             return replace(chosen, reason=f"{chosen.reason}: it needs no value that is missing")
         return None
 
     def as_asked(self, name: str, linear: Selection) -> Selection:
         """Fit the family of this name; give the linear fit if only that is identifiable."""
-        asked = self.fitted(name)
+        asked = self.fitted(Candidate(FAMILIES[name]))
         if (
             asked.verdict.label != "not identifiable"
             or linear.verdict.label == asked.verdict.label
@@ -158,31 +245,40 @@ class _Search:
         return replace(linear, reason=reason, scores=linear.scores | asked.scores)
 
     def best_of(self, names: Sequence[str], linear: Selection) -> Selection:
-        """Try the families in turn, each where the best fit so far calls for it."""
+        """Try what there is of these families in turn, where the best fit so far calls for it."""
         best = linear
-        for name in names:
-            if _calls_for(FAMILIES[name], best, self.x):
-                best = self.better(name, best)
+        for candidate in self.candidates(names):
+            if candidate.is_called_for(best, self.x):
+                best = self.better(candidate, best)
         return best
 
-    def better(self, name: str, kept: Selection) -> Selection:
-        """Return the fit of family `name` if it is better than the one kept so far, else that."""
-        seconds = self.u.used.sum() / self.settings.sfreq
-        lack = _lack(FAMILIES[name], kept.model.n_components, seconds)
+    def candidates(self, names: Sequence[str]) -> list[Candidate]:
+        """Those of these families; with filters only if filters may have mixed the data.
+
+        Where taps were asked for, the family has as many anyway.
+        """
+        may_filter = self.settings.kernel_size is None and ConvolutiveModel.family in names
+        among = [c for c in CANDIDATES if c.family.family in names]
+        return [c for c in among if may_filter or not c.has_filters]
+
+    def better(self, candidate: Candidate, kept: Selection) -> Selection:
+        """Return the candidate's fit if it is better than the one kept so far, else that."""
+        name, sfreq = candidate.name, self.settings.sfreq
+        lack = candidate.lack(kept.model.n_components, int(self.u.used.sum()), sfreq)
         if lack is not None:
             return replace(kept, reason=f"{kept.reason}; {name} is not tried: {lack}")
         try:
-            rich = self.fitted(name, kept)
+            rich = self.fitted(candidate, kept)
         except (InputError, SettingsError, MissingDependencyError) as error:
             return replace(kept, reason=f"{kept.reason}; {name} is not tried: {error}")
         if rich.model is kept.model:
             return rich
-        return the_better(kept, rich, self.x, self.u, self.rng, self.settings.sfreq)
+        return the_better(kept, rich, self.x, self.u, self.rng, sfreq)
 
-    def fitted(self, name: str, before: Selection | None = None) -> Selection:
-        """Fit a family and judge it; return the fit before if this one says no more than that."""
-        family = FAMILIES[name]
-        asked, scores = self._settings_of(family, is_richer=before is not None)
+    def fitted(self, candidate: Candidate, before: Selection | None = None) -> Selection:
+        """Fit and judge a candidate; return the fit before if it says no more than that."""
+        family, name = candidate.family, candidate.name
+        asked, scores = self._settings_of(candidate)
         x = self.x if family.accepts_missing else impute(self.x)
         model = family.configured(asked)
         if before is not None:
@@ -195,14 +291,13 @@ class _Search:
             steadier = model.steadier(x, self.u, self.rng)
             if steadier is not None:
                 model, verdict = steadier, judge(steadier, x, self.u, asked.sfreq, self.rng)
-        reason = f"{name} mixing, {model.choice}"
-        return Selection(model, verdict, reason, scores | {name: model.scores})
+        reason = f"{family.family} mixing, {model.choice}"
+        scores |= {name: model.scores}
+        return Selection(model, verdict, reason, scores, name, before)
 
-    def _settings_of(
-        self, family: type[Model], *, is_richer: bool
-    ) -> tuple[Settings, dict[str, dict[str, float]]]:
-        """What a family is configured with, and the scores by which that was chosen."""
-        asked = self.settings
+    def _settings_of(self, candidate: Candidate) -> tuple[Settings, dict[str, dict[str, float]]]:
+        """What a candidate is configured with, and the scores by which that was chosen."""
+        family, asked = candidate.family, self.settings
         sizes = family.heeded() & {"n_restarts", "kernel_size"}
         check_restarts_and_taps(len(self.x), **{size: getattr(asked, size) for size in sizes})
         scores = {}
@@ -215,8 +310,8 @@ class _Search:
                 families=(family,),
             )
             asked = replace(asked, n_components=number)
-        if is_richer and FITTED_NOISE in family.mends:
-            asked = replace(asked, kernel_size=1)  # in the place of a map without memory
+        if candidate.kernel_size is not None:
+            asked = replace(asked, kernel_size=candidate.kernel_size)
         return asked, scores
 
     def _exceeds_rank(self) -> bool:
@@ -240,40 +335,6 @@ def unheeded(settings: Settings, families: Iterable[type[Model]]) -> dict[str, A
     heeded = set[str]().union(*(family.heeded() for family in families))
     asked = {name: getattr(settings, name) for name in UNASKED}
     return {k: v for k, v in asked.items() if v not in UNASKED[k] and k not in heeded}
-
-
-def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
-    """Whether what a fit leaves behind is what the family mends."""
-    if "noise" in family.mends:
-        return found.model.n_components < numerical_rank(x)
-    if FITTED_NOISE in family.mends:
-        return found.verdict.is_noisy
-    if family.representation == "stft" and not found.model.is_linear:
-        return False  # curves have no place on the STFT, and directions need no filters
-    if family.may_exceed_rank:
-        return True  # components that share a source may pass every check; it looks for itself
-    if found.model.n_components == 1:
-        return False
-    # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
-    verdict = found.verdict
-    delay, bent = verdict.dependence.delay, verdict.dependence.bent
-    kind = "delay" if delay > max(bent, 1) else "power"
-    is_sign = verdict.misfit.power > max(SIGN, verdict.misfit.energy)
-    called = max(delay, bent) > 1 or (family.falls_back and is_sign)
-    return called and kind in family.mends
-
-
-def _lack(family: type[Model], k: int, seconds: float) -> str | None:
-    """What a record is too short for, where a fit would take minutes to find nothing.
-
-    Each source's filters have k - 1 numbers a frequency, and each window tells one of them.
-    """
-    least = (k - 1) * WINDOW
-    if family.representation == "time" or family.may_exceed_rank or seconds >= least:
-        return None
-    return (
-        f"filters of {k} sources take {least:.2g} s of sound or more, and there are {seconds:.2g}"
-    )
 
 
 def check_mixing(mixing: Any, allowed: Sequence[str] = MIXINGS) -> None:

@@ -1,7 +1,10 @@
 """Choosing the family of a model: what was asked by name, and `auto`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from sourcesep import simulate
 from sourcesep.auxiliary import build, from_array
@@ -12,11 +15,14 @@ from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.coupling_fit import EFFORT, Effort
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Settings
+from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.starts import STARTS
 from sourcesep.metrics import mcc
+from sourcesep.misfit import Misfit
 from sourcesep.recording import Recording
-from sourcesep.selection import FAMILIES, MIXINGS, select
+from sourcesep.selection import FAMILIES, MIXINGS, Candidate, select
+from sourcesep.separation import AUTO
 from sourcesep.simulate import protocols
 from sourcesep.verdict import judge
 
@@ -95,19 +101,25 @@ class TestSelect:
         np.testing.assert_array_equal(a.model.unmixing, b.model.unmixing)
         assert set(a.scores) == {"linear"}
 
-    @pytest.mark.parametrize("seed", [0, 1])
-    def test_auto_undoes_saturated_microphones(self, seed):
-        """Two talkers through tanh microphones: above 20 dB, where no matrix passes 15."""
-        voices = [simulate.speech(4, random_state=80 + 2 * seed + k) for k in range(2)]
-        mixture = simulate.saturated(voices, sfreq=16000, random_state=seed)
-        u = in_time(mixture.data, "segments:320")
+    @pytest.mark.parametrize(
+        ("sfreq", "seed", "talker", "linear_is"),
+        [(16000, 0, 80, "doubtful"), (8000, 672, 67200, "trusted")],
+    )
+    def test_auto_undoes_saturated_microphones(self, sfreq, seed, talker, linear_is):
+        """Two talkers through tanh microphones: above 20 dB, where no matrix passes 15.
+
+        Also where the matrix passes every check, which a mild bend may.
+        """
+        voices = [simulate.speech(4, sfreq, random_state=talker + k) for k in range(2)]
+        mixture = simulate.saturated(voices, sfreq=sfreq, random_state=seed)
+        u = in_time(mixture.data, f"segments:{sfreq // 50}")
         auto, linear = (
-            select(mixture.data, u, rng(), mixing=m, settings=settings(sfreq=16000.0))
-            for m in ("auto", "linear")
+            select(mixture.data, u, rng(), mixing=m, settings=settings(sfreq=float(sfreq)))
+            for m in (AUTO["audio"], "linear")
         )
         assert auto.model.family == "post-nonlinear"
         assert auto.scores["gain"]["post-nonlinear"] > 0.02
-        assert linear.verdict.label == "doubtful"
+        assert linear.verdict.label == linear_is
         assert linear.verdict.misfit.power > auto.verdict.misfit.power
 
         def quality(chosen):
@@ -146,6 +158,39 @@ class TestSelect:
         assert set(chosen.scores["gain"]) == {"underdetermined"}
         z = chosen.model.posterior(x).mean
         assert best_si_sdr(sources, z) > best_si_sdr(sources, wrong.posterior(x).mean) + 10
+
+    def test_short_filters_and_a_curve_are_undone_together(self):
+        """Eight taps, then tanh: neither a matrix nor filters nor curves alone are believed."""
+        draws, length = np.random.default_rng(3), 200
+        power = np.exp(draws.uniform(-1.2, 1.2, (2, 40))).repeat(length, axis=1)
+        sources = power * draws.standard_normal(power.shape)
+        taps = 0.6 * draws.standard_normal((2, 2, 8)) * np.exp(-np.arange(8) / 4.8)
+        taps[[0, 1], [0, 1], 0] += np.sign(taps[[0, 1], [0, 1], 0])
+        heard = np.array(
+            [[lfilter(h, 1, s) for h, s in zip(row, sources, strict=True)] for row in taps]
+        )
+        y = heard.sum(axis=1)
+        x = np.tanh(1.5 * y / y.std(axis=1, keepdims=True))
+        u, asked = in_time(x, f"segments:{length}"), settings(sfreq=8000.0)
+        chosen = select(x, u, rng(), mixing=AUTO["audio"], settings=asked)
+        assert chosen.model.family == "post-nonlinear"
+        assert chosen.model.memory > 1
+        assert chosen.verdict.label == "trusted"
+        assert chosen.scores["gain"]["post-nonlinear of 8 taps"] > 0.5
+        linear = select(x, u, rng(), mixing="linear", settings=asked)
+        good, bad = (best_si_sdr(heard[0], c.model.images(x, u)[:, 0]) for c in (chosen, linear))
+        assert good > max(15, bad + 10)
+
+    def test_filters_and_a_curve_are_tried_only_where_something_is_left(self):
+        """And not on records so long that a fit would take minutes."""
+        chain = Candidate(PostNonlinearModel, kernel_size=8)
+        x = mixed("modulated", 0, n=2)
+        found = select(x, in_time(x), rng(), mixing="linear", settings=settings())
+        for misfit, called in ((Misfit(20, 0), True), (Misfit(5, 20), False)):
+            left = replace(found, verdict=replace(found.verdict, misfit=misfit))
+            assert chain.is_called_for(left, x) == called
+        assert chain.lack(2, 64_000, 8000.0) is None
+        assert "it takes minutes for more than 64000 samples" in chain.lack(2, 64_001, 8000.0)
 
     def test_auto_leaves_a_room_linear_and_doubtful(self):
         voices = [simulate.speech(4, random_state=90 + k) for k in range(2)]
