@@ -161,7 +161,7 @@ class TestSelect:
 
     def test_short_filters_and_a_curve_are_undone_together(self):
         """Eight taps, then tanh: neither a matrix nor filters nor curves alone are believed."""
-        draws, length = np.random.default_rng(3), 200
+        draws, length = np.random.default_rng(3), 400
         power = np.exp(draws.uniform(-1.2, 1.2, (2, 40))).repeat(length, axis=1)
         sources = power * draws.standard_normal(power.shape)
         taps = 0.6 * draws.standard_normal((2, 2, 8)) * np.exp(-np.arange(8) / 4.8)
@@ -186,7 +186,9 @@ class TestSelect:
         chain = Candidate(PostNonlinearModel, kernel_size=8)
         x = mixed("modulated", 0, n=2)
         found = select(x, in_time(x), rng(), mixing="linear", settings=settings())
-        for misfit, called in ((Misfit(20, 0), True), (Misfit(5, 20), False)):
+        bound = found.verdict.bounds.misfit
+        for delay, power, called in ((1.1, 3.1, True), (5, 2.9, False), (0.9, 5, False)):
+            misfit = Misfit(delay * bound.delay, power * bound.power)
             left = replace(found, verdict=replace(found.verdict, misfit=misfit))
             assert chain.is_called_for(left, x) == called
         assert chain.lack(2, 64_000, 8000.0) is None
