@@ -41,8 +41,9 @@ from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Model, Settings
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.metrics import match_sources, mcc
+from sourcesep.n_components import choose_n_components
 from sourcesep.recording import from_array
-from sourcesep.selection import choose_n_components, select
+from sourcesep.selection import FAMILIES, select
 from sourcesep.simulate import FactorTable
 
 Array = NDArray[np.float64]
@@ -172,7 +173,7 @@ def number(seeds: Iterable[int]) -> None:
         for seed in seeds:
             table = simulate.factors(random_state=seed, **settings)
             begin = time.process_time()
-            families = ("linear", "factor")
+            families = FAMILIES["linear"], FAMILIES["factor"]
             k, _ = choose_n_components(
                 table.observations.T, regimes(table), rng(), families=families
             )
@@ -274,7 +275,7 @@ def real(n_splits: int = 20) -> None:
                     f"| {chosen.verdict.label}{given} |",
                     flush=True,
                 )
-        families = ("linear", "factor")
+        families = FAMILIES["linear"], FAMILIES["factor"]
         print(f"number of factors chosen: {choose_n_components(x, u, rng(), families=families)}")
 
 

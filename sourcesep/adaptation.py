@@ -18,7 +18,7 @@ from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.ranges import left_aside, winsorised_range
-from sourcesep.selection import check
+from sourcesep.n_components import check_samples
 from sourcesep.verdict import Verdict, judge
 
 __all__ = ["AdaptationMixin"]
@@ -103,7 +103,7 @@ class AdaptationMixin:
         """
         X = self._validate(X)
         built, rng = self._auxiliary(X, u), generator(self.random_state)
-        check(X.T, built, self.model_.n_components)
+        check_samples(X.T, built, self.model_.n_components)
         with threadpool_limits(limits=1, user_api="blas"):
             model = self.model_.warm(X.T, built, rng)
             reason = f"{model.family} mixing, fitted again from a saved map"

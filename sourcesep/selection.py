@@ -1,25 +1,23 @@
-"""Which model, and how many components: by likelihood held out inside every label."""
+"""Which model: by likelihood held out inside every label, and by the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.checks import is_one_of, is_whole
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 from sourcesep.forecast import check_restarts_and_taps
-from sourcesep.gains import FITTED_NOISE, FOLDS
+from sourcesep.gains import FITTED_NOISE
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.factor import FactorModel
-from sourcesep.ivae.heldout import EXCERPT, block_folds, excerpt
+from sourcesep.ivae.heldout import EXCERPT
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.missing import fill, impute
 from sourcesep.ivae.model import Array, Model, Settings
@@ -28,11 +26,12 @@ from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.spectral import WINDOW
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
-from sourcesep.rivalry import MARGIN, Selection, idle, the_better
+from sourcesep.n_components import check_samples, choose_n_components
+from sourcesep.rivalry import Selection, idle, the_better
 from sourcesep.verdict import judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "check_mixing", "check_seed"]
-__all__ += ["choose_n_components", "families_of", "select", "unheeded"]
+__all__ += ["families_of", "select", "unheeded"]
 
 FAMILIES: dict[str, type[Model]] = {
     model.family: model
@@ -68,19 +67,17 @@ UNASKED: dict[str, tuple[Any, ...]] = {
 }
 """Settings that change the model, with their values if nobody has asked for them."""
 
-MOST_NUMBERS = 12
-"""Numbers of components that are tried when none is given."""
-PATIENCE = 3
-"""Numbers one after another that are worse than one before: more factors would be, too."""
-FEWER = 8_000
-"""Samples on which a number is chosen where values are missing: each has a pattern of its own."""
+TAPS = 8
+"""Of the filters in front of curves that ``auto`` tries: as many as benchmarks/post_nonlinear.py
+mixes with. A room has thousands."""
+MOST_SAMPLES = EXCERPT
+"""Beyond which such a fit takes minutes."""
+CLEAR = 3.0
+"""Times its bound that a bend has to be where there is no curve, or a delay behind one, for such
+a fit. In development six mixtures by eight taps and tanh had 5.5 or more, rooms 2.3 at most."""
 SIGN = 3.0
 """Standard errors of `power` for which a family that falls back is tried. In development 7 of 70
 saturated mixtures had 3.6 to 8.7, more than 3 also 4 of 40 of talkers that were not."""
-FEWEST_SAMPLES = 8
-"""A quarter of a recording must still say something of its variances."""
-SAMPLES_PER_COMPONENT = 2
-"""Fewer, and halves of the data do not even span the components."""
 
 
 def select(
@@ -117,65 +114,216 @@ def select(
         If a setting is unknown, or cannot be for this x.
     """
     families = families_of(mixing)
-    check(fill(x), u, settings.n_components)
+    check_samples(fill(x), u, settings.n_components)
+    search = _Search(x, u, rng, settings)
+    named = mixing if isinstance(mixing, str) and mixing != "auto" else None
+    alone = search.without_linear(families if named is None else (named,))
+    if alone is not None:
+        return alone
+    linear = search.fitted(Candidate(LinearModel))
+    if named is None or named == LinearModel.family:
+        return search.best_of(families, linear)
+    return search.as_asked(named, linear)
 
-    def fitted(name: str, before: Selection | None = None) -> Selection:
-        family, asked, scores = FAMILIES[name], settings, {}
-        sizes = family.heeded() & {"n_restarts", "kernel_size"}
-        check_restarts_and_taps(len(x), **{size: getattr(asked, size) for size in sizes})
-        if asked.n_components is None and "noise" in family.mends:
-            number, scores["n_components"] = choose_n_components(
-                x, u, rng, standardise=asked.standardise, families=(name,)
+
+@dataclass(frozen=True)
+class Candidate:
+    """What ``auto`` may try in the place of a simpler fit.
+
+    Parameters
+    ----------
+    family : type of Model
+        Its family.
+    kernel_size : int, optional
+        Taps that it is configured with, whatever was asked for.
+    """
+
+    family: type[Model]
+    kernel_size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in reasons and scores."""
+        return self.family.family + (f" of {self.kernel_size} taps" if self.has_filters else "")
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether it mends delays as well as what its family does."""
+        return (self.kernel_size or 1) > 1
+
+    def is_called_for(self, found: Selection, x: Array) -> bool:
+        """Whether what a fit leaves behind is what this one mends."""
+        family, verdict = self.family, found.verdict
+        if "noise" in family.mends:
+            return found.model.n_components < numerical_rank(x)
+        if FITTED_NOISE in family.mends:
+            return verdict.is_noisy
+        if family.representation == "stft" and not found.model.is_linear:
+            return False  # curves have no place on the STFT, and directions need no filters
+        if family.may_exceed_rank:
+            return True  # components that share a source may pass every check; it looks for itself
+        if found.model.n_components == 1:
+            return False
+        if self.has_filters:
+            of_bounds = zip(verdict.misfit[:2], verdict.bounds.misfit[:2], strict=True)
+            delay, power = (value / bound for value, bound in of_bounds)
+            on_cells = found.model.representation == "stft"
+            has_curve = not (found.model.is_linear or on_cells)
+            left = delay if has_curve else power
+            # filters on the STFT have been called for by a delay
+            return left > CLEAR and (on_cells or delay > 1) and not found.model.may_exceed_rank
+        # energy calls for none: a nonlinear map would take apart what only grows and shrinks
+        # together
+        delay, bent = verdict.dependence.delay, verdict.dependence.bent
+        kind = "delay" if delay > max(bent, 1) else "power"
+        is_sign = verdict.misfit.power > max(SIGN, verdict.misfit.energy)
+        called = max(delay, bent) > 1 or (family.falls_back and is_sign)
+        return called and kind in family.mends
+
+    def lack(self, k: int, n_times: int, sfreq: float) -> str | None:
+        """Why it is not worth its minutes on a record of this length, if it is not.
+
+        On the STFT each source's filters have k - 1 numbers a frequency, and each window tells one
+        of them.
+        """
+        seconds, least = n_times / sfreq, (k - 1) * WINDOW
+        on_cells = self.family.representation == "stft" and not self.family.may_exceed_rank
+        if on_cells and seconds < least:
+            said = f"filters of {k} sources take {least:.2g} s of sound or more"
+            return f"{said}, and there are {seconds:.2g}"
+        if self.has_filters and n_times > MOST_SAMPLES:
+            return (
+                f"it takes minutes for more than {MOST_SAMPLES} samples, and there are {n_times}"
             )
-            asked = replace(asked, n_components=number)
-        if FITTED_NOISE in family.mends and mixing != name:
-            asked = replace(asked, kernel_size=1)  # in the place of a map without memory
-        given = x if family.accepts_missing else impute(x)
-        model = family.configured(asked)
-        if before is not None:
-            model.following(before.model)
-        model.fit(given, u, rng)
-        if before is not None and (said := idle(before.model, model)) is not None:
-            return replace(before, reason=f"{before.reason}; {name} {said}")
-        verdict = judge(model, given, u, asked.sfreq, rng)
-        if max(verdict.dependence.power, verdict.dependence.energy) > 1:
-            steadier = model.steadier(given, u, rng)
-            if steadier is not None:
-                model, verdict = steadier, judge(steadier, given, u, asked.sfreq, rng)
-        reason = f"{name} mixing, {model.choice}"
-        return Selection(model, verdict, reason, scores | {name: model.scores})
+        return None
 
-    candidates = (mixing,) if isinstance(mixing, str) and mixing != "auto" else families
-    crowded = [name for name in candidates if FAMILIES[name].may_exceed_rank]
-    if crowded and _exceeds_rank(settings.n_components, x, u):
-        return fitted(crowded[0])  # there is no linear fit of so many sources to give instead
-    noisy = [name for name in candidates if "noise" in FAMILIES[name].mends]
-    if noisy and np.isnan(x).any():
-        chosen = fitted(noisy[0])
-        return replace(chosen, reason=f"{chosen.reason}: it needs no value that is missing")
-    linear = fitted(LinearModel.family)
-    if isinstance(mixing, str) and mixing not in ("auto", LinearModel.family):
-        asked = fitted(mixing)
+
+CANDIDATES = (
+    Candidate(PostNonlinearModel),
+    Candidate(UnderdeterminedModel),
+    Candidate(ConvolutiveModel),
+    Candidate(PostNonlinearModel, kernel_size=TAPS),
+    Candidate(FactorModel),
+    Candidate(CouplingModel),
+    Candidate(AmortisedModel, kernel_size=1),  # in the place of a map without memory
+)
+"""What ``auto`` tries, in this order, of the families that it may choose among."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every family is fitted to, and the ways to choose among their fits.
+
+    Parameters
+    ----------
+    x, u, rng, settings
+        As for `select`.
+    """
+
+    x: Array
+    u: Auxiliary
+    rng: np.random.Generator
+    settings: Settings
+
+    def without_linear(self, names: Sequence[str]) -> Selection | None:
+        """Fit the family that can do what no linear fit can, where that is needed."""
+        crowded = [name for name in names if FAMILIES[name].may_exceed_rank]
+        if crowded and self._exceeds_rank():
+            return self.fitted(Candidate(FAMILIES[crowded[0]]))
+        noisy = [name for name in names if "noise" in FAMILIES[name].mends]
+        if noisy and np.isnan(self.x).any():
+            chosen = self.fitted(Candidate(FAMILIES[noisy[0]]))
+            return replace(chosen, reason=f"{chosen.reason}: it needs no value that is missing")
+        return None
+
+    def as_asked(self, name: str, linear: Selection) -> Selection:
+        """Fit the family of this name; give the linear fit if only that is identifiable."""
+        asked = self.fitted(Candidate(FAMILIES[name]))
         if (
             asked.verdict.label != "not identifiable"
             or linear.verdict.label == asked.verdict.label
         ):
             return asked
         reason = (
-            f"mixing={mixing} was asked for, but nothing in the data tells its components apart: "
+            f"mixing={name} was asked for, but nothing in the data tells its components apart: "
             f"the linear solution is given instead; {linear.reason}"
         )
         return replace(linear, reason=reason, scores=linear.scores | asked.scores)
-    best = linear
-    for name in families:
-        if not _calls_for(FAMILIES[name], best, x):
-            continue
-        lack = _lack(FAMILIES[name], best.model.n_components, u.used.sum() / settings.sfreq)
+
+    def best_of(self, names: Sequence[str], linear: Selection) -> Selection:
+        """Try what there is of these families in turn, where the best fit so far calls for it."""
+        best = linear
+        for candidate in self.candidates(names):
+            if candidate.is_called_for(best, self.x):
+                best = self.better(candidate, best)
+        return best
+
+    def candidates(self, names: Sequence[str]) -> list[Candidate]:
+        """Those of these families; with filters only if filters may have mixed the data.
+
+        Where taps were asked for, the family has as many anyway.
+        """
+        may_filter = self.settings.kernel_size is None and ConvolutiveModel.family in names
+        among = [c for c in CANDIDATES if c.family.family in names]
+        return [c for c in among if may_filter or not c.has_filters]
+
+    def better(self, candidate: Candidate, kept: Selection) -> Selection:
+        """Return the candidate's fit if it is better than the one kept so far, else that."""
+        name, sfreq = candidate.name, self.settings.sfreq
+        lack = candidate.lack(kept.model.n_components, int(self.u.used.sum()), sfreq)
         if lack is not None:
-            best = replace(best, reason=f"{best.reason}; {name} is not tried: {lack}")
-        else:
-            best = _better(best, fitted, name, x, u, rng, settings.sfreq)
-    return best
+            return replace(kept, reason=f"{kept.reason}; {name} is not tried: {lack}")
+        try:
+            rich = self.fitted(candidate, kept)
+        except (InputError, SettingsError, MissingDependencyError) as error:
+            return replace(kept, reason=f"{kept.reason}; {name} is not tried: {error}")
+        if rich.model is kept.model:
+            return rich
+        return the_better(kept, rich, self.x, self.u, self.rng, sfreq)
+
+    def fitted(self, candidate: Candidate, before: Selection | None = None) -> Selection:
+        """Fit and judge a candidate; return the fit before if it says no more than that."""
+        family, name = candidate.family, candidate.name
+        asked, scores = self._settings_of(candidate)
+        x = self.x if family.accepts_missing else impute(self.x)
+        model = family.configured(asked)
+        if before is not None:
+            model.following(before.model)
+        model.fit(x, self.u, self.rng)
+        if before is not None and (said := idle(before.model, model)) is not None:
+            return replace(before, reason=f"{before.reason}; {name} {said}")
+        verdict = judge(model, x, self.u, asked.sfreq, self.rng)
+        if max(verdict.dependence.power, verdict.dependence.energy) > 1:
+            steadier = model.steadier(x, self.u, self.rng)
+            if steadier is not None:
+                model, verdict = steadier, judge(steadier, x, self.u, asked.sfreq, self.rng)
+        reason = f"{family.family} mixing, {model.choice}"
+        scores |= {name: model.scores}
+        return Selection(model, verdict, reason, scores, name, before)
+
+    def _settings_of(self, candidate: Candidate) -> tuple[Settings, dict[str, dict[str, float]]]:
+        """What a candidate is configured with, and the scores by which that was chosen."""
+        family, asked = candidate.family, self.settings
+        sizes = family.heeded() & {"n_restarts", "kernel_size"}
+        check_restarts_and_taps(len(self.x), **{size: getattr(asked, size) for size in sizes})
+        scores = {}
+        if asked.n_components is None and "noise" in family.mends:
+            number, scores["n_components"] = choose_n_components(
+                self.x,
+                self.u,
+                self.rng,
+                standardise=asked.standardise,
+                families=(family,),
+            )
+            asked = replace(asked, n_components=number)
+        if candidate.kernel_size is not None:
+            asked = replace(asked, kernel_size=candidate.kernel_size)
+        return asked, scores
+
+    def _exceeds_rank(self) -> bool:
+        """Whether more components are asked for than any matrix can unmix."""
+        asked = self.settings.n_components
+        return asked is not None and asked > numerical_rank(self.u.in_use(self.x)[0])
 
 
 def families_of(mixing: Any) -> tuple[str, ...]:
@@ -195,65 +343,6 @@ def unheeded(settings: Settings, families: Iterable[type[Model]]) -> dict[str, A
     return {k: v for k, v in asked.items() if v not in UNASKED[k] and k not in heeded}
 
 
-def _exceeds_rank(n_components: int | None, x: Array, u: Auxiliary) -> bool:
-    if n_components is None:
-        return False
-    return n_components > numerical_rank(u.in_use(x)[0])
-
-
-def _calls_for(family: type[Model], found: Selection, x: Array) -> bool:
-    """Whether what a fit leaves behind is what the family mends."""
-    if "noise" in family.mends:
-        return found.model.n_components < numerical_rank(x)
-    if FITTED_NOISE in family.mends:
-        return found.verdict.is_noisy
-    if family.representation == "stft" and not found.model.is_linear:
-        return False  # curves have no place on the STFT, and directions need no filters
-    if family.may_exceed_rank:
-        return True  # components that share a source may pass every check; it looks for itself
-    if found.model.n_components == 1:
-        return False
-    # energy calls for none: a nonlinear map would take apart what only grows and shrinks together
-    verdict = found.verdict
-    delay, bent = verdict.dependence.delay, verdict.dependence.bent
-    kind = "delay" if delay > max(bent, 1) else "power"
-    is_sign = verdict.misfit.power > max(SIGN, verdict.misfit.energy)
-    called = max(delay, bent) > 1 or (family.falls_back and is_sign)
-    return called and kind in family.mends
-
-
-def _lack(family: type[Model], k: int, seconds: float) -> str | None:
-    """What a record is too short for, where a fit would take minutes to find nothing.
-
-    Each source's filters have k - 1 numbers a frequency, and each window tells one of them.
-    """
-    least = (k - 1) * WINDOW
-    if family.representation == "time" or family.may_exceed_rank or seconds >= least:
-        return None
-    return (
-        f"filters of {k} sources take {least:.2g} s of sound or more, and there are {seconds:.2g}"
-    )
-
-
-def _better(
-    simple: Selection,
-    fitted: Callable[[str, Selection], Selection],
-    name: str,
-    x: Array,
-    u: Auxiliary,
-    rng: np.random.Generator,
-    sfreq: float,
-) -> Selection:
-    """Return the fit of family `name` if it is better than the simple one, else that."""
-    try:
-        rich = fitted(name, simple)
-    except (InputError, SettingsError, MissingDependencyError) as error:
-        return replace(simple, reason=f"{simple.reason}; {name} is not tried: {error}")
-    if rich.model is simple.model:
-        return rich
-    return the_better(simple, rich, x, u, rng, sfreq)
-
-
 def check_mixing(mixing: Any, allowed: Sequence[str] = MIXINGS) -> None:
     """Refuse what is none of the allowed mixings (SettingsError)."""
     if not is_one_of(mixing, allowed):
@@ -264,121 +353,3 @@ def check_seed(seed: Any) -> None:
     """Refuse what cannot seed a generator (SettingsError)."""
     if not (is_whole(seed) and seed >= 0):
         raise SettingsError(f"random_state={seed!r}: must be a whole number, 0 or more")
-
-
-def check(x: Array, u: Auxiliary, n_components: int | None = None) -> None:
-    """Refuse what no model can be fitted to, going by the numbers of samples and labels.
-
-    Raises
-    ------
-    InputError
-        If there are too few samples.
-    SettingsError
-        If `n_components` is no whole number above 0, or u has too few labels.
-    """
-    if n_components is not None and not (is_whole(n_components) and n_components >= 1):
-        raise SettingsError(
-            f"n_components={n_components!r}: must be a whole number, 1 or more, or None"
-        )
-    n_times = int(u.used.sum())
-    if n_times < FEWEST_SAMPLES:
-        raise InputError(
-            f"n_times={n_times}: too few samples to find sources in, at least {FEWEST_SAMPLES} "
-            f"are needed; {'axes are (channels, times)' if len(x) > n_times else 'record longer'}"
-        )
-    most = n_times // SAMPLES_PER_COMPONENT
-    if min(n_components or len(x), len(x)) > most:
-        rank = n_components or numerical_rank(x[:, u.used])
-        if rank > most:
-            raise InputError(
-                f"n_times={n_times}: too few samples for {rank} components, at least "
-                f"{SAMPLES_PER_COMPONENT * rank} are needed; ask for fewer components, or give "
-                "a longer recording"
-            )
-    auxiliary.check(u, n_components)
-
-
-def choose_n_components(
-    x: Array,
-    u: Auxiliary,
-    rng: np.random.Generator,
-    *,
-    standardise: bool = True,
-    families: Sequence[str] = (LinearModel.family,),
-) -> tuple[int, dict[str, float]]:
-    """Choose the number of components by held-out ELBO.
-
-    What the linear family leaves of x counts as an isotropic Gaussian within its rank, and
-    what the factor family leaves is noise, so that the ELBO of any number is a likelihood
-    of the same data. Fewer win unless they are beaten by `MARGIN` and by two standard
-    errors: numbers that describe x equally well differ in nothing but chance.
-
-    Parameters
-    ----------
-    x, u, rng
-        As for `select`.
-    standardise : bool
-        Whether channels of different units count alike.
-    families : sequence of str
-        Of these the likeliest counts, for every number; of x with missing values only
-        those that accept them.
-
-    Returns
-    -------
-    n_components : int
-        The smallest number that the best one does not beat.
-    scores : dict of str to float
-        The ELBO of every number tried, nats a sample.
-
-    Raises
-    ------
-    InputError, SettingsError
-        If x is constant, or too short for even one component (see `check`).
-    """
-    check(fill(x), u, n_components=1)
-    x, u = u.in_use(x)
-    missing = bool(np.isnan(x).any())
-    keep = excerpt(u, most=FEWER if missing else EXCERPT)
-    x, u = x[:, keep], u.take(keep)
-    held = block_folds(u.labels, u.n_labels, FOLDS) == 0
-    train, seen = u.take(~held), x[:, ~held]
-    rank = numerical_rank(fill(seen))
-    if rank == 0:
-        raise InputError("every channel is constant (silent): there is nothing to separate")
-    configured = Settings(shapes=SHAPES, standardise=standardise)
-    values: dict[int, Array] = {}
-    with threadpool_limits(limits=1, user_api="blas"):
-        for name in families:
-            family = FAMILIES[name]
-            if missing and not family.accepts_missing:
-                continue
-            noisy, best, behind = "noise" in family.mends, -np.inf, 0
-            for k in _numbers(min(rank - noisy, u.n_times // SAMPLES_PER_COMPONENT)):
-                model = family.configured(replace(configured, n_components=k))
-                density = model.fit(seen, train, rng).log_density(x[:, held], u.take(held))
-                if k not in values or density.mean() > values[k].mean():
-                    values[k] = density
-                behind = behind + 1 if density.mean() < best else 0
-                best = max(best, float(density.mean()))
-                if noisy and behind == PATIENCE:
-                    break
-    if not values:
-        raise InputError(
-            f"{rank} column that varies: a number of factors is chosen where there are two or more"
-        )
-    likeliest = max(values.values(), key=np.mean)
-    chosen = min(k for k, value in values.items() if not _beats(likeliest, value))
-    return chosen, {str(k): float(values[k].mean()) for k in sorted(values)}
-
-
-def _numbers(most: int) -> list[int]:
-    """Numbers of components to try, up to the largest."""
-    if most > MOST_NUMBERS:
-        return [*map(int, np.unique(np.geomspace(1, most, MOST_NUMBERS).round().astype(int)))]
-    return list(range(1, most + 1))
-
-
-def _beats(one: Array, other: Array) -> bool:
-    """Whether one log density, nats for each sample, is higher than another beyond chance."""
-    gain = one - other
-    return bool(gain.mean() > max(MARGIN, 2 * gain.std() / np.sqrt(len(gain))))

@@ -240,12 +240,14 @@ def _number_of_factors(
     recording: Recording, x: Array, u: Auxiliary, among: Sequence[str], seed: int
 ) -> tuple[int, dict[str, float]]:
     """Choose how many factors a table has by held-out likelihood; also return the scores."""
-    from sourcesep.selection import choose_n_components
+    from sourcesep.n_components import choose_n_components
+    from sourcesep.selection import FAMILIES
 
     simplest = "factor" if recording.summary.missing.any() else "linear"
-    families = {"linear", "factor"} & set(among) or {simplest}
+    names = {"linear", "factor"} & set(among) or {simplest}
+    families = [FAMILIES[name] for name in sorted(names, reverse=True)]
     rng = np.random.default_rng(seed)
-    return choose_n_components(x, u, rng, families=sorted(families, reverse=True))
+    return choose_n_components(x, u, rng, families=families)
 
 
 def _named(given: Any, class_name: str) -> str | None:

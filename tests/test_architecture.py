@@ -52,6 +52,7 @@ LAYERS = (
     ("judged",),
     ("verdict",),
     ("rivalry",),
+    ("n_components",),
     ("componentwise", "selection"),
     ("rows",),
     ("adaptation", "latents"),

@@ -12,7 +12,7 @@ from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.latent_start import in_units
 from sourcesep.metrics import mcc
 from sourcesep.noise_check import HIDDEN, SENTENCE, share_hidden_by_noise
-from sourcesep.selection import Selection, _calls_for
+from sourcesep.selection import Candidate, Selection
 from sourcesep.simulate.protocols import ivae
 from sourcesep.verdict import Verdict, judge
 
@@ -128,11 +128,11 @@ class TestNoise:
 class TestAuto:
     def test_asks_for_a_model_with_noise_where_it_is_seen(self, noisy, verdict):
         model, x, _ = noisy
-        found = Selection(model, verdict, "", {})
-        assert _calls_for(AmortisedModel, found, x)
+        found = Selection(model, verdict, "", {}, "nonlinear")
+        assert Candidate(AmortisedModel).is_called_for(found, x)
         for unseen in (None, HIDDEN - 0.01):
             clean = replace(found, verdict=replace(verdict, noise=unseen))
-            assert not _calls_for(AmortisedModel, clean, x)
+            assert not Candidate(AmortisedModel).is_called_for(clean, x)
 
     def test_compares_on_what_both_kept_aside(self, noisy):
         """Without another fit: the models' own densities of those samples."""

@@ -39,13 +39,14 @@ class Facts:
 
 
 CURVE, FILTERS = Facts(("power",), falls_back=True), Facts(("delay",), representation="stft")
+SHORT = replace(CURVE, memory=8)
 FACTORS, NOISY = Facts(("noise",)), Facts((FITTED_NOISE,))
 CROWD = Facts(("delay", "power"), True, "stft", 3)
 
 
 def rivalry(model, label="doubtful", *, gain=0.0, deviation=0.001, left=4.0, before="doubtful"):
     def found(model, label, misfit):
-        return Selection(model, Verdict(label, "", (), (), Misfit(0, misfit)), "", {})
+        return Selection(model, Verdict(label, "", (), (), Misfit(0, misfit)), "", {}, "")
 
     return Rivalry(found(Facts(), before, 20.0), found(model, label, left), gain, deviation)
 
@@ -85,6 +86,20 @@ class TestRequirements:
         assert is_likelier(rivalry(model, label, gain=least + 1e-6)) is None
         assert is_likelier(rivalry(model, label, gain=least - 1e-6)) == "that is not enough"
 
+    def test_of_samples_over_filters_on_the_stft(self):
+        """Of two representations the larger gain over a matrix counts."""
+
+        def over_filters(label, gain):
+            return replace(rivalry(SHORT, label, gain=gain), to_exceed=0.5)
+
+        assert is_likelier(over_filters("trusted", 0.51)) is None
+        assert is_likelier(over_filters("trusted", 0.49)) == "that is not enough"
+
+    def test_short_filters_have_to_be_trusted(self):
+        """A room is a little like them: one lost 8 dB against a matrix."""
+        assert is_believed(rivalry(SHORT, "trusted")) is None
+        assert is_believed(rivalry(SHORT, "doubtful")) == "its verdict is doubtful"
+
     def test_chance_counts_where_it_is_large(self):
         assert is_likelier(rivalry(FILTERS, gain=0.05, deviation=0.03)) is not None
         assert is_likelier(rivalry(FACTORS, gain=-0.05, deviation=0.03)) is None
@@ -94,6 +109,17 @@ class TestRequirements:
         assert is_more_independent(rivalry(CURVE, left=15.0)) == "it leaves as much dependence"
         assert is_more_independent(rivalry(CURVE, "trusted", left=19.9)) is None
         assert is_more_independent(rivalry(CURVE, "trusted", left=20.0)) is not None
+
+    @pytest.mark.parametrize(
+        ("model", "said"), [(CURVE, "it leaves as much dependence"), (SHORT, None)]
+    )
+    def test_filters_may_mend_a_delay_alone(self, model, said):
+        found = rivalry(model, "trusted", left=4.0)
+        before = replace(found.simple.verdict, misfit=Misfit(50, 2))
+        assert (
+            is_more_independent(replace(found, simple=replace(found.simple, verdict=before)))
+            == said
+        )
 
     @pytest.mark.parametrize("model", [FACTORS, NOISY, FILTERS, CROWD])
     def test_components_may_depend_on_each_other(self, model):

@@ -82,7 +82,7 @@ def main() -> None:
         def only(x, u, rng, *, mixing, settings, unfitted=unfitted):
             model = unfitted.fit(x, u, rng)
             verdict = judge(model, x, u, settings.sfreq, rng)
-            return Selection(model, verdict, model.family, {model.family: {}})
+            return Selection(model, verdict, name := model.family, {name: {}}, name)
 
         estimator.select = only
         ivae = IVAE(mixing=unfitted.family, sfreq=SFREQ, random_state=0)
