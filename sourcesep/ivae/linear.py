@@ -14,9 +14,10 @@ from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.contrast import ORDER, heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
+from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
 from sourcesep.ivae.model import Array, Settings, State, under
 from sourcesep.ivae.moments import Moments
-from sourcesep.ivae.order import any_order, fine_enough, is_series, less_means
+from sourcesep.ivae.order import invariant_permutation, is_series
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.reproducibility import first_steady
 from sourcesep.ivae.starts import OF_SERIES, STARTS, segments_of, turned
@@ -260,7 +261,7 @@ class LinearModel(InvertibleModel):
         if len(starts) == 1:
             return {}
         if not series:
-            order = any_order(y, u, rng)
+            order = invariant_permutation(y, u, rng)
             y, u = y[:, order], u.take(order)
         keep = excerpt(u, sfreq=self.sfreq)
         told = ~(after_splices(np.arange(u.n_times)[keep], ORDER) & series)
@@ -275,8 +276,10 @@ class LinearModel(InvertibleModel):
             for name in starts:
                 matrix = STARTS[name](y[:, ~held], train, rng)
                 z = matrix @ y
+                if series and not u.is_time:
+                    z = remove_label_means(z, finest_reliable_scale(u).labels)
                 if series:
-                    z = innovations(z if u.is_time else less_means(z, fine_enough(u).labels))
+                    z = innovations(z)
                 density = heldout_log_likelihood(
                     z[:, told], u.labels[told], u.n_labels, held[told], with_mean=not u.is_time
                 )

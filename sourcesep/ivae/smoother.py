@@ -16,7 +16,7 @@ from sourcesep.ivae.chain import Chain, unit_slope
 from sourcesep.ivae.curve_samples import Data
 from sourcesep.ivae.curves import Curves
 from sourcesep.ivae.filters import convolve
-from sourcesep.ivae.heldout import means_by_label
+from sourcesep.ivae.label_means import present_label_means
 from sourcesep.ivae.laplace import Mode, Record
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
@@ -270,7 +270,7 @@ def find_noise(
         density = (prior.log_prob(z, labels).sum(axis=0) + log_volume)[held]
         without = max(without, density, key=np.mean)
     gain = with_noise - without
-    by_label = means_by_label(gain, labels[held])
+    by_label = present_label_means(gain, labels[held])
     spread = by_label if len(by_label) > 1 else gain  # one label says nothing of chance
     error = spread.std() / np.sqrt(len(spread))
     scores = {"without noise": float(without.mean()), "with noise": float(with_noise.mean())}
