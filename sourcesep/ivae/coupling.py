@@ -30,7 +30,7 @@ from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, Settings, State, under
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.ranges import calmed, tamed
+from sourcesep.ivae.ranges import calmed, clipped_where_wild
 from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ class CouplingModel(InvertibleModel):
         if self._n_agreed > 1:
             s = self.replicas(x).mean(axis=0) / self._shrinkage[:, None]
         else:
-            s = tamed(self._best(x)[0], self._range[0])
+            s = clipped_where_wild(self._best(x)[0], self._range[0])
         return self._posterior(s, u)
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
