@@ -32,7 +32,8 @@ from threadpoolctl import threadpool_limits
 import sourcesep
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.ivae.convolutive import ConvolutiveModel
-from sourcesep.ivae.model import Model, Settings
+from sourcesep.ivae.model import Model
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.spectral import to_signal, to_spectrum
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.recording import from_array

@@ -15,8 +15,9 @@ from sourcesep.ivae.cepstrum import cepstral_variances
 from sourcesep.ivae.guided import Guidance, guidance_of, search
 from sourcesep.ivae.invertible import SIGMA
 from sourcesep.ivae.level import COARSE, FLOOR, SILENCE, Level, filtered
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, State
 from sourcesep.ivae.projection import Complex
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.spectral import (
     FAINT,
     OVERLAP,

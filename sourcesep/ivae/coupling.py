@@ -28,9 +28,10 @@ from sourcesep.ivae.coupling_fit import (
 from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Posterior, Settings, State, under
+from sourcesep.ivae.model import Array, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.ranges import calmed, clipped_where_wild
+from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class CouplingModel(InvertibleModel):
     is_linear: ClassVar[bool] = False
     goes_on: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
-    shapes: tuple[float, ...] = (2.0,)
+    shapes: tuple[float, ...] = GAUSSIAN
 
     linear: LinearModel
     flow: Flow

@@ -17,9 +17,10 @@ from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.jointdiag import coarse_to_fine
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import check_infinite
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State, under
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.prior_tables import gaussian_prior, overall, table_for
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.settings import Settings
 
 __all__ = ["FactorModel"]
 

@@ -15,11 +15,12 @@ from sourcesep.ivae.contrast import ORDER, heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
-from sourcesep.ivae.model import Array, Settings, State, under
+from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.order import invariant_permutation, is_series
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.reproducibility import first_steady
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import OF_SERIES, STARTS, segments_of, turned
 from sourcesep.ivae.whitening import Whitening, whiten, whiten_moments
 
@@ -48,7 +49,7 @@ class LinearModel(InvertibleModel):
         likelihood under one common prior is best, or the first of those that tie with
         it, is kept and fitted on all samples.
     shapes : tuple of float
-        Exponents the prior may take (`LabelPrior`); ``(2.0,)`` keeps it Gaussian.
+        Exponents the prior may take (`LabelPrior`); `GAUSSIAN` keeps it so.
     standardise_channels : bool
         Whether channels of different units count alike (tables) or as they are.
     sfreq : float

@@ -28,9 +28,10 @@ from sourcesep.ivae.curves import SlopeFamily
 from sourcesep.ivae.filters import convolve, deconvolve
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State, under
+from sourcesep.ivae.model import ELBO, Array, Posterior, State, under
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.smoother import Smoother, find_noise
 from sourcesep.ivae.starts import STARTS, turned
 from sourcesep.ivae.undistortion import (

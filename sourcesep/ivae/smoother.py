@@ -21,6 +21,7 @@ from sourcesep.ivae.laplace import Mode, Record
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import LabelPrior, label_sums, smoothed
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.starts import turned
 
 __all__ = ["Smoother", "find_noise"]
@@ -266,7 +267,7 @@ def find_noise(
     without = np.full(with_noise.shape, -np.inf)
     for clean in (chain, smoother.chain):
         z, log_volume = clean.forward(x)
-        prior = LabelPrior.fit(z, seen, n_labels, with_mean=data.with_mean, shapes=(2.0,))
+        prior = LabelPrior.fit(z, seen, n_labels, with_mean=data.with_mean, shapes=GAUSSIAN)
         density = (prior.log_prob(z, labels).sum(axis=0) + log_volume)[held]
         without = max(without, density, key=np.mean)
     gain = with_noise - without

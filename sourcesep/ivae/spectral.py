@@ -19,6 +19,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.whitening import Basis
 
 __all__ = [
@@ -385,7 +386,7 @@ class SpectralModel(Model):
 
 
 def _label_prior(z: Array, u: Auxiliary) -> LabelPrior:
-    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=(2.0,))
+    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=GAUSSIAN)
 
 
 def _bin_weights(size: int) -> NDArray[np.float32]:
