@@ -386,6 +386,6 @@ class CouplingModel(InvertibleModel):
         model._range = state.tensors["range"]
         model._shrinkage = state.tensors["shrinkage"]
         model.restart_scores = state.tensors["scores"]
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, model.n_components)
         model.history_ = History(**state.part("history"))
         return model

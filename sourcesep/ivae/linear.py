@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from scipy.linalg import qr
@@ -361,9 +361,20 @@ class LinearModel(InvertibleModel):
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
         tensors, facts = state.tensors, state.facts
-        _check_tensors(tensors)
+        d, n_channels = tensors["unmixing"].shape
+        n_aside = len(tensors["complement"])
+        if not d * n_channels:
+            raise ValueError(f"{d} components of {n_channels} channels")
+        right = {
+            "mean": (n_channels,),
+            "unmixing": (d, n_channels),
+            "mixing": (n_channels, d),
+            "complement": (n_aside, n_channels),
+            "remainder": (n_channels, n_aside),
+        }
+        state.check(right)
         model = cls(
-            len(tensors["unmixing"]),
+            d,
             starts=tuple(facts["starts"]),
             shapes=exponents(facts["shapes"]),
             standardise_channels=facts["standardise_channels"],
@@ -371,34 +382,8 @@ class LinearModel(InvertibleModel):
         model.mean = tensors["mean"]
         model.unmixing, model.mixing = tensors["unmixing"], tensors["mixing"]
         model.complement, model.remainder = tensors["complement"], tensors["remainder"]
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, d)
         model.start, model.scores = facts["start"], facts["scores"]
         if model.start not in model.starts:
             raise ValueError(f"start={model.start!r} is none of {model.starts}")
         return model
-
-
-def _check_tensors(tensors: dict[str, Any]) -> None:
-    """Refuse a state whose tensors do not belong together (ValueError)."""
-    d, n_channels = tensors["unmixing"].shape
-    n_aside, n_labels = len(tensors["complement"]), len(tensors["prior.scale"])
-    if not d * n_channels * n_labels:
-        raise ValueError(f"{d} components of {n_channels} channels, {n_labels} labels")
-    shapes = {
-        "mean": (n_channels,),
-        "unmixing": (d, n_channels),
-        "mixing": (n_channels, d),
-        "complement": (n_aside, n_channels),
-        "remainder": (n_channels, n_aside),
-        "prior.mean": (n_labels, d),
-        "prior.scale": (n_labels, d),
-        "prior.shape": (d,),
-    }
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        if tensor.shape != shape or tensor.dtype != np.float64:
-            raise ValueError(f"tensor {name} is {tensor.dtype} of shape {tensor.shape}")
-        if not np.isfinite(tensor).all():
-            raise ValueError(f"tensor {name} has NaN or infinite values")
-        if name in ("prior.scale", "prior.shape") and not (tensor > 0).all():
-            raise ValueError(f"tensor {name} has values that are not above 0")

@@ -7,7 +7,7 @@ speaks to a model through `Model` alone and never asks which family it is of.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
@@ -66,6 +66,17 @@ class State:
         """Return the tensors whose names begin with ``name.``, with that prefix removed."""
         whole = f"{name}."
         return {k.removeprefix(whole): v for k, v in self.tensors.items() if k.startswith(whole)}
+
+    def check(
+        self, shapes: Mapping[str, tuple[int, ...]], *, positive: Collection[str] = ()
+    ) -> None:
+        """Refuse tensors that are not float64 of these shapes, or not above 0 (ValueError)."""
+        for name, shape in shapes.items():
+            tensor = self.tensors[name]
+            if tensor.shape != shape or tensor.dtype != np.float64:
+                raise ValueError(f"tensor {name} is {tensor.dtype} of shape {tensor.shape}")
+            if name in positive and not (tensor > 0).all():
+                raise ValueError(f"tensor {name} has values that are not above 0")
 
 
 def under(name: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

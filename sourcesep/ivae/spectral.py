@@ -378,7 +378,7 @@ class SpectralModel(Model):
         model.size, model.scores = facts["size"], facts["scores"]
         model.decoder, model.colour = tensors["decoder"], tensors["colour"]
         model.basis = Basis(**state.part("basis"))
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, model.n_components)
         n_bins = model.size // 2 + 1
         if model.decoder.shape[2:] != (n_bins,) or model.colour.shape[1:] != (n_bins,):
             raise ValueError(f"windows of {model.size} samples have {n_bins} bins")
