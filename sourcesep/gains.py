@@ -14,6 +14,7 @@ from sourcesep.samples import unchanged
 __all__ = ["FITTED_NOISE", "FOLDS", "heldout_gain"]
 
 FOLDS = 5
+"""One of which is held out."""
 FITTED_NOISE = "fitted noise"
 """What a model mends (`Model.mends`) that has noise where an invertible map has fitted it."""
 

@@ -32,6 +32,7 @@ CURVES = ("none", "logistic", "smooth")
 STRENGTHS = (0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.985, 0.993, 0.997, 0.9995)
 """Peak of the observations as a share of the rails' distance, scanned for the start."""
 N_KNOTS = 129
+"""Of a channel's curve."""
 OUTER_REACH = 1.5
 """Range of the curves behind a filter that is being fitted, over that of x."""
 MARGINS = {
