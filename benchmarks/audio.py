@@ -26,15 +26,16 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from threadpoolctl import threadpool_limits
 
 import sourcesep
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.ivae.convolutive import ConvolutiveModel
-from sourcesep.ivae.model import Model, Settings
+from sourcesep.ivae.model import Model
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.spectral import to_signal, to_spectrum
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
+from sourcesep.metrics.separation import pair_by_ratio
 from sourcesep.recording import from_array
 from sourcesep.simulate import Mixture
 from sourcesep.simulate.instruments import InstrumentKind
@@ -136,7 +137,7 @@ def score(mixture: Mixture, found: Array, cpu: float) -> Score:
     if not np.isfinite(found).all():
         return Score(*[np.nan] * 4)
     table = metrics.si_sdr(true[:, None], found[None])
-    rows, columns = linear_sum_assignment(-np.clip(table, -100, 300))
+    rows, columns = pair_by_ratio(table)
     gain = table[rows, columns] - metrics.si_sdr(true, x)
     plain = metrics.sdr(true, found[columns]) - metrics.sdr(true, x)
     seconds = mixture.data.shape[1] / mixture.sfreq

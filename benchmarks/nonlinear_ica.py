@@ -27,7 +27,8 @@ from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.evidence import replica_agreement
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import random_halves
-from sourcesep.ivae.model import QUALITIES, Array, Settings
+from sourcesep.ivae.model import Array
+from sourcesep.ivae.settings import QUALITIES, Settings
 from sourcesep.metrics import mcc
 from sourcesep.simulate.protocols import Protocol, icebeem, ivae, shuffled_labels
 from sourcesep.verdict import judge

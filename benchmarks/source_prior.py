@@ -26,7 +26,6 @@ from typing import NamedTuple, cast
 import numpy as np
 from audio import pyroomacoustics
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from threadpoolctl import threadpool_limits
 
 import sourcesep
@@ -36,6 +35,7 @@ from sourcesep.ivae.guided import search
 from sourcesep.ivae.level import Level
 from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.spectral import to_signal, to_spectrum
+from sourcesep.metrics.separation import pair_by_ratio
 from sourcesep.prior_training import train_prior
 from sourcesep.recording import from_array
 from sourcesep.simulate import Mixture
@@ -195,7 +195,7 @@ def sdr(scene: Scene, found: Array) -> float:
     """Mean over the talkers, at the first microphone, in dB."""
     true = scene.mixture.images[:, 0]
     table = metrics.si_sdr(true[:, None], found[None])
-    columns = linear_sum_assignment(-np.clip(table, -100, 300))[1]
+    columns = pair_by_ratio(table)[1]
     return float(metrics.sdr(true, found[columns]).mean())
 
 

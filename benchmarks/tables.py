@@ -38,8 +38,9 @@ from sourcesep.ivae.factor import FactorModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
-from sourcesep.ivae.model import Model, Settings
+from sourcesep.ivae.model import Model
 from sourcesep.ivae.prior_tables import gaussian_prior
+from sourcesep.ivae.settings import Settings
 from sourcesep.metrics import match_sources, mcc
 from sourcesep.n_components import choose_n_components
 from sourcesep.recording import from_array

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from sourcesep import auxiliary, simulate
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Model, Settings
+from sourcesep.ivae.model import Model
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
 from sourcesep.simulate.instruments import InstrumentKind

@@ -53,7 +53,7 @@ def flow_without_u(seed: int, quality: str) -> Fit:
     def fit(x: Array, u: Labels) -> tuple[Callable[[Array], Array], str]:
         from sourcesep.auxiliary import from_array
         from sourcesep.ivae.coupling import CouplingModel
-        from sourcesep.ivae.model import Settings
+        from sourcesep.ivae.settings import Settings
 
         rng = np.random.default_rng(seed)
         labels = from_array(rng.permutation(u), len(u))

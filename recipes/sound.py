@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.metrics import si_sdr
+from sourcesep.metrics.separation import pair_by_ratio
 
 __all__ = ["Gains", "gains", "peers"]
 
@@ -43,8 +44,6 @@ def gains(true: Array, mixture: Array, found: Array) -> Gains:
     found : ndarray of shape (n_found, ..., n_times)
         At least as many as there are sources.
     """
-    from scipy.optimize import linear_sum_assignment
-
     true, found = (x.reshape(len(x), -1) for x in (true, found))
     mixture = mixture.reshape(-1)
     loud = true.any(axis=1)
@@ -53,7 +52,7 @@ def gains(true: Array, mixture: Array, found: Array) -> Gains:
     for k in np.flatnonzero(loud):
         db[k] = si_sdr(true[k], found)
         plain[k] = si_sdr(true[k], mixture)
-    rows, columns = linear_sum_assignment(-np.clip(db[loud], -100, 300))
+    rows, columns = pair_by_ratio(db[loud])
     best = np.full(len(true), np.nan)
     best[np.flatnonzero(loud)[rows]] = db[loud][rows, columns]
     return Gains(best, plain)

@@ -28,8 +28,9 @@ from sourcesep.exceptions import OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
 from sourcesep.ivae.brain_rows import signal_shares
 from sourcesep.ivae.heldout import excerpt
-from sourcesep.ivae.model import Array, Settings, State, under
+from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.reproducibility import split_half_correlations
+from sourcesep.ivae.settings import Settings
 from sourcesep.persistence import COMPONENTS, read_file, write_file
 from sourcesep.selection import FAMILIES, check_mixing, check_seed
 from sourcesep.verdict import Verdict, judge

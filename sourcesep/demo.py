@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from sourcesep import metrics, simulate
-from sourcesep.exceptions import OutputError
 from sourcesep.ivae.model import Array
-from sourcesep.messages import in_brief
+from sourcesep.metrics.separation import pair_by_ratio
+from sourcesep.output import explained
 
 __all__ = ["Row", "best_si_sdr", "mixtures", "run"]
 
@@ -42,11 +42,8 @@ def mixtures(seconds: float = 8.0) -> dict[str, simulate.Mixture]:
 
 def best_si_sdr(references: Array, estimates: Array) -> float:
     """Mean SI-SDR of references and estimates (n, n_times), each matched to its best."""
-    from scipy.optimize import linear_sum_assignment
-
     table = metrics.si_sdr(references[:, None], estimates[None])
-    rows, columns = linear_sum_assignment(-np.clip(table, -1e6, 1e6))
-    return float(table[rows, columns].mean())
+    return float(table[pair_by_ratio(table)].mean())
 
 
 def run(folder: Path) -> Iterator[Row]:
@@ -67,15 +64,12 @@ def run(folder: Path) -> Iterator[Row]:
     from sourcesep.adapters._wav import write_wav
     from sourcesep.separation import separate
 
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"output={folder}: cannot be written ({in_brief(error)}); choose another with -o"
-        ) from error
     for name, mixture in mixtures().items():
         path = folder / f"{name}.wav"
-        write_wav(path, mixture.data, SFREQ)
+        with explained(folder):
+            write_wav(path, mixture.data, SFREQ)
         separation = separate(path)
         separation.save(folder / name, overwrite=True)
         heard = mixture.images[:, 0]

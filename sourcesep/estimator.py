@@ -19,8 +19,9 @@ from sourcesep.checks import finite, generator, is_one_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
-from sourcesep.ivae.model import Array, Settings
+from sourcesep.ivae.model import Array
 from sourcesep.ivae.ranges import winsorised_range
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.source_prior import SourcePrior
 from sourcesep.ivae.starts import STARTS
 from sourcesep.latents import LatentsMixin

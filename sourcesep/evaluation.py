@@ -13,6 +13,7 @@ from sourcesep import metrics, simulate
 from sourcesep._version import __version__
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.messages import in_brief
+from sourcesep.metrics.separation import pair_by_ratio
 from sourcesep.output import RESULT, check_output, read_result, replacing, write_result
 from sourcesep.persistence import read_metadata
 from sourcesep.recording import Recording, from_array, read
@@ -60,8 +61,6 @@ def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[
     SettingsError
         If there are fewer estimates than references.
     """
-    from scipy.optimize import linear_sum_assignment
-
     files = [file for path in estimates for file in _source_files(Path(path))]
     true = [read(path) for path in references]
     found = [read(path) for path in files]
@@ -76,11 +75,8 @@ def evaluate_files(references: Sequence[str], estimates: Sequence[str]) -> list[
                 f"{true[0].path} has {true[0].n_times} at {true[0].sfreq:g} Hz; they must agree"
             )
     table = np.array([[_scores(t, f) for f in found] for t in true])
-    rows, columns = linear_sum_assignment(-np.clip(table[:, :, 0], -1e6, 1e6))
-    return [
-        Score(str(references[i]), str(files[j]), *map(float, table[i, j]))
-        for i, j in zip(rows, columns, strict=True)
-    ]
+    pairs = zip(*pair_by_ratio(table[:, :, 0]), strict=True)
+    return [Score(str(references[i]), str(files[j]), *map(float, table[i, j])) for i, j in pairs]
 
 
 def _source_files(path: Path) -> list[Path]:

@@ -12,8 +12,8 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import random_halves
+from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
 from sourcesep.ivae.model import Array, Model
-from sourcesep.ivae.order import fine_enough, less_means
 from sourcesep.ivae.starts import band_signals
 from sourcesep.modulation import standard_errors, variance_ratios
 
@@ -240,7 +240,8 @@ def richness(
             inner = random_halves(u.labels[unseen], u.n_labels, rng)
             output = fit.outputs[which]
             if not u.is_time:
-                within = less_means(output, fine_enough(u).labels).std(axis=1, keepdims=True)
+                labels = finest_reliable_scale(u).labels
+                within = remove_label_means(output, labels).std(axis=1, keepdims=True)
                 output = output / np.where(within > 0, within, 1)
             parts.append((output, unseen, inner))
 
@@ -326,7 +327,8 @@ def _standard_errors(gain: Array, u: Auxiliary) -> float:
         return 0.0
     rest, least = gain, 0.0
     if not u.is_time:
-        rest, least = less_means(gain[None], u.labels)[0], gain.std(ddof=1) / np.sqrt(len(gain))
+        rest = remove_label_means(gain[None], u.labels)[0]
+        least = gain.std(ddof=1) / np.sqrt(len(gain))
     blocks = rest[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
     error = max(blocks.std(ddof=1) / np.sqrt(n_blocks), least)
     return float(gain[: n_blocks * size].mean() / error) if error > 0 else 0.0

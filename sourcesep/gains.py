@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.heldout import block_folds, excerpt, means_by_label
+from sourcesep.ivae.heldout import block_folds, excerpt
+from sourcesep.ivae.label_means import present_label_means
 from sourcesep.ivae.model import Array, Model
 from sourcesep.samples import unchanged
 
 __all__ = ["FITTED_NOISE", "FOLDS", "heldout_gain"]
 
 FOLDS = 5
+"""One of which is held out."""
 FITTED_NOISE = "fitted noise"
 """What a model mends (`Model.mends`) that has noise where an invertible map has fitted it."""
 
@@ -44,7 +46,7 @@ def heldout_gain(
     simple = rich.rival(simple, x[:, ~held])
     test = u.take(held)
     gain = rich.log_density(x[:, held], test) - simple.log_density(x[:, held], test)
-    by_label = means_by_label(gain, test.labels)
+    by_label = present_label_means(gain, test.labels)
     return float(gain.mean()), float(by_label.std() / np.sqrt(len(by_label)))
 
 

@@ -19,8 +19,8 @@ from sourcesep.contracts import check_alike, contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
 from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Settings
 from sourcesep.ivae.moments import Moments
+from sourcesep.ivae.settings import Settings
 from sourcesep.messages import first_few
 from sourcesep.recording import Recording
 from sourcesep.selection import check_mixing

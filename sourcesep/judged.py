@@ -12,7 +12,7 @@ from sourcesep.evidence import CrossFit, cross_fit
 from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
-from sourcesep.ivae.order import any_order, hang_together
+from sourcesep.ivae.order import invariant_permutation, is_serially_dependent
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import N_TAPS
 
@@ -48,10 +48,10 @@ def samples_to_judge(
     """Take the samples by which to judge; rows that are no series come in any order."""
     filled = fill(x)
     rank = min(model.n_components, numerical_rank(filled))
-    has_past = model.memory > 1 or hang_together(filled, u)
+    has_past = model.memory > 1 or is_serially_dependent(filled, u)
     is_series = u.is_time or has_past
     if not is_series:
-        order = any_order(filled, u, rng)
+        order = invariant_permutation(filled, u, rng)
         x, filled, u = x[:, order], filled[:, order], u.take(order)
     keep = excerpt(u, model.memory, sfreq=sfreq)
     # a map that reaches over samples is at its best on the whole record

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.contrast import innovations, prediction_filter
+from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.order import fine_enough, less_means
 
 __all__ = ["N_TAPS", "RIDGE", "Misfit", "correlation_within_labels", "misfit"]
 
@@ -120,8 +120,8 @@ def misfit(
     z = z - z.mean(axis=1, keepdims=True)
     z = z / z.std(axis=1, keepdims=True)
     if u is not None:
-        labels = fine_enough(u).labels
-        z = z[less_means(z, labels).std(axis=1) > CONSTANT]
+        labels = finest_reliable_scale(u).labels
+        z = z[remove_label_means(z, labels).std(axis=1) > CONSTANT]
         flat: list[_Flattening] = [_ByLabel(row, labels, unsure) for row in z]
         return Misfit(0.0, _power_dependence(flat, z), _energy_by_label(flat, z, labels))
     if spliced is None:
@@ -162,9 +162,9 @@ def correlation_within_labels(z: Array, u: Auxiliary, unsure: float, *, series: 
     """
     if z.shape[1] < SHORTEST:
         return 0.0
-    labels = fine_enough(u).labels
+    labels = finest_reliable_scale(u).labels
     z = z[:N_STRONGEST]
-    z = z[less_means(z, labels).std(axis=1) > CONSTANT]
+    z = z[remove_label_means(z, labels).std(axis=1) > CONSTANT]
     if series:
         z = innovations(z, N_TAPS, RIDGE)
     flat = [_ByLabel(row, labels, unsure)(row) for row in z]
@@ -246,7 +246,7 @@ class _ByLabel(_Flattening):
         return self.centred(y)
 
     def centred(self, y: Array) -> Array:
-        rest: Array = less_means(y[None], self.labels)[0]
+        rest: Array = remove_label_means(y[None], self.labels)[0]
         return rest
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import block_folds
+from sourcesep.ivae.label_means import remove_label_means
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import label_sums
 
@@ -176,12 +177,12 @@ def variance_ratios(z: Array, u: Auxiliary) -> tuple[Array, int]:
     if len(counts) < 2:
         return np.zeros((len(z), len(z))), 0
     if with_mean:
-        z = z - _profiles(z, labels, len(counts), with_mean=True)[:, len(z) :].T[:, labels]
+        z = remove_label_means(z, labels)
     size = int(np.clip(len(labels) // (BLOCKS_A_LABEL * len(counts)), 1, LONGEST_BLOCK))
     position = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]
     begins = np.flatnonzero(position % size == 0)
     blocks, owner = np.add.reduceat(z**2, begins, axis=1) + SILENCE, labels[begins]
-    power = _label_sums(blocks, owner)
+    power: Array = np.stack([np.bincount(owner, block, len(counts)) for block in blocks])
     freedom = counts - with_mean
     log_variance = np.log(power / freedom)
     ratio = log_variance[:, None] - log_variance
@@ -205,15 +206,10 @@ def _jackknife(
     if not len(owner):
         return np.zeros((len(blocks), len(blocks)))
     left = np.log(power[:, owner] - blocks)
-    left -= (_label_sums(left, owner, len(number)) / np.maximum(number, 1))[:, owner]
+    left = remove_label_means(left, owner)
     weight = freedom[owner] * (1 - 1 / number[owner])
     covariance: Array = (weight * left) @ left.T / np.count_nonzero(number > 1)
     return covariance
-
-
-def _label_sums(rows: Array, labels: NDArray[np.int64], n_labels: int = 0) -> Array:
-    """Sums within each label, (n_rows, n_labels)."""
-    return np.stack([np.bincount(labels, row, n_labels) for row in rows])
 
 
 def standard_errors(scatter: Array, freedom: int) -> Array:

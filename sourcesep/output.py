@@ -26,6 +26,7 @@ __all__ = [
     "check_output",
     "check_resumable",
     "component_name",
+    "explained",
     "folders_for",
     "plain",
     "read_result",
@@ -233,7 +234,7 @@ def recover(folder: Path) -> None:
     """Tidy up after a run that was killed while it wrote `folder`: what was whole is not lost."""
     folder = Path(os.path.realpath(folder))
     if any(beside(folder, what).exists() for what in ("new", "old", "lock")):
-        with _said(folder), alone(folder):
+        with explained(folder), alone(folder):
             _recover(folder)
 
 
@@ -262,7 +263,7 @@ def replacing(folder: Path, overwrite: bool = True) -> Iterator[Path]:
     folder = Path(os.path.realpath(folder))  # what a link names is replaced, not the link
     made = [parent for parent in folder.parents if not parent.exists()]
     try:
-        with _said(folder), alone(folder):
+        with explained(folder), alone(folder):
             _recover(folder)
             new, old = beside(folder, "new"), beside(folder, "old")
             try:
@@ -291,7 +292,7 @@ def replacing(folder: Path, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def _said(folder: Path) -> Iterator[None]:
+def explained(folder: Path) -> Iterator[None]:
     """Turn an OSError into an OutputError that says in one line what happened."""
     try:
         yield

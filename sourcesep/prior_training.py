@@ -23,7 +23,7 @@ from sourcesep.exceptions import (
     SourcesepWarning,
 )
 from sourcesep.ivae.devices import require_torch_for, resolve_device
-from sourcesep.ivae.model import Settings
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.source_prior import Network, SourcePrior
 from sourcesep.ivae.spectral import power, to_spectrum, window_size
 from sourcesep.ivae.trained_variances import best_lift

@@ -55,6 +55,12 @@ def run(*arguments):
 
 
 @pytest.fixture
+def late_workers(monkeypatch):
+    """Workers of a Dask cluster may come late, as they do on a machine that is busy."""
+    monkeypatch.setattr("sourcesep.cluster.PATIENCE", 60)
+
+
+@pytest.fixture
 def unasked_for_noise(monkeypatch):
     """Verdicts do without the check for noise: of a short nonlinear fit it is the longest part."""
     monkeypatch.setattr("sourcesep.verdict.share_hidden_by_noise", lambda *_: None)

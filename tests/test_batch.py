@@ -217,7 +217,7 @@ class TestResume:
 @pytest.mark.slow
 class TestCluster:
     @pytest.fixture
-    def cluster(self):
+    def cluster(self, late_workers):
         distributed = pytest.importorskip("distributed", reason="Dask is not installed")
         with distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
@@ -243,6 +243,7 @@ class TestCluster:
             with start(
                 "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
             ) as one:
+                next(line for line in one.stderr if "Registered to" in line)
                 yield first, address
                 one.kill()
             first.kill()
@@ -259,6 +260,7 @@ class TestCluster:
         assert {o.path for o in done} == {job.path for job in jobs}
         assert files(tmp_path / "two") == files(tmp_path / "out")
 
+    @pytest.mark.usefixtures("late_workers")
     def test_what_a_worker_cannot_do_is_said_of_that_recording(self, jobs, monkeypatch):
         distributed = pytest.importorskip("distributed", reason="Dask is not installed")
         dask = pytest.importorskip("dask", reason="Dask is not installed")
@@ -306,6 +308,7 @@ class TestCluster:
         assert all(o.error is None for o in separate_files(alone))
         assert files(tmp_path / "out") == files(tmp_path / "two")
 
+    @pytest.mark.usefixtures("late_workers")
     def test_a_result_that_was_written_before_its_worker_died_counts(self, jobs, monkeypatch):
         """The task comes again, and finds its own result."""
         distributed = pytest.importorskip("distributed", reason="Dask is not installed")

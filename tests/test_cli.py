@@ -568,7 +568,8 @@ class TestOtherCommands:
         found = run("demo", "-o", "f")
         assert found.exit_code == 1
         assert found.stderr == (
-            "error: output=f: cannot be written (File exists); choose another with -o\n"
+            "error: output=f: cannot be written (File exists); free some space or choose another "
+            "with -o\n"
         )
 
     def test_demo_says_each_gain_beside_fastica_s(self, monkeypatch):

@@ -204,8 +204,12 @@ class TestSimulate:
             raise soundfile.SoundFileRuntimeError("No space left on device")
 
         monkeypatch.setattr(soundfile.SoundFile, "write", full)
-        with pytest.raises(OutputError, match="No space left on device"):
+        with pytest.raises(OutputError) as error:
             simulate_files(tmp_path / "s", seconds=0.5)
+        assert str(error.value) == (
+            f"output={tmp_path / 's'}: cannot be written (No space left on device); free some "
+            "space or choose another with -o"
+        )
         assert list(tmp_path.iterdir()) == []
 
 

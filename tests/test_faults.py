@@ -92,6 +92,7 @@ def test_a_full_disk_leaves_nothing_half_written(inputs, tmp_path, name):
         assert "cannot" in last
         assert os.strerror(errno.EFBIG) in last
         assert "unforeseen" not in last
+        assert ".new" not in last  # the hidden folder that it was written in
         assert names(tmp_path) == [], size
 
 

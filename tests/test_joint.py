@@ -170,6 +170,7 @@ class TestMuchData:
         assert len(read) == 2
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("late_workers")
     def test_a_cluster_gives_the_same_bits(self, tmp_path):
         distributed = pytest.importorskip("distributed", reason="Dask is not installed")
         paths = voices(tmp_path, [1, 2, 3])

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from sourcesep import IVAE, separate
 from sourcesep.cli import main
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.ivae.model import Settings
+from sourcesep.ivae.settings import Settings
 from sourcesep.selection import FAMILIES, unheeded
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import OutputError
-from sourcesep.messages import in_brief
 
-__all__ = ["BLOCK", "Codec", "blocks", "forget_time", "open_wav", "write_wav", "writing"]
+__all__ = ["BLOCK", "Codec", "blocks", "forget_time", "open_wav", "telling_why", "write_wav"]
 
 Array = NDArray[np.float64]
 
@@ -111,25 +110,20 @@ def forget_time(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say in one line what keeps files from being written (OutputError)."""
+def telling_why(files: Sequence[Path]) -> Iterator[None]:
+    """Say what keeps these files from being written as the system says it (OSError)."""
     import soundfile
 
     try:
         yield
-    except OutputError:
-        raise
-    except (soundfile.SoundFileError, OSError) as error:
-        told = error if isinstance(error, OSError) else _told_by_system(path) or error
-        raise OutputError(
-            f"output={path}: cannot write ({in_brief(told)}); check space and permissions"
-        ) from error
+    except soundfile.SoundFileError as error:
+        raise _told_by_system(files) or OSError(str(error)) from error
 
 
-def _told_by_system(path: Path) -> OSError | None:
+def _told_by_system(files: Sequence[Path]) -> OSError | None:
     """What the system says to writing more there: libsndfile says "System error" of anything."""
     try:
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        for file in files:
             with file.open("ab") as more:
                 more.write(bytes(BLOCK))
     except OSError as error:
@@ -138,9 +132,9 @@ def _told_by_system(path: Path) -> OSError | None:
 
 
 def write_wav(path: Path, x: Array, sfreq: float, subtype: str = "PCM_16") -> None:
-    """Write signals, (channels, times), rounded to the subtype's grid."""
+    """Write signals, (channels, times), rounded to the subtype's grid; OSError if it cannot be."""
     codec = Codec(subtype)
-    with writing(path):
+    with telling_why([path]):
         with open_wav(path, x.shape, sfreq, codec) as file:
             for block in blocks(x):
                 file.write(codec.encode(codec.quantise(x[:, block])).T)

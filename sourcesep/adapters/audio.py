@@ -15,7 +15,7 @@ import numpy as np
 
 from sourcesep.adapters._audio_samples import AudioFormat, AudioSamples
 from sourcesep.adapters._separated import Separated
-from sourcesep.adapters._wav import Codec, forget_time, open_wav, writing
+from sourcesep.adapters._wav import Codec, forget_time, open_wav, telling_why
 from sourcesep.exceptions import OutputError, SettingsError, SourcesepWarning
 from sourcesep.recording import Recording, longest_in_memory
 from sourcesep.samples import pieces
@@ -155,12 +155,14 @@ def write(separation: Separated, folder: Path, *, bit_depth: str | None = None) 
     SettingsError
         If `bit_depth` is none of these.
     OutputError
+        If a source is not finite, or no WAV file holds the rate.
+    OSError
         If the files cannot be written.
     """
     asked = Codec(_subtype_for(separation.recording.origin, bit_depth))
     wider = [Codec(s) for s in ("FLOAT", "DOUBLE") if asked.subtype != "DOUBLE"]
     files = _file_names(separation.n_components)
-    with writing(folder):
+    with telling_why([folder / name for name in files]):
         used = next((c for c in (asked, *wider) if _write_set(separation, folder, files, c)), None)
     if used is None:
         raise OutputError(

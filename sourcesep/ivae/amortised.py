@@ -23,7 +23,7 @@ from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.latent_start import full_flow, in_units
 from sourcesep.ivae.missing import check_values
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State, under
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.prior_tables import (
     Prior,
     encoded_prior,
@@ -34,6 +34,7 @@ from sourcesep.ivae.prior_tables import (
 )
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.ranges import calmed
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.training import History
 

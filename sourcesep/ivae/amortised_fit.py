@@ -17,8 +17,9 @@ from sourcesep.ivae.latent_start import MARGIN, LatentStart
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.networks import Architecture, Autoencoder
 from sourcesep.ivae.prior_network import NetworkPrior, standardised
-from sourcesep.ivae.prior_tables import GAUSSIAN, Prior
+from sourcesep.ivae.prior_tables import Prior
 from sourcesep.ivae.priors import LabelPrior, spread
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:

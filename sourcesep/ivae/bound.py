@@ -34,6 +34,7 @@ WARM = 0.3
 """Share of the training on the plain ELBO, one draw, before importance weights: they say
 little while q is far off."""
 HELD_OUT_DRAWS = 16
+"""Draws for each held-out sample, by which the states of a training are compared."""
 
 
 @dataclass(frozen=True)

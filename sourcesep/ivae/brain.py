@@ -17,10 +17,11 @@ from sourcesep.ivae.brain_rows import find_rows, loudest_noise, signal_shares
 from sourcesep.ivae.heldout import FEW_SEGMENTS
 from sourcesep.ivae.jointdiag import MANY_CHANNELS, Triangles
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Settings
+from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior, smoothed
 from sourcesep.ivae.reproducibility import counterparts
+from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.whitening import Whitening, moments_of, whiten_moments
 
 __all__ = ["BrainModel", "Halves"]
@@ -66,7 +67,7 @@ class BrainModel(LinearModel):
         *,
         bands: bool = False,
         sfreq: float = 1.0,
-        shapes: tuple[float, ...] = (2.0,),
+        shapes: tuple[float, ...] = GAUSSIAN,
     ) -> None:
         super().__init__(n_components, starts=("bands" if bands else "segments",), shapes=shapes)
         self.bands = bands
@@ -128,7 +129,7 @@ class BrainModel(LinearModel):
         noise = loudest_noise(float(quietest), powers, self.unmixing)
         self.signal = signal_shares(self.unmixing, self.correlation, noise)
         self.scores, self.start = {}, self.starts[0]
-        if u.is_time and seen.is_whole and self.shapes == (2.0,):
+        if u.is_time and seen.is_whole and self.shapes == GAUSSIAN:
             self.prior = _prior(powers, seen.groups[0].counts, u)
         else:
             self.prior = self.fit_prior(self._unmix(x), u)

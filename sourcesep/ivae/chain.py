@@ -102,6 +102,12 @@ class Chain:
         v = self.curves.inverse(y)
         return v if self.outer is None else deconvolve(self.outer, v)
 
+    def image(self, z: Array, component: int) -> Array:
+        """One of the sources z as the channels hear it before the curves."""
+        alone = np.zeros_like(z)
+        alone[component] = z[component]
+        return deconvolve(self.inner, alone)
+
 
 def in_units(chain: Chain, peak: Array) -> Chain:
     """Return the chain for x of other units: the given one's are peaks of 1."""

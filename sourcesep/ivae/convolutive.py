@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.cepstrum import cepstral_variances
-from sourcesep.ivae.guided import Guidance, judge, search
+from sourcesep.ivae.guided import Guidance, guidance_of, search
 from sourcesep.ivae.invertible import SIGMA
 from sourcesep.ivae.level import COARSE, FLOOR, SILENCE, Level, filtered
-from sourcesep.ivae.model import Array, Settings, State
+from sourcesep.ivae.model import Array, State
 from sourcesep.ivae.projection import Complex
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.spectral import (
     FAINT,
     OVERLAP,
@@ -291,7 +292,9 @@ class ConvolutiveModel(SpectralModel):
         known = Level(y, prior.size, len(rows))
         proposal = search(prior, labels, known, different)
         ends = {"blind": rows, proposal.name: level.continued(proposal.signals)}
-        said = {name: judge(prior, labels, known, level.signals(r)) for name, r in ends.items()}
+        said = {
+            name: guidance_of(prior, labels, known, level.signals(r)) for name, r in ends.items()
+        }
         best = max(said, key=lambda name: said[name].evidence)
         if level.compactness(ends[best]) < level.compactness(rows) - SCATTERED:
             best = "blind"

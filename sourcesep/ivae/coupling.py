@@ -28,9 +28,10 @@ from sourcesep.ivae.coupling_fit import (
 from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Array, Posterior, Settings, State, under
+from sourcesep.ivae.model import Array, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.ranges import calmed, tamed
+from sourcesep.ivae.ranges import calmed, clipped_where_wild
+from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class CouplingModel(InvertibleModel):
     is_linear: ClassVar[bool] = False
     goes_on: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
-    shapes: tuple[float, ...] = (2.0,)
+    shapes: tuple[float, ...] = GAUSSIAN
 
     linear: LinearModel
     flow: Flow
@@ -327,7 +328,7 @@ class CouplingModel(InvertibleModel):
         if self._n_agreed > 1:
             s = self.replicas(x).mean(axis=0) / self._shrinkage[:, None]
         else:
-            s = tamed(self._best(x)[0], self._range[0])
+            s = clipped_where_wild(self._best(x)[0], self._range[0])
         return self._posterior(s, u)
 
     def latents(self, x: Array, u: Auxiliary | None = None) -> Array:
@@ -385,6 +386,6 @@ class CouplingModel(InvertibleModel):
         model._range = state.tensors["range"]
         model._shrinkage = state.tensors["shrinkage"]
         model.restart_scores = state.tensors["scores"]
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, model.n_components)
         model.history_ = History(**state.part("history"))
         return model

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 N_FOLDS = 5
+"""One of which is held out, to choose among curves."""
 PIECES, SHORTEST_PIECE = 4, 32
 """An instantaneous curve is fitted to variances of quarters of a stretch of time, none of fewer
 samples than these. Voices are no Gaussian noise for 20 ms, and a curve would bend to make them

@@ -17,9 +17,10 @@ from sourcesep.ivae.frame import Frame
 from sourcesep.ivae.jointdiag import coarse_to_fine
 from sourcesep.ivae.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import check_infinite
-from sourcesep.ivae.model import ELBO, Array, Model, Posterior, Settings, State, under
+from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.prior_tables import gaussian_prior, overall, table_for
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.settings import Settings
 
 __all__ = ["FactorModel"]
 
@@ -323,20 +324,12 @@ class FactorModel(Model):
         """Rebuild a model from `state`."""
         tensors, facts = state.tensors, state.facts
         n, d = tensors["mixing"].shape
-        n_labels = len(tensors["prior.mean"])
-        shapes = {
-            "mean": (n,),
-            "noise": (n,),
-            "prior.mean": (n_labels, d),
-            "prior.scale": (n_labels, d),
-            "prior.shape": (d,),
-        }
-        wrong = [name for name, shape in shapes.items() if tensors[name].shape != shape]
-        if wrong or (tensors["noise"] < 0).any() or (tensors["prior.scale"] <= 0).any():
-            raise ValueError(f"tensors {', '.join(wrong) or 'noise, prior.scale'} cannot be")
+        state.check({"mean": (n,), "noise": (n,)})
+        if (tensors["noise"] < 0).any():
+            raise ValueError("tensor noise has values below 0")
         model = cls(d, standardise_channels=facts["standardise_channels"])
         model.mean, model.mixing, model.noise = (tensors[k] for k in ("mean", "mixing", "noise"))
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, d)
         model.with_mean, model.log_likelihood = facts["with_mean"], facts["log_likelihood"]
         return model
 

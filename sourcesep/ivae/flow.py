@@ -53,21 +53,24 @@ def _shapes(n: int, n_blocks: int, n_hidden: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Coupling:
     """Where one coupling reads and writes: views, made once, by layer where there are three."""
 
     weights: tuple[Tensor, ...]  # with the ones' column
-    weights_back: tuple[Tensor, ...]  # transposed, the column left out but in layer 0
     gradients: tuple[Tensor, ...]
     inputs: tuple[Tensor, ...]  # `given` and both hidden layers, with the row of ones
-    inputs_back: tuple[Tensor, ...]  # transposed
-    hidden: tuple[Tensor, ...]  # both hidden layers without that row
     sigmoids: tuple[Tensor, ...]  # of both hidden layers
     changed: Tensor
     result: Tensor
     bounded: Tensor
     scale: Tensor
+
+    def __post_init__(self) -> None:
+        # transposed, and the ones' column left out but in layer 0
+        self.weights_back = (self.weights[0].mT, *(w[..., :-1].mT for w in self.weights[1:]))
+        self.inputs_back = tuple(x.mT for x in self.inputs)
+        self.hidden = tuple(x[:, :-1] for x in self.inputs[1:])
 
 
 class Tape:
@@ -95,27 +98,22 @@ class Tape:
         if backward:
             for name, shape in flow.shapes.items():
                 self.gradients[name] = new(shape[0], n_restarts, *shape[1:])
+        lower, upper = slice(None, half), slice(half + 1, None)
         self.couplings = []
         for i in range(flow.n_blocks):
             k = i % depth
             before, after = self.before[k], self.after[k]
-            lower, upper = slice(None, half), slice(half + 1, None)
             places = (
                 (before[:, : half + 1], before[:, upper], after[:, upper], slice(half, None)),
                 (after[:, half:], before[:, lower], after[:, lower], lower),
             )
             for j, (given, changed, result, rows) in enumerate(places):
                 names = [f"weight{j}{layer}" for layer in range(LAYERS)]
-                weights = [flow.views[name][:, i] for name in names]
-                inputs = (given, *hidden[k, j])
                 self.couplings.append(
                     _Coupling(
-                        tuple(weights),
-                        (weights[0].mT, *(w[..., :-1].mT for w in weights[1:])),
+                        tuple(flow.views[name][:, i] for name in names),
                         tuple(self.gradients[name][i] for name in names if backward),
-                        inputs,
-                        tuple(x.mT for x in inputs),
-                        tuple(hidden[k, j, :, :, :-1]),
+                        (given, *hidden[k, j]),
                         tuple(sigmoids[k, j]),
                         changed,
                         result,

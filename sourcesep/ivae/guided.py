@@ -37,7 +37,7 @@ from sourcesep.ivae.trained_variances import (
     trained,
 )
 
-__all__ = ["Guidance", "Proposal", "judge", "numbers_of", "search"]
+__all__ = ["Guidance", "Proposal", "guidance_of", "numbers_of", "search"]
 
 
 N_SCREEN = 10
@@ -225,7 +225,9 @@ def search(
     return Proposal(best.name, level.signals(rows), {end.name: end.evidence for end in ends})
 
 
-def judge(prior: Trained, labels: Sequence[str] | None, level: Level, signals: Array) -> Guidance:
+def guidance_of(
+    prior: Trained, labels: Sequence[str] | None, level: Level, signals: Array
+) -> Guidance:
     """What the prior says of sources, however they were found."""
     k = len(level.rows)
     given = None if labels is None else numbers_of(labels, prior.labels, k)

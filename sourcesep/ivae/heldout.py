@@ -10,7 +10,7 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["after_splices", "block_folds", "draw_halves", "excerpt", "looked_at"]
-__all__ += ["means_by_label", "random_halves", "stretches"]
+__all__ += ["random_halves", "stretches"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
@@ -139,13 +139,6 @@ def after_splices(at: NDArray[np.int64], reach: int) -> NDArray[np.bool_]:
 def looked_at(begins: NDArray[np.int64], length: int = 1) -> NDArray[np.int64]:
     """Return evenly spread windows of this length, together at most about `MOST_LOOKED_AT`."""
     return begins[:: max(1, -(-len(begins) * length // MOST_LOOKED_AT))]
-
-
-def means_by_label(values: Array, labels: NDArray[np.int64]) -> Array:
-    """Mean of the values under each label that occurs, shape (n_present,)."""
-    counts = np.bincount(labels)
-    means: Array = np.bincount(labels, values)[counts > 0] / counts[counts > 0]
-    return means
 
 
 def stretches(n_times: int, size: int, number: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from scipy.linalg import qr
@@ -14,11 +14,13 @@ from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.contrast import ORDER, heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
-from sourcesep.ivae.model import Array, Settings, State, under
+from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
+from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.moments import Moments
-from sourcesep.ivae.order import any_order, fine_enough, is_series, less_means
+from sourcesep.ivae.order import invariant_permutation, is_series
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.reproducibility import first_steady
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import OF_SERIES, STARTS, segments_of, turned
 from sourcesep.ivae.whitening import Whitening, whiten, whiten_moments
 
@@ -47,7 +49,7 @@ class LinearModel(InvertibleModel):
         likelihood under one common prior is best, or the first of those that tie with
         it, is kept and fitted on all samples.
     shapes : tuple of float
-        Exponents the prior may take (`LabelPrior`); ``(2.0,)`` keeps it Gaussian.
+        Exponents the prior may take (`LabelPrior`); `GAUSSIAN` keeps it so.
     standardise_channels : bool
         Whether channels of different units count alike (tables) or as they are.
     sfreq : float
@@ -260,7 +262,7 @@ class LinearModel(InvertibleModel):
         if len(starts) == 1:
             return {}
         if not series:
-            order = any_order(y, u, rng)
+            order = invariant_permutation(y, u, rng)
             y, u = y[:, order], u.take(order)
         keep = excerpt(u, sfreq=self.sfreq)
         told = ~(after_splices(np.arange(u.n_times)[keep], ORDER) & series)
@@ -275,8 +277,10 @@ class LinearModel(InvertibleModel):
             for name in starts:
                 matrix = STARTS[name](y[:, ~held], train, rng)
                 z = matrix @ y
+                if series and not u.is_time:
+                    z = remove_label_means(z, finest_reliable_scale(u).labels)
                 if series:
-                    z = innovations(z if u.is_time else less_means(z, fine_enough(u).labels))
+                    z = innovations(z)
                 density = heldout_log_likelihood(
                     z[:, told], u.labels[told], u.n_labels, held[told], with_mean=not u.is_time
                 )
@@ -357,9 +361,20 @@ class LinearModel(InvertibleModel):
     def from_state(cls, state: State) -> Self:
         """Rebuild a model from `state`."""
         tensors, facts = state.tensors, state.facts
-        _check_tensors(tensors)
+        d, n_channels = tensors["unmixing"].shape
+        n_aside = len(tensors["complement"])
+        if not d * n_channels:
+            raise ValueError(f"{d} components of {n_channels} channels")
+        right = {
+            "mean": (n_channels,),
+            "unmixing": (d, n_channels),
+            "mixing": (n_channels, d),
+            "complement": (n_aside, n_channels),
+            "remainder": (n_channels, n_aside),
+        }
+        state.check(right)
         model = cls(
-            len(tensors["unmixing"]),
+            d,
             starts=tuple(facts["starts"]),
             shapes=exponents(facts["shapes"]),
             standardise_channels=facts["standardise_channels"],
@@ -367,34 +382,8 @@ class LinearModel(InvertibleModel):
         model.mean = tensors["mean"]
         model.unmixing, model.mixing = tensors["unmixing"], tensors["mixing"]
         model.complement, model.remainder = tensors["complement"], tensors["remainder"]
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, d)
         model.start, model.scores = facts["start"], facts["scores"]
         if model.start not in model.starts:
             raise ValueError(f"start={model.start!r} is none of {model.starts}")
         return model
-
-
-def _check_tensors(tensors: dict[str, Any]) -> None:
-    """Refuse a state whose tensors do not belong together (ValueError)."""
-    d, n_channels = tensors["unmixing"].shape
-    n_aside, n_labels = len(tensors["complement"]), len(tensors["prior.scale"])
-    if not d * n_channels * n_labels:
-        raise ValueError(f"{d} components of {n_channels} channels, {n_labels} labels")
-    shapes = {
-        "mean": (n_channels,),
-        "unmixing": (d, n_channels),
-        "mixing": (n_channels, d),
-        "complement": (n_aside, n_channels),
-        "remainder": (n_channels, n_aside),
-        "prior.mean": (n_labels, d),
-        "prior.scale": (n_labels, d),
-        "prior.shape": (d,),
-    }
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        if tensor.shape != shape or tensor.dtype != np.float64:
-            raise ValueError(f"tensor {name} is {tensor.dtype} of shape {tensor.shape}")
-        if not np.isfinite(tensor).all():
-            raise ValueError(f"tensor {name} has NaN or infinite values")
-        if name in ("prior.scale", "prior.shape") and not (tensor > 0).all():
-            raise ValueError(f"tensor {name} has values that are not above 0")

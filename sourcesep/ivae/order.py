@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.label_means import label_means, remove_label_means
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["any_order", "fine_enough", "hang_together", "is_series", "less_means"]
+__all__ = ["invariant_permutation", "is_serially_dependent", "is_series"]
 
 MOST_LAGS = 8
 """Rows are compared with the next ones, up to this many rows away."""
@@ -17,8 +18,6 @@ BY_CHANCE = 5.0
 """Standard errors. Rows without an order stay below this."""
 MOST_ROWS = 20_000
 """The most rows that are looked at."""
-ROWS_A_LABEL = 8
-"""Rows that labels must have on average, or their means and deviations are mostly chance."""
 MOST_KEYS = 8
 """The most channels by which rows are sorted."""
 
@@ -27,12 +26,12 @@ def is_series(x: Array, u: Auxiliary) -> bool:
     """Whether rows follow each other in time.
 
     They do where u is time. Where it is labels, rows may stand in any order, and do so
-    unless they `hang_together`.
+    unless they are serially dependent (`is_serially_dependent`).
     """
-    return u.is_time or hang_together(x, u)
+    return u.is_time or is_serially_dependent(x, u)
 
 
-def hang_together(x: Array, u: Auxiliary) -> bool:
+def is_serially_dependent(x: Array, u: Auxiliary) -> bool:
     """Whether neighbouring rows say something of each other that labels don't.
 
     By a portmanteau test on all channels together, whitened within labels. An order that was
@@ -57,8 +56,9 @@ def hang_together(x: Array, u: Auxiliary) -> bool:
     if not steps.size or ((steps >= 0).all(axis=1) | (steps <= 0).all(axis=1)).any():
         return False
     n = min(MOST_ROWS, x.shape[1])
-    rest = less_means(varying, labels)
-    rest = rest / np.maximum(np.sqrt(_means(rest**2, labels)), np.finfo(float).tiny)[:, labels]
+    rest = remove_label_means(varying, labels)
+    scale = np.maximum(np.sqrt(label_means(rest**2, labels)), np.finfo(float).tiny)
+    rest = rest / scale[:, labels]
     white = np.linalg.svd(rest[:, :n], full_matrices=False)[2][: numerical_rank(rest[:, :n])]
     lags = range(1, min(MOST_LAGS, n - 1) + 1)
     said = n * sum(np.square(white[:, k:] @ white[:, :-k].T).sum() for k in lags)
@@ -66,29 +66,10 @@ def hang_together(x: Array, u: Auxiliary) -> bool:
     return bool(said > by_chance + BY_CHANCE * np.sqrt(2 * by_chance))
 
 
-def any_order(x: Array, u: Auxiliary, rng: np.random.Generator) -> NDArray[np.int64]:
+def invariant_permutation(x: Array, u: Auxiliary, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return an order of the rows that does not depend on the one that they come in.
 
     At random, but the same for the same rows and state of `rng`, (n_times,).
     """
     first = np.lexsort([*x[:MOST_KEYS], *(scale.labels for scale in u.scales)])
     return np.asarray(first[rng.permutation(len(first))], np.int64)
-
-
-def less_means(x: Array, labels: NDArray[np.int64]) -> Array:
-    """Rows of x, each less its mean in every label."""
-    rest: Array = x - _means(x, labels)[:, labels]
-    return rest
-
-
-def _means(x: Array, labels: NDArray[np.int64]) -> Array:
-    counts = np.maximum(np.bincount(labels), 1)
-    return np.stack([np.bincount(labels, row) for row in x]) / counts
-
-
-def fine_enough(u: Auxiliary) -> Scale:
-    """The finest scale of u whose labels have rows enough, or the coarsest."""
-    for scale in u.scales:
-        if u.n_times >= ROWS_A_LABEL * len(np.unique(scale.labels)):
-            return scale
-    return u.scales[-1]

@@ -27,23 +27,25 @@ __all__ = [
 ]
 
 MINOR = 0.01
-"""Of a cell's power, what may lie off its direction where one source sounds alone."""
+"""Share of a cell's power that may lie off its direction where one source sounds alone."""
 PURE = 0.001
-"""The same where directions are read off."""
+"""The same share in cells from which directions are read off."""
 WIDTH = 0.02
 """Radians around a peak that count towards it."""
 APART = 0.1
 """Radians between two peaks, at least."""
 CLEAR = 0.15
-"""Of the highest peak, what a peak must hold to be counted as a source."""
+"""Share of the highest peak that another must hold to be counted as a source."""
 MOST_CANDIDATES = 720
+"""Cells whose directions are tried as peaks."""
 N_TURNS = 72
-"""In which candidates are looked at, so that a processor's cache holds what they take."""
+"""Parts in which candidates are looked at, so that a processor's cache holds what they take."""
 MOST_CELLS = 20_000
 """From which peaks are found: those with the most amplitude."""
 BEAM = 0.01
 """Share of a cell's power off a source's direction at which it is first taken for another."""
 N_ITERATIONS = 20
+"""Of EM, in which variances and the posterior are found in turn."""
 N_EARLY = 4
 """Iterations before spectra are learned: what is learned from a wrong start stays wrong."""
 RANK = 30

@@ -25,12 +25,13 @@ from sourcesep.ivae.curve_samples import (
     thinned,
 )
 from sourcesep.ivae.curves import SlopeFamily
-from sourcesep.ivae.filters import convolve, deconvolve
+from sourcesep.ivae.filters import convolve
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import ELBO, Array, Posterior, Settings, State, under
+from sourcesep.ivae.model import ELBO, Array, Posterior, State, under
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.smoother import Smoother, find_noise
 from sourcesep.ivae.starts import STARTS, turned
 from sourcesep.ivae.undistortion import (
@@ -346,23 +347,19 @@ class PostNonlinearModel(InvertibleModel):
         `mixture`, whose slope is 1 for quiet signals, and add up to it, or to what is left
         of it without the noise.
         """
-        return self._image(self._sources(x, u), component, u)
+        chain, z = self._sources(x, u)
+        return chain.image(z, component)
 
     def images(self, x: Array, u: Auxiliary | None = None) -> Array:
         """Every source as the channels hear it, (n_components, n_channels, n_times)."""
-        z = self._sources(x, u)
-        return np.stack([self._image(z, k, u) for k in range(self.n_components)])
+        chain, z = self._sources(x, u)
+        return np.stack([chain.image(z, k) for k in range(self.n_components)])
 
-    def _sources(self, x: Array, u: Auxiliary | None) -> Array:
+    def _sources(self, x: Array, u: Auxiliary | None) -> tuple[Chain, Array]:
+        """Return the map, and the sources that it finds: the smoother's where there is noise."""
         if self.smoother is None or u is None:
-            return convolve(self.chain.inner, self.chain.undistort(x)[0])
-        return self.smoother.infer(x, self.prior, u.labels)[1].z
-
-    def _image(self, z: Array, component: int, u: Auxiliary | None) -> Array:
-        chain = self.chain if self.smoother is None or u is None else self.smoother.chain
-        alone = np.zeros_like(z)
-        alone[component] = z[component]
-        return deconvolve(chain.inner, alone)
+            return self.chain, convolve(self.chain.inner, self.chain.undistort(x)[0])
+        return self.smoother.chain, self.smoother.infer(x, self.prior, u.labels)[1].z
 
     def state(self) -> State:
         """Everything needed to rebuild the model."""
@@ -393,7 +390,7 @@ class PostNonlinearModel(InvertibleModel):
             noise=facts.get("noise"),
         )
         model.chain = Chain.from_tensors(tensors)
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, model.n_components)
         if "smoother.noise" in tensors:
             model.smoother = Smoother.from_tensors(state.part("smoother"))
         model.curve, model.scores = facts["curve"], facts["scores"]

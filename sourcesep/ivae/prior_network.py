@@ -20,6 +20,7 @@ from sourcesep.ivae.networks import (
     split,
 )
 from sourcesep.ivae.priors import LabelPrior, spread
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.training import Schedule, train
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class NetworkPrior:
 
 def _table(z: Array, u: Auxiliary, shape: Array) -> LabelPrior:
     """Moments of every label as a whole, in the form of the network's shapes."""
-    moments = LabelPrior.fit(z, u.labels, u.n_labels, with_mean=True, shapes=(2.0,))
+    moments = LabelPrior.fit(z, u.labels, u.n_labels, with_mean=True, shapes=GAUSSIAN)
     return LabelPrior(moments.mean, np.sqrt(moments.variance) / spread(shape), shape)
 
 

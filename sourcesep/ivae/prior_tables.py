@@ -11,6 +11,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.priors import LabelPrior, label_sums, spread
+from sourcesep.ivae.settings import GAUSSIAN
 
 __all__ = [
     "GAUSSIAN",
@@ -26,8 +27,6 @@ __all__ = [
 ]
 
 Prior = LabelPrior | NetworkPrior
-GAUSSIAN = (2.0,)
-"""The only shape of a prior with a row a label in the `amortised` family."""
 
 
 def gaussian_prior(mean: Array, variance: Array) -> LabelPrior:

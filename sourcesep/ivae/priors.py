@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from sourcesep.ivae.model import Array
+from sourcesep.ivae.model import Array, State
 
 __all__ = ["SHAPES", "LabelPrior", "exponents", "label_sums", "smoothed", "spread"]
 
@@ -100,6 +100,16 @@ class LabelPrior:
     def tensors(self) -> dict[str, Array]:
         """Return mean, scale and shape by name, for a model's state."""
         return {"mean": self.mean, "scale": self.scale, "shape": self.shape}
+
+    @classmethod
+    def from_state(cls, state: State, n_components: int) -> Self:
+        """Rebuild the prior in a model's state; refuse what is none (ValueError)."""
+        size = len(state.tensors["prior.scale"]), n_components
+        if not size[0]:
+            raise ValueError("a prior of no labels")
+        right = {"prior.mean": size, "prior.scale": size, "prior.shape": size[1:]}
+        state.check(right, positive=("prior.scale", "prior.shape"))
+        return cls(**state.part("prior"))
 
     @classmethod
     def fit(

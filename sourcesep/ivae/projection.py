@@ -27,13 +27,13 @@ __all__ = [
 Complex = NDArray[np.complex128]
 
 RIDGE = 1e-6
-"""Added to a covariance, as a share of its trace."""
+"""Added to a covariance's diagonal, as a share of its trace."""
+SILENCE = 1e-12
+"""Added to it where all is silent, and the trace 0; cells have a mean power near 1."""
 N_SWEEPS = 2
 """Updates of all rows by the same covariances, where one is not exact: covariances take longer."""
 MOST_MINORS = 5
 """Rows up to which minors are quicker than a solver."""
-SILENCE = 1e-12
-"""The same where all is silent; cells have a mean power near 1."""
 
 
 class Products:

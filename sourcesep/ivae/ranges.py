@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["calmed", "left_aside", "tamed", "winsorised_range"]
+__all__ = ["calmed", "clipped_where_wild", "left_aside", "winsorised_range"]
 
 LEFT_ASIDE = 1e-4
 """Share of the samples at either end that a range does not count, one of them at least: a
@@ -38,7 +38,7 @@ def winsorised_range(z: Array) -> Array:
     return np.stack(list(np.moveaxis(np.partition(z, ends, axis=-1)[..., ends], -1, 0)), axis=-2)
 
 
-def tamed(z: Array, span: Array) -> Array:
+def clipped_where_wild(z: Array, span: Array) -> Array:
     """Return z with wild values brought back to their range.
 
     Wild is what lies further out than the range is wide.

@@ -16,11 +16,12 @@ from sourcesep.ivae.chain import Chain, unit_slope
 from sourcesep.ivae.curve_samples import Data
 from sourcesep.ivae.curves import Curves
 from sourcesep.ivae.filters import convolve
-from sourcesep.ivae.heldout import means_by_label
+from sourcesep.ivae.label_means import present_label_means
 from sourcesep.ivae.laplace import Mode, Record
 from sourcesep.ivae.model import ELBO, Array, Posterior
 from sourcesep.ivae.noisy_curves import NoisyCurves
 from sourcesep.ivae.priors import LabelPrior, label_sums, smoothed
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.starts import turned
 
 __all__ = ["Smoother", "find_noise"]
@@ -266,11 +267,11 @@ def find_noise(
     without = np.full(with_noise.shape, -np.inf)
     for clean in (chain, smoother.chain):
         z, log_volume = clean.forward(x)
-        prior = LabelPrior.fit(z, seen, n_labels, with_mean=data.with_mean, shapes=(2.0,))
+        prior = LabelPrior.fit(z, seen, n_labels, with_mean=data.with_mean, shapes=GAUSSIAN)
         density = (prior.log_prob(z, labels).sum(axis=0) + log_volume)[held]
         without = max(without, density, key=np.mean)
     gain = with_noise - without
-    by_label = means_by_label(gain, labels[held])
+    by_label = present_label_means(gain, labels[held])
     spread = by_label if len(by_label) > 1 else gain  # one label says nothing of chance
     error = spread.std() / np.sqrt(len(spread))
     scores = {"without noise": float(without.mean()), "with noise": float(with_noise.mean())}

@@ -19,6 +19,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.whitening import Basis
 
 __all__ = [
@@ -377,7 +378,7 @@ class SpectralModel(Model):
         model.size, model.scores = facts["size"], facts["scores"]
         model.decoder, model.colour = tensors["decoder"], tensors["colour"]
         model.basis = Basis(**state.part("basis"))
-        model.prior = LabelPrior(**state.part("prior"))
+        model.prior = LabelPrior.from_state(state, model.n_components)
         n_bins = model.size // 2 + 1
         if model.decoder.shape[2:] != (n_bins,) or model.colour.shape[1:] != (n_bins,):
             raise ValueError(f"windows of {model.size} samples have {n_bins} bins")
@@ -385,7 +386,7 @@ class SpectralModel(Model):
 
 
 def _label_prior(z: Array, u: Auxiliary) -> LabelPrior:
-    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=(2.0,))
+    return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=GAUSSIAN)
 
 
 def _bin_weights(size: int) -> NDArray[np.float32]:

@@ -27,8 +27,8 @@ from sourcesep.ivae.jointdiag import (
     tolerance,
     with_bands,
 )
+from sourcesep.ivae.label_means import remove_label_means
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.order import less_means
 from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["OF_SERIES", "STARTS", "Start", "band_signals", "segments_of", "turned"]
@@ -178,7 +178,7 @@ def segments_of(groups: list[tuple[Array, NDArray[np.int64]]]) -> Array:
 
 def _signal(y: Array, u: Auxiliary) -> Array:
     """The signals to take spectra of: where u is labels, less the mean of each label."""
-    return y if u.is_time else less_means(y, u.scales[-1].labels + 1)
+    return y if u.is_time else remove_label_means(y, u.scales[-1].labels + 1)
 
 
 def _label_groups(y: Array, u: Auxiliary) -> list[NDArray[Any]]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae import alone, layers, panning
-from sourcesep.ivae.model import Array, Model, Settings, State
+from sourcesep.ivae.model import Array, Model, State
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.spectral import (
     Cells,
     SpectralModel,

@@ -20,10 +20,9 @@ from sourcesep.ivae.chain import VARIANCE_FLOOR, Chain, Objective, Parameters
 from sourcesep.ivae.curve_samples import Data
 from sourcesep.ivae.curves import SlopeFamily, rail_knots, splines
 from sourcesep.ivae.filters import convolve, frequency_demixing, identity_taps
-from sourcesep.ivae.heldout import means_by_label
 from sourcesep.ivae.jointdiag import joint_diagonalise, label_covariances
+from sourcesep.ivae.label_means import present_label_means, remove_label_means
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.order import less_means
 from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["CURVES", "Plan", "candidates", "choose", "climb", "plan_for", "with_outer"]
@@ -33,6 +32,7 @@ CURVES = ("none", "logistic", "smooth")
 STRENGTHS = (0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.985, 0.993, 0.997, 0.9995)
 """Peak of the observations as a share of the rails' distance, scanned for the start."""
 N_KNOTS = 129
+"""Of a channel's curve."""
 OUTER_REACH = 1.5
 """Range of the curves behind a filter that is being fitted, over that of x."""
 MARGINS = {
@@ -205,8 +205,8 @@ def choose(
     labels, by_label = data.labels[held], {}
     for name, chain in chains.items():
         z, log_volume = chain.forward(data.x)
-        by_label[name] = means_by_label(log_volume[held], labels)
-        for row in less_means(z[:, held], labels) if data.with_mean else z[:, held]:
+        by_label[name] = present_label_means(log_volume[held], labels)
+        for row in remove_label_means(z[:, held], labels) if data.with_mean else z[:, held]:
             by_label[name] += max(
                 (_profiled(np.abs(row), labels, p) for p in SCORE_SHAPES), key=np.mean
             )
@@ -221,7 +221,7 @@ def choose(
 
 def _profiled(magnitude: Array, labels: NDArray[np.int64], p: float) -> Array:
     """Log-likelihood a label of a generalised Gaussian whose scales are its best ones."""
-    moment = means_by_label(magnitude**p, labels)
+    moment = present_label_means(magnitude**p, labels)
     moment += SCORE_FLOOR ** (p / 2) * moment.mean()
     value: Array = np.log(p / 2) - gammaln(1 / p) - (np.log(p * moment) + 1) / p
     return value

@@ -10,7 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from sourcesep.checks import finite
 from sourcesep.exceptions import InputError, SettingsError
 
-__all__ = ["Correlation", "Match", "amari_distance", "match_sources", "mcc", "sdr", "si_sdr"]
+__all__ = ["Correlation", "Match", "amari_distance", "match_sources", "mcc", "pair_by_ratio"]
+__all__ += ["sdr", "si_sdr"]
+
+MOST_DECIBELS = 1e6
+"""What infinite ratios count as in a total: float64 holds no finite one as large."""
 
 Correlation = Literal["pearson", "spearman"]
 
@@ -74,6 +78,25 @@ def match_sources(S: ArrayLike, S_hat: ArrayLike, method: Correlation = "pearson
     paired = correlation[sources, components]
     signs = np.where(paired < 0, -1.0, 1.0)
     return Match(sources, components, signs, np.minimum(np.abs(paired), 1.0))
+
+
+def pair_by_ratio(decibels: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pair references and estimates one to one, by the largest total ratio.
+
+    Parameters
+    ----------
+    decibels : array-like of shape (n_references, n_estimates)
+        SI-SDR, say, of every estimate as one of every reference; it may be infinite.
+
+    Returns
+    -------
+    references, estimates : ndarray of int, shape (n_pairs,)
+        Rows and columns that belong together, by row.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(-np.clip(decibels, -MOST_DECIBELS, MOST_DECIBELS))
+    return rows, columns
 
 
 def mcc(S: ArrayLike, S_hat: ArrayLike, method: Correlation = "pearson") -> float:

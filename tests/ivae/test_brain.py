@@ -10,8 +10,8 @@ from sourcesep.ivae.brain import BrainModel
 from sourcesep.ivae.brain_covariances import Group, see
 from sourcesep.ivae.brain_rows import loudest_noise, signal_shares, under_noise
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Settings
 from sourcesep.ivae.reproducibility import split_half_correlations
+from sourcesep.ivae.settings import Settings
 from sourcesep.recording import from_array
 
 SFREQ = 250.0

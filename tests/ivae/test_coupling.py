@@ -12,7 +12,8 @@ from sourcesep.ivae.coupling import EFFORT, CouplingModel
 from sourcesep.ivae.flow import Flow, Tape
 from sourcesep.ivae.likelihood import Likelihood
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import QUALITIES, Settings, State
+from sourcesep.ivae.model import State
+from sourcesep.ivae.settings import QUALITIES, Settings
 from sourcesep.metrics import mcc
 from sourcesep.simulate.protocols import ivae, shuffled_labels
 

@@ -8,7 +8,7 @@ import pytest
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.convolutive import ConvolutiveModel
-from sourcesep.ivae.guided import judge, numbers_of, search
+from sourcesep.ivae.guided import guidance_of, numbers_of, search
 from sourcesep.ivae.level import Level
 from sourcesep.ivae.source_prior import Explained
 from sourcesep.ivae.spectral import power, to_signal, to_spectrum
@@ -72,7 +72,7 @@ def test_bands_that_are_swapped_are_put_right(seed):
     cells[:, :, 150:350] = cells[::-1, :, 150:350]
     swapped = to_signal(cells, right.shape[1])
     proposal = search(prior, None, level, [swapped])
-    found, wrong = (judge(prior, None, level, s) for s in (proposal.signals, swapped))
+    found, wrong = (guidance_of(prior, None, level, s) for s in (proposal.signals, swapped))
     assert found.evidence > wrong.evidence + 0.05
     assert set(found.labels) == {"low", "high"}
     assert np.abs(np.corrcoef(right, proposal.signals)[:2, 2:]).max(axis=1).min() > 0.99
@@ -109,7 +109,7 @@ def test_a_prior_that_is_wrong_does_no_harm():
     best, usual = (gains(mixture, found).max(axis=1) for found in (misled, blind))
     assert (best > usual - 0.5).all()
     evidence = {
-        name: judge(prior, None, level_of(mixture), signals).evidence
+        name: guidance_of(prior, None, level_of(mixture), signals).evidence
         for name, signals in (
             ("swapped", search(prior, None, level_of(mixture), []).signals),
             ("right", mixture.images[:, 0]),

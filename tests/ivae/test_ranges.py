@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sourcesep.ivae.coupling import CouplingModel
-from sourcesep.ivae.ranges import calmed, left_aside, tamed, winsorised_range
+from sourcesep.ivae.ranges import calmed, clipped_where_wild, left_aside, winsorised_range
 from sourcesep.metrics import mcc
 from sourcesep.simulate import scenes
 
@@ -37,11 +37,11 @@ def test_a_range_holds_all_but_one_in_ten_thousand(seed):
 def test_only_what_is_wild_is_drawn_in(seed):
     z = np.random.default_rng(seed).laplace(size=(3, 2000))
     span = winsorised_range(z)
-    assert tamed(z, span) is z
+    assert clipped_where_wild(z, span) is z
     assert calmed(z) is z
     wild = z.copy()
     wild[1, 5] = 1e9
-    tame = tamed(wild, span)
+    tame = clipped_where_wild(wild, span)
     assert np.argwhere(tame != wild).tolist() == [[1, 5]]
     assert tame[1, 5] == span[1, 1]
     calm = calmed(wild)

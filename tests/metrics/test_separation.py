@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sourcesep import metrics
 from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.metrics.separation import pair_by_ratio
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -51,6 +52,16 @@ class TestMatching:
         np.testing.assert_array_equal(match.sources, [0, 2])
         np.testing.assert_array_equal(match.components, [1, 0])
         np.testing.assert_array_equal(match.signs, [-1, -1])
+
+    def test_pairs_have_the_largest_total_ratio_though_one_is_exact_and_one_silent(self, rng):
+        S = rng.standard_normal((3, 400))
+        found = np.stack([S[2] + 0.1 * S[0], np.zeros(400), S[0], S[1] + S[2]])
+        table = metrics.si_sdr(S[:, None], found[None])
+        assert np.isposinf(table[0, 2])
+        assert np.isneginf(table[:, 1]).all()
+        rows, columns = pair_by_ratio(table)
+        np.testing.assert_array_equal(rows, np.arange(3))
+        np.testing.assert_array_equal(columns, [2, 3, 0])
 
     def test_spearman_sees_through_monotone_curves(self, rng):
         S = rng.standard_normal((400, 3))
