@@ -403,6 +403,11 @@ class TestTheWrongModel:
         echo[0] += 1e-3 * np.roll(z[1], 7)
         assert misfit(echo, 1000.0).delay > 20
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_that_sources_are_skewed_is_no_dependence(self, seed):
+        draw = np.random.default_rng(seed)
+        assert misfit(draw.standard_exponential((3, 20_000)), 1.0).power < 4
+
     def test_dependence_on_a_power_does_not(self):
         z = np.random.default_rng(0).standard_normal((2, 20_000))
         z[1] += 0.1 * (z[0] ** 3 - 3 * z[0])
