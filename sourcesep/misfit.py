@@ -298,7 +298,9 @@ def _power_dependence(flat: list[_Flattening], z: Array) -> float:
 
 def _said_by_powers(flatten: _Flattening, y: Array, other: Array) -> Array:
     """What the other's square and cube say of y, in standard errors, (2,)."""
-    target, powers = flatten(y), np.stack([other**p for p in (1, 2, 3)], axis=1)
+    powers = np.stack([other**p for p in (1, 2, 3)], axis=1)
+    powers -= powers.mean(axis=0)  # a mean tells where the envelope of a skewed y is small
+    target = flatten(y)
     basis, weights = np.linalg.qr(np.stack([flatten(power) for power in powers.T], axis=1))
     found = basis[:, 1:].T @ target * np.sign(np.diag(weights)[1:])
     # where one component rests the least of another is sure, and may still be nothing

@@ -24,6 +24,7 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
 from sourcesep.ivae.order import is_series
 from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
+from sourcesep.metrics import mcc
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.recording import Recording
 from sourcesep.separation import separate
@@ -56,6 +57,16 @@ def talkers(how, seed, seconds=3, n=2):
     names = tuple(map(str, range(n)))
     u = auxiliary.build(None, Recording(x, 16000.0, names, ("",) * n, "audio"))
     return x, u
+
+
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_skewed_sources_are_found_and_trusted(seed):
+    """What is the same to both sides prefers mixtures of exponential sources to these."""
+    sources = np.random.default_rng(seed).standard_exponential((3, 2000))
+    x, u = mix(sources, seed), in_time(2000)
+    model = LinearModel().fit(x, u, np.random.default_rng(seed))
+    assert mcc(sources.T, model.posterior(x, u).mean.T) > 0.99
+    assert judge(model, x, u, 1.0, np.random.default_rng(seed)).label == "trusted"
 
 
 class TestNothingToFind:
@@ -402,6 +413,11 @@ class TestTheWrongModel:
         echo = z.copy()
         echo[0] += 1e-3 * np.roll(z[1], 7)
         assert misfit(echo, 1000.0).delay > 20
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_that_sources_are_skewed_is_no_dependence(self, seed):
+        draw = np.random.default_rng(seed)
+        assert misfit(draw.standard_exponential((3, 20_000)), 1.0).power < 4
 
     def test_dependence_on_a_power_does_not(self):
         z = np.random.default_rng(0).standard_normal((2, 20_000))

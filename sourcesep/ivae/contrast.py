@@ -2,7 +2,7 @@
 
 One likelihood knows every sign of independence that the starts use: each output is
 predicted from its own past (its spectrum), and what is left is a generalised Gaussian
-(its shape) with a scale a label (its modulation by u).
+(its shape) with a scale a label (its modulation by u), which may lean to one side (its skew).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.priors import SHAPES, LabelPrior
+from sourcesep.ivae.priors import PSEUDO_COUNT, SHAPES, LabelPrior
 
 __all__ = ["ORDER", "heldout_log_likelihood", "innovations", "prediction_filter"]
 
@@ -22,6 +22,8 @@ ORDER = 16
 RIDGE = 1e-6
 """White noise assumed in every output, as a share of its power: bounds what a pure tone,
 which its past predicts exactly, can gain."""
+SIZE, N_SIZES = 0.5, 8
+"""Standard deviations of a bin of sizes, and the number of bins, the last without an end."""
 
 
 def innovations(z: Array, order: int = ORDER, ridge: float = RIDGE) -> Array:
@@ -93,4 +95,19 @@ def heldout_log_likelihood(
     prior = LabelPrior.fit(
         errors[:, ~held], labels[~held], n_labels, with_mean=with_mean, shapes=shapes
     )
-    return prior.log_prob(errors[:, held], labels[held])
+    ratios = (errors - prior.mean[labels].T) / np.sqrt(prior.variance)[labels].T
+    return prior.log_prob(errors[:, held], labels[held]) + _skew(ratios, held)
+
+
+def _skew(ratios: Array, held: NDArray[np.bool_]) -> Array:
+    """What a held-out value's sign adds to its size: p(z) = p(|z|) p(sign | |z|), in nats.
+
+    Shapes that are the same to both sides do not tell exponential sources from mixtures of them.
+    """
+    sizes, signs = np.minimum(np.abs(ratios) / SIZE, N_SIZES - 1).astype(int), np.sign(ratios)
+    gains = np.empty((len(ratios), np.count_nonzero(held)))
+    for size, sign, gain in zip(sizes, signs, gains, strict=True):
+        counts, sums = (np.bincount(size[~held], w, N_SIZES) for w in (None, sign[~held]))
+        lean = sums / (counts + PSEUDO_COUNT)
+        gain[:] = np.log1p(sign[held] * lean[size[held]])
+    return gains

@@ -12,7 +12,7 @@ from scipy.special import gammaln
 
 from sourcesep.ivae.model import Array, State
 
-__all__ = ["SHAPES", "LabelPrior", "exponents", "label_sums", "smoothed", "spread"]
+__all__ = ["PSEUDO_COUNT", "SHAPES", "LabelPrior", "exponents", "label_sums", "smoothed", "spread"]
 
 SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""

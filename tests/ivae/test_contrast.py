@@ -79,12 +79,17 @@ class TestHeldOut:
         found = heldout_log_likelihood(z, labels, 4, held, with_mean=True, shapes=(2.0,))
         expected = np.zeros_like(z)
         for row, out in zip(z, expected, strict=True):
-            train = [row[(labels == k) & ~held] for k in range(4)]
+            train, ratio = [row[(labels == k) & ~held] for k in range(4)], np.empty(4000)
             overall = np.concatenate([v - v.mean() for v in train]).var()
             for k, v in enumerate(train):
                 # one sample's worth of the overall variance is added
                 spread = np.sqrt((len(v) * v.var() + overall) / (len(v) + 1))
                 out[labels == k] = norm.logpdf(row[labels == k], v.mean(), spread)
+                ratio[labels == k] = (row[labels == k] - v.mean()) / spread
+            for low in np.arange(8) / 2:
+                of_size = (np.abs(ratio) >= low) & ((np.abs(ratio) < low + 0.5) | (low == 3.5))
+                signs = np.sign(ratio[of_size & ~held])
+                out[of_size] += np.log1p(np.sign(ratio[of_size]) * signs.sum() / (len(signs) + 1))
         np.testing.assert_allclose(found, expected[:, held], rtol=1e-9)
 
     def test_held_samples_do_not_leak_into_the_prior(self, rng):
