@@ -28,7 +28,15 @@ from sourcesep.recording import Recording
 
 Array = NDArray[np.float64]
 FIRST_SEED = 5000
-KINDS = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed")
+KINDS = (
+    "uniform",
+    "laplace",
+    "exponential",
+    "ar",
+    "modulated",
+    "modulated-laplace",
+    "mixed",
+)
 
 
 def segments(x: Array, sfreq: float, kind: str, spec: str) -> Auxiliary:

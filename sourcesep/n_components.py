@@ -16,8 +16,9 @@ from sourcesep.gains import FOLDS
 from sourcesep.ivae.heldout import EXCERPT, block_folds, excerpt
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.missing import fill
-from sourcesep.ivae.model import Array, Model, Settings
+from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.rivalry import MARGIN
 

@@ -55,9 +55,9 @@ def share_hidden_by_noise(
     """
     from sourcesep.ivae.amortised_candidates import fit_flow
     from sourcesep.ivae.latent_start import MARGIN, LatentStart, without_repeats
-    from sourcesep.ivae.ranges import calmed
+    from sourcesep.ivae.ranges import medians_where_wild
 
-    model, x = without_repeats(model, calmed(x))
+    model, x = without_repeats(model, medians_where_wild(x))
     centre, width = x.mean(axis=1), x.std(axis=1)
     start = LatentStart.by_fit(model, centre, width)
     if start is None:

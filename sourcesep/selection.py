@@ -20,9 +20,10 @@ from sourcesep.ivae.factor import FactorModel
 from sourcesep.ivae.heldout import EXCERPT
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.missing import fill, impute
-from sourcesep.ivae.model import Array, Model, Settings
+from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.spectral import WINDOW
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
@@ -56,7 +57,7 @@ AUTO = (
 """Families that ``auto`` chooses among where nothing is known of the data. Each is tried where
 the components of the one before still depend on each other in the way that it mends;
 elsewhere a richer map that fits a little better would separate worse."""
-PRIORS = {"auto": SHAPES, "gaussian": (2.0,)}
+PRIORS = {"auto": SHAPES, "gaussian": GAUSSIAN}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 UNASKED: dict[str, tuple[Any, ...]] = {
     "kernel_size": (None, 1),

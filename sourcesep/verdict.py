@@ -39,7 +39,7 @@ from sourcesep.ivae.heldout import after_splices, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import is_series
-from sourcesep.ivae.ranges import calmed
+from sourcesep.ivae.ranges import medians_where_wild
 from sourcesep.judged import Judged, fits_to_halves, samples_to_judge
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
@@ -313,7 +313,7 @@ def _judge_restarts(
 
     Whether the sensors' noise has been fitted is only asked of components that u tells apart.
     """
-    x = calmed(x)  # as in the fit: a single wild row decides nothing
+    x = medians_where_wild(x)  # as in the fit: a single wild row decides nothing
     keep = excerpt(u, sfreq=sfreq)
     z = model.posterior(x).mean
     replicas = model.replicas(x[:, held])

@@ -10,7 +10,7 @@ from sourcesep.auxiliary import build
 from sourcesep.gains import FITTED_NOISE, heldout_gain
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Settings
+from sourcesep.ivae.settings import Settings
 from sourcesep.misfit import Misfit
 from sourcesep.recording import Recording
 from sourcesep.rivalry import (

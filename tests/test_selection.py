@@ -14,9 +14,9 @@ from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.coupling_fit import EFFORT, Effort
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import Settings
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
+from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.metrics import mcc
 from sourcesep.misfit import Misfit

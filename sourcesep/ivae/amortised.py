@@ -33,7 +33,7 @@ from sourcesep.ivae.prior_tables import (
     table_for,
 )
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.ranges import calmed
+from sourcesep.ivae.ranges import medians_where_wild
 from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.training import History
@@ -231,7 +231,7 @@ class AmortisedModel(Model):
 
         x, u = u.in_use(x)
         check_values(x)
-        x = calmed(x) if np.isfinite(x).all() else x
+        x = medians_where_wild(x) if np.isfinite(x).all() else x
         self.with_mean = not u.is_time
         self.kernel_size = self.asked_kernel_size or (KERNEL if u.is_time else 1)
         self.centre = np.nanmean(x, axis=1)

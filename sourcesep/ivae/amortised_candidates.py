@@ -16,8 +16,9 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
-from sourcesep.ivae.prior_tables import GAUSSIAN, Prior, gaussian_prior, pooled, table_for
+from sourcesep.ivae.prior_tables import Prior, gaussian_prior, pooled, table_for
 from sourcesep.ivae.priors import LabelPrior, label_sums
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.training import History
 
 __all__ = ["COST", "Candidate", "Noisy", "fit_flow", "fit_matrix", "score"]

@@ -30,7 +30,7 @@ from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.ranges import calmed, clipped_where_wild
+from sourcesep.ivae.ranges import clipped_where_wild, medians_where_wild
 from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.training import History, Schedule, train
 
@@ -234,7 +234,7 @@ class CouplingModel(InvertibleModel):
                 f"x holds {np.count_nonzero(~np.isfinite(x))} values that are not finite; "
                 "remove or interpolate them first"
             )
-        x, held = calmed(x), self.held_out(u)
+        x, held = medians_where_wild(x), self.held_out(u)
         self.linear = LinearModel(
             self.requested,
             starts=("segments",),
@@ -258,7 +258,7 @@ class CouplingModel(InvertibleModel):
     def warm(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
         """Return a model trained on from this one, a little, by another recording."""
         x, u = u.in_use(x)
-        x, held = calmed(x), self.held_out(u)
+        x, held = medians_where_wild(x), self.held_out(u)
         y = self.linear.posterior(x).mean
         seed = int(rng.integers(2**63))
         objective = resumed(self.flow, y, u, held, seed=seed, dtype=self.dtype, device=self.device)

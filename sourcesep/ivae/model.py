@@ -21,7 +21,7 @@ from sourcesep.ivae.settings import Settings, WatchedDefaults
 if TYPE_CHECKING:
     from sourcesep.ivae.moments import Moments
 
-__all__ = ["ELBO", "Array", "Model", "Posterior", "Settings", "State", "under"]
+__all__ = ["ELBO", "Array", "Model", "Posterior", "State", "under"]
 
 Array = NDArray[np.float64]
 

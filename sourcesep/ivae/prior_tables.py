@@ -14,7 +14,6 @@ from sourcesep.ivae.priors import LabelPrior, label_sums, spread
 from sourcesep.ivae.settings import GAUSSIAN
 
 __all__ = [
-    "GAUSSIAN",
     "Prior",
     "encoded_prior",
     "gaussian_prior",

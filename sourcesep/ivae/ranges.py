@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["calmed", "clipped_where_wild", "left_aside", "winsorised_range"]
+__all__ = ["clipped_where_wild", "left_aside", "medians_where_wild", "winsorised_range"]
 
 LEFT_ASIDE = 1e-4
 """Share of the samples at either end that a range does not count, one of them at least: a
@@ -60,7 +60,7 @@ def clipped_where_wild(z: Array, span: Array) -> Array:
     return np.where(wild, np.clip(z, low, high), z) if wild.any() else z
 
 
-def calmed(x: Array) -> Array:
+def medians_where_wild(x: Array) -> Array:
     """Return x with wild samples replaced by the medians, so that they decide nothing.
 
     Parameters

@@ -27,7 +27,14 @@ Activation = Literal["xtanh", "leaky-relu", "none"]
 Distribution = Literal["gaussian", "laplace"]
 Modulation = Literal["independent", "common", "none"]
 LinearKind = Literal[
-    "uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed", "gaussian"
+    "uniform",
+    "laplace",
+    "exponential",
+    "ar",
+    "modulated",
+    "modulated-laplace",
+    "mixed",
+    "gaussian",
 ]
 
 
@@ -274,10 +281,10 @@ def linear_sources(
     Parameters
     ----------
     kind : str
-        ``"uniform"`` and ``"laplace"``: white, and not Gaussian. ``"ar"``: Laplace
-        innovations through one pole, another for each source. ``"modulated"`` and
-        ``"modulated-laplace"``: white within 40 equal segments, with standard
-        deviations from U(0.3, 3). ``"mixed"``: modulated, Laplace, uniform and
+        ``"uniform"``, ``"laplace"`` and ``"exponential"``: white, and not Gaussian; the
+        last is skewed. ``"ar"``: Laplace innovations through one pole, another for each
+        source. ``"modulated"`` and ``"modulated-laplace"``: white within 40 equal segments,
+        with standard deviations from U(0.3, 3). ``"mixed"``: modulated, Laplace, uniform and
         autoregressive in turn. ``"gaussian"``: white and Gaussian, which nothing can
         separate.
     n_samples, n_sources : int
@@ -312,6 +319,8 @@ def _one_source(
         return rng.uniform(-1, 1, n_samples)
     if kind == "laplace":
         return rng.laplace(size=n_samples)
+    if kind == "exponential":
+        return rng.exponential(size=n_samples)
     if kind == "ar":
         from scipy.signal import lfilter
 

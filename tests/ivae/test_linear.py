@@ -19,7 +19,15 @@ from sourcesep.recording import Recording
 
 from ..conftest import in_time, labelled
 
-KINDS = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed")
+KINDS = (
+    "uniform",
+    "laplace",
+    "exponential",
+    "ar",
+    "modulated",
+    "modulated-laplace",
+    "mixed",
+)
 
 
 def fit(x, u=None, n_components=None, **settings):

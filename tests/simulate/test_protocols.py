@@ -7,7 +7,16 @@ from sourcesep import simulate
 from sourcesep.exceptions import SettingsError
 
 PROTOCOLS = {"ivae": (simulate.ivae, 0.5), "icebeem": (simulate.icebeem, 0.01)}
-KINDS = ("uniform", "laplace", "ar", "modulated", "modulated-laplace", "mixed", "gaussian")
+KINDS = (
+    "uniform",
+    "laplace",
+    "exponential",
+    "ar",
+    "modulated",
+    "modulated-laplace",
+    "mixed",
+    "gaussian",
+)
 
 
 def kurtosis(rows):
