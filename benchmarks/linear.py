@@ -12,6 +12,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +26,11 @@ from sourcesep.ivae.jointdiag import coarse_to_fine, label_covariances
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
+from sourcesep.simulate.protocols import LinearKind
 
 Array = NDArray[np.float64]
 FIRST_SEED = 5000
-KINDS = (
-    "uniform",
-    "laplace",
-    "exponential",
-    "ar",
-    "modulated",
-    "modulated-laplace",
-    "mixed",
-)
+KINDS = tuple(kind for kind in get_args(LinearKind) if kind != "gaussian")
 
 
 def segments(x: Array, sfreq: float, kind: str, spec: str) -> Auxiliary:

@@ -16,9 +16,10 @@ import numpy as np  # noqa: E402, after what it reads
 import pytest  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
 
-from sourcesep import windows  # noqa: E402
-from sourcesep.auxiliary import Auxiliary, Scale  # noqa: E402
+from sourcesep import simulate, windows  # noqa: E402
+from sourcesep.auxiliary import Auxiliary, Scale, build  # noqa: E402
 from sourcesep.cli import main  # noqa: E402
+from sourcesep.recording import Recording  # noqa: E402
 
 
 def sources(n=2, n_times=8000, seed=0):
@@ -32,6 +33,21 @@ def mixture(n=2, n_times=8000, seed=0):
     """Such sources through a random matrix, in as many channels, up to .5 in size."""
     x = np.random.default_rng(seed + 100).standard_normal((n, n)) @ sources(n, n_times, seed)
     return 0.5 * x / np.abs(x).max()
+
+
+def mixed_by_matrix(kind, seed, n=3, n_times=4000, n_channels=None, noise=0.0):
+    """Sources through a random matrix, with noise that is as loud beside every channel."""
+    rng = np.random.default_rng(seed)
+    sources = simulate.linear_sources(kind, n_times, n, random_state=seed)
+    x = rng.standard_normal((n_channels or n, n)) @ sources
+    # otherwise it would not be isotropic where channels count alike
+    return x + noise * x.std(axis=1, keepdims=True) * rng.standard_normal(x.shape)
+
+
+def u_of(x, spec=None):
+    """u that a SPEC says of an array, by default that of an array."""
+    names = tuple(map(str, range(len(x))))
+    return build(spec, Recording(x, 1.0, names, ("",) * len(x), "array"))
 
 
 def labelled(labels, *, is_time=True):

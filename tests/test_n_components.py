@@ -4,25 +4,13 @@ import numpy as np
 import pytest
 
 from sourcesep import simulate
-from sourcesep.auxiliary import build, from_array
+from sourcesep.auxiliary import from_array
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.factor import FactorModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.n_components import check_samples, choose_n_components
-from sourcesep.recording import Recording
 
-
-def in_time(x, spec=None):
-    names = tuple(map(str, range(len(x))))
-    return build(spec, Recording(x, 1.0, names, ("",) * len(x), "array"))
-
-
-def mixed(kind, seed, n=3, n_times=4000, n_channels=None, noise=0.0):
-    rng = np.random.default_rng(seed)
-    sources = simulate.linear_sources(kind, n_times, n, random_state=seed)
-    x = rng.standard_normal((n_channels or n, n)) @ sources
-    # as loud beside every channel, or it would not be isotropic where channels count alike
-    return x + noise * x.std(axis=1, keepdims=True) * rng.standard_normal(x.shape)
+from .conftest import mixed_by_matrix, u_of
 
 
 def rng():
@@ -33,8 +21,8 @@ class TestNumberOfComponents:
     @pytest.mark.parametrize("seed", [0, 1, 2])
     @pytest.mark.parametrize("n", [1, 3])
     def test_that_stand_out_from_noise(self, seed, n):
-        x = mixed("modulated", seed, n=n, n_channels=6, noise=0.05)
-        number, scores = choose_n_components(x, in_time(x), rng())
+        x = mixed_by_matrix("modulated", seed, n=n, n_channels=6, noise=0.05)
+        number, scores = choose_n_components(x, u_of(x), rng())
         assert number == n
         assert scores[str(n)] > max(scores.values()) - 0.02
         assert list(scores) == ["1", "2", "3", "4", "5", "6"]
@@ -42,23 +30,23 @@ class TestNumberOfComponents:
 
     @pytest.mark.parametrize("n", [4, 8])
     def test_all_where_there_is_no_noise(self, n):
-        x = mixed("modulated", 0, n=n)
-        number, scores = choose_n_components(x, in_time(x), rng())
+        x = mixed_by_matrix("modulated", 0, n=n)
+        number, scores = choose_n_components(x, u_of(x), rng())
         assert number == n
         assert list(scores) == list(map(str, range(1, n + 1)))
 
     def test_does_not_depend_on_units(self):
-        x = mixed("modulated", 1, n=2, n_channels=5, noise=0.05)
+        x = mixed_by_matrix("modulated", 1, n=2, n_channels=5, noise=0.05)
         units = 10.0 ** np.array([-30, -6, 0, 6, 30])[:, None]
-        one, scores = choose_n_components(x, in_time(x), rng())
-        other, scaled = choose_n_components(x * units, in_time(x), rng())
+        one, scores = choose_n_components(x, u_of(x), rng())
+        other, scaled = choose_n_components(x * units, u_of(x), rng())
         assert one == other == 2
         for k, score in scores.items():
             assert scaled[k] + np.log(units).sum() == pytest.approx(score, abs=1e-3)
 
     def test_more_channels_than_samples(self):
         x = rng().standard_normal((100, 50))
-        number, scores = choose_n_components(x, in_time(x), rng())
+        number, scores = choose_n_components(x, u_of(x), rng())
         assert 1 <= number <= 25
         assert max(map(int, scores)) <= 25
 
@@ -80,7 +68,7 @@ class TestNumberOfComponents:
             )
 
     def test_samples_left_out_do_not_count(self):
-        x = mixed("modulated", 0, n=2, n_channels=4, noise=0.05)
+        x = mixed_by_matrix("modulated", 0, n=2, n_channels=4, noise=0.05)
         loud = np.concatenate([x, 1e6 * rng().standard_normal((4, 400))], axis=1)
         u = np.concatenate([np.arange(4000) // 100, np.full(400, -1)])
         assert choose_n_components(loud, from_array(u, 4400), rng())[0] == 2
@@ -100,39 +88,39 @@ class TestCheck:
     def test_numbers_that_are_none(self, number):
         x = self.x(2, 100)
         with pytest.raises(SettingsError, match=r"^n_components=.*: must be a whole number, 1 or"):
-            check_samples(x, in_time(x), number)
+            check_samples(x, u_of(x), number)
 
     @pytest.mark.parametrize("number", [None, 1, 2, np.int64(2), np.uint8(1)])
     def test_numbers_that_are(self, number):
         x = self.x(2, 1000)
-        check_samples(x, in_time(x), number)
+        check_samples(x, u_of(x), number)
 
     def test_few_samples(self):
         with pytest.raises(InputError) as error:
-            check_samples(self.x(2, 7), in_time(self.x(2, 7)))
+            check_samples(self.x(2, 7), u_of(self.x(2, 7)))
         assert str(error.value) == (
             "n_times=7: too few samples to find sources in, at least 8 are needed; record longer"
         )
 
     def test_what_looks_transposed(self):
         with pytest.raises(InputError, match=r"are needed; axes are \(channels, times\)$"):
-            check_samples(self.x(500, 2), in_time(self.x(500, 2)))
+            check_samples(self.x(500, 2), u_of(self.x(500, 2)))
 
     def test_too_few_for_the_rank(self):
         x = self.x(30, 50)
         with pytest.raises(InputError) as error:
-            check_samples(x, in_time(x))
+            check_samples(x, u_of(x))
         assert str(error.value) == (
             "n_times=50: too few samples for 30 components, at least 60 are needed; ask for fewer "
             "components, or give a longer recording"
         )
-        check_samples(x, in_time(x, "segments:25"), 25)
+        check_samples(x, u_of(x, "segments:25"), 25)
         with pytest.raises(InputError, match="for 26 components, at least 52"):
-            check_samples(x, in_time(x), 26)
+            check_samples(x, u_of(x), 26)
 
     def test_the_rank_counts_not_the_channels(self):
         x = np.repeat(self.x(3, 50), 20, axis=0)
-        check_samples(x, in_time(x, "segments:10"))
+        check_samples(x, u_of(x, "segments:10"))
 
     def test_only_samples_with_a_label_count(self):
         x = self.x(2, 1000)

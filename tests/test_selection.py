@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import lfilter
 
 from sourcesep import simulate
-from sourcesep.auxiliary import build, from_array
+from sourcesep.auxiliary import from_array
 from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import MissingDependencyError, SettingsError
 from sourcesep.ivae.convolutive import ConvolutiveModel
@@ -20,24 +20,12 @@ from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.metrics import mcc
 from sourcesep.misfit import Misfit
-from sourcesep.recording import Recording
 from sourcesep.selection import FAMILIES, MIXINGS, Candidate, select
 from sourcesep.separation import AUTO
 from sourcesep.simulate import protocols
 from sourcesep.verdict import judge
 
-
-def in_time(x, spec=None):
-    names = tuple(map(str, range(len(x))))
-    return build(spec, Recording(x, 1.0, names, ("",) * len(x), "array"))
-
-
-def mixed(kind, seed, n=3, n_times=4000, n_channels=None, noise=0.0):
-    rng = np.random.default_rng(seed)
-    sources = simulate.linear_sources(kind, n_times, n, random_state=seed)
-    x = rng.standard_normal((n_channels or n, n)) @ sources
-    # as loud beside every channel, or it would not be isotropic where channels count alike
-    return x + noise * x.std(axis=1, keepdims=True) * rng.standard_normal(x.shape)
+from .conftest import mixed_by_matrix, u_of
 
 
 def settings(**asked):
@@ -76,8 +64,8 @@ class TestSelect:
     )
     @pytest.mark.parametrize("seed", [0, 1])
     def test_takes_the_start_that_suits_the_sources(self, kind, right, seed):
-        x = mixed(kind, seed)
-        chosen = select(x, in_time(x), rng(), settings=settings())
+        x = mixed_by_matrix(kind, seed)
+        chosen = select(x, u_of(x), rng(), settings=settings())
         scores = chosen.scores["linear"]
         assert chosen.model.start in right
         assert scores[chosen.model.start] == pytest.approx(max(scores.values()), abs=0.01)
@@ -87,16 +75,16 @@ class TestSelect:
         )
 
     def test_says_nothing_of_a_choice_where_there_is_none(self):
-        x = mixed("modulated", 0)
+        x = mixed_by_matrix("modulated", 0)
         one = settings(starts=("spectrum",))
-        chosen = select(x, in_time(x), rng(), mixing="linear", settings=one)
+        chosen = select(x, u_of(x), rng(), mixing="linear", settings=one)
         assert chosen.reason == "linear mixing, found from spectrum"
         assert chosen.scores == {"linear": {}}
 
     def test_auto_stays_linear_where_linear_fits(self):
-        x = mixed("modulated", 0)
+        x = mixed_by_matrix("modulated", 0)
         a, b = (
-            select(x, in_time(x), rng(), mixing=m, settings=settings()) for m in ("auto", "linear")
+            select(x, u_of(x), rng(), mixing=m, settings=settings()) for m in ("auto", "linear")
         )
         np.testing.assert_array_equal(a.model.unmixing, b.model.unmixing)
         assert set(a.scores) == {"linear"}
@@ -112,7 +100,7 @@ class TestSelect:
         """
         voices = [simulate.speech(4, sfreq, random_state=talker + k) for k in range(2)]
         mixture = simulate.saturated(voices, sfreq=sfreq, random_state=seed)
-        u = in_time(mixture.data, f"segments:{sfreq // 50}")
+        u = u_of(mixture.data, f"segments:{sfreq // 50}")
         auto, linear = (
             select(mixture.data, u, rng(), mixing=m, settings=settings(sfreq=float(sfreq)))
             for m in (AUTO["audio"], "linear")
@@ -148,7 +136,7 @@ class TestSelect:
             ]
         )
         x = np.stack([np.cos(angles), np.sin(angles)]) @ sources
-        u, asked = in_time(x, "segments:160"), settings(sfreq=8000.0)
+        u, asked = u_of(x, "segments:160"), settings(sfreq=8000.0)
         wrong = passes.configured(asked).fit(x, u, rng())
         found = judge(wrong, x, u, 8000.0, rng())
         assert np.less(found.misfit, found.bounds.misfit).all()
@@ -171,7 +159,7 @@ class TestSelect:
         )
         y = heard.sum(axis=1)
         x = np.tanh(1.5 * y / y.std(axis=1, keepdims=True))
-        u, asked = in_time(x, f"segments:{length}"), settings(sfreq=8000.0)
+        u, asked = u_of(x, f"segments:{length}"), settings(sfreq=8000.0)
         chosen = select(x, u, rng(), mixing=AUTO["audio"], settings=asked)
         assert chosen.model.family == "post-nonlinear"
         assert chosen.model.memory > 1
@@ -184,8 +172,8 @@ class TestSelect:
     def test_filters_and_a_curve_are_tried_only_where_something_is_left(self):
         """And not on records so long that a fit would take minutes."""
         chain = Candidate(PostNonlinearModel, kernel_size=8)
-        x = mixed("modulated", 0, n=2)
-        found = select(x, in_time(x), rng(), mixing="linear", settings=settings())
+        x = mixed_by_matrix("modulated", 0, n=2)
+        found = select(x, u_of(x), rng(), mixing="linear", settings=settings())
         bound = found.verdict.bounds.misfit
         for delay, power, called in ((1.1, 3.1, True), (5, 2.9, False), (0.9, 5, False)):
             misfit = Misfit(delay * bound.delay, power * bound.power)
@@ -197,7 +185,7 @@ class TestSelect:
     def test_auto_leaves_a_room_linear_and_doubtful(self):
         voices = [simulate.speech(4, random_state=90 + k) for k in range(2)]
         mixture = simulate.room(voices, sfreq=16000, n_mics=2, rt60=0.2, random_state=0)
-        u = in_time(mixture.data, "segments:320")
+        u = u_of(mixture.data, "segments:320")
         chosen = select(mixture.data, u, rng(), settings=settings(sfreq=16000.0))
         assert chosen.model.family == "linear"
         assert chosen.verdict.label == "doubtful"
@@ -215,13 +203,13 @@ class TestSelect:
         x = simulate.instantaneous(played, sfreq=8000, random_state=seed).data
         among = ("post-nonlinear", "convolutive")
         chosen = select(
-            x, in_time(x, "segments:160"), rng(), mixing=among, settings=settings(sfreq=8000.0)
+            x, u_of(x, "segments:160"), rng(), mixing=among, settings=settings(sfreq=8000.0)
         )
         assert chosen.model.family == "linear"
 
     def test_a_family_that_was_asked_for_is_given(self):
-        x = mixed("modulated", 0)
-        chosen = select(x, in_time(x), rng(), mixing="post-nonlinear", settings=settings())
+        x = mixed_by_matrix("modulated", 0)
+        chosen = select(x, u_of(x), rng(), mixing="post-nonlinear", settings=settings())
         assert chosen.model.family == "post-nonlinear"
         assert chosen.reason == "post-nonlinear mixing, no curve"
 
@@ -273,10 +261,10 @@ class TestSelect:
     def test_a_better_verdict_is_kept(self, seed):
         """Likelier with noise that differs from channel to channel, but shapes tell no factors."""
         noise = np.array([0.02, 0.05, 0.1, 0.1, 0.2, 0.2])[:, None]
-        x = mixed("laplace", seed, n_channels=6)
+        x = mixed_by_matrix("laplace", seed, n_channels=6)
         x = x + noise * np.random.default_rng(seed).standard_normal(x.shape)
         asked = settings(n_components=3, standardise=True)
-        chosen = select(x, in_time(x), rng(), mixing=("linear", "factor"), settings=asked)
+        chosen = select(x, u_of(x), rng(), mixing=("linear", "factor"), settings=asked)
         assert chosen.model.family == "linear"
         assert chosen.verdict.label == "trusted"
         assert chosen.scores["gain"]["factor"] > 0.05
@@ -284,9 +272,9 @@ class TestSelect:
 
     def test_what_is_not_gaussian_stays_linear(self):
         """Stationary Laplace sources: nothing that a factor model could tell them apart by."""
-        x = mixed("laplace", 0, n_channels=5, noise=0.02)
+        x = mixed_by_matrix("laplace", 0, n_channels=5, noise=0.02)
         both = ("linear", "factor")
-        chosen = select(x, in_time(x), rng(), mixing=both, settings=settings(n_components=3))
+        chosen = select(x, u_of(x), rng(), mixing=both, settings=settings(n_components=3))
         assert chosen.model.family == "linear"
         assert chosen.verdict.label == "trusted"
 
@@ -296,7 +284,7 @@ class TestSelect:
         mixture = simulate.saturated(voices, sfreq=16000, random_state=0).data
         x = np.concatenate([mixture, mixture[:1]])
         families = ("linear", "post-nonlinear")
-        u = in_time(x, "segments:320")
+        u = u_of(x, "segments:320")
         chosen = select(x, u, rng(), mixing=families, settings=settings(sfreq=16000.0))
         assert chosen.model.family == "linear"
         assert "post-nonlinear is not tried: rank=2 of 3 channels" in chosen.reason
@@ -307,7 +295,7 @@ class TestSelect:
         """Nonlinear on a nonlinear mixture, exactly linear on a linear one."""
         for n_layers, family, least in ((3, "nonlinear", 0.95), (1, "linear", 0.9995)):
             data = protocols.ivae(3, 20, 400, n_layers, random_state=seed)
-            x, u = data.observations.T, in_time(data.observations.T, "segments:400")
+            x, u = data.observations.T, u_of(data.observations.T, "segments:400")
             chosen = select(x, u, rng(), settings=quick())
             assert chosen.model.family == family, chosen.reason
             assert chosen.verdict.label == "trusted"
@@ -332,7 +320,7 @@ class TestSelect:
 
     def test_auto_chooses_among_what_it_may(self):
         x = protocols.ivae(3, 20, 400, random_state=0).observations.T
-        u = in_time(x, "segments:400")
+        u = u_of(x, "segments:400")
         chosen = select(x, u, rng(), mixing=("linear", "post-nonlinear"), settings=quick())
         assert "nonlinear" not in chosen.scores
         assert chosen.verdict.misfit.power > 9
@@ -345,7 +333,7 @@ class TestSelect:
 
         monkeypatch.setattr("sourcesep.ivae.coupling.require_torch", missing)
         x = protocols.ivae(3, 20, 400, random_state=0).observations.T
-        chosen = select(x, in_time(x, "segments:400"), rng(), settings=quick())
+        chosen = select(x, u_of(x, "segments:400"), rng(), settings=quick())
         assert chosen.model.family != "nonlinear"
         assert "nonlinear is not tried: mixing=nonlinear needs torch" in chosen.reason
 
@@ -356,14 +344,14 @@ class TestSelect:
         )
         common = np.exp(rng().standard_normal(40)).repeat(50)
         x = common * np.random.default_rng(1).standard_normal((2, 2000))
-        asked = select(x, in_time(x), rng(), mixing="nonlinear", settings=settings())
+        asked = select(x, u_of(x), rng(), mixing="nonlinear", settings=settings())
         assert asked.verdict.label == "not identifiable"
 
     def test_a_gaussian_prior_is_gaussian(self):
-        x = mixed("laplace", 0)
+        x = mixed_by_matrix("laplace", 0)
 
         def shapes(**asked):
-            return set(select(x, in_time(x), rng(), settings=settings(**asked)).model.prior.shape)
+            return set(select(x, u_of(x), rng(), settings=settings(**asked)).model.prior.shape)
 
         assert shapes(shapes=(2.0,)) == {2.0}
         assert shapes() != {2.0}

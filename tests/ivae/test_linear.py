@@ -1,6 +1,7 @@
 """The linear family: never worse than linear ICA, whatever the data are like."""
 
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,18 +17,11 @@ from sourcesep.ivae import jointdiag, linear
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
+from sourcesep.simulate.protocols import LinearKind
 
 from ..conftest import in_time, labelled
 
-KINDS = (
-    "uniform",
-    "laplace",
-    "exponential",
-    "ar",
-    "modulated",
-    "modulated-laplace",
-    "mixed",
-)
+KINDS = tuple(kind for kind in get_args(LinearKind) if kind != "gaussian")
 
 
 def fit(x, u=None, n_components=None, **settings):

@@ -1,22 +1,16 @@
 """Protocols: scales by segment, layers as published, controls that carry no information."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from sourcesep import simulate
 from sourcesep.exceptions import SettingsError
+from sourcesep.simulate.protocols import LinearKind
 
 PROTOCOLS = {"ivae": (simulate.ivae, 0.5), "icebeem": (simulate.icebeem, 0.01)}
-KINDS = (
-    "uniform",
-    "laplace",
-    "exponential",
-    "ar",
-    "modulated",
-    "modulated-laplace",
-    "mixed",
-    "gaussian",
-)
+KINDS = get_args(LinearKind)
 
 
 def kurtosis(rows):
