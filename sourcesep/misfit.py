@@ -298,13 +298,12 @@ def _power_dependence(flat: list[_Flattening], z: Array) -> float:
 
 def _said_by_powers(flatten: _Flattening, y: Array, other: Array) -> Array:
     """What the other's square and cube say of y, in standard errors, (2,)."""
-    powers = np.stack([other**p for p in (1, 2, 3)], axis=1)
-    powers -= powers.mean(axis=0)  # a mean tells where the envelope of a skewed y is small
-    target = flatten(y)
+    # a constant tells where the envelope is small, as it is on one side of a skewed y
+    target, powers = flatten(y), np.stack([other**p for p in (0, 1, 2, 3)], axis=1)
     basis, weights = np.linalg.qr(np.stack([flatten(power) for power in powers.T], axis=1))
-    found = basis[:, 1:].T @ target * np.sign(np.diag(weights)[1:])
+    found = basis[:, 2:].T @ target * np.sign(np.diag(weights)[2:])
     # where one component rests the least of another is sure, and may still be nothing
-    leak = (powers @ np.linalg.pinv(weights)[:, 1:]).std(axis=0) * np.abs(found)
+    leak = (powers @ np.linalg.pinv(weights)[:, 2:]).std(axis=0) * np.abs(found)
     heard: Array = found / target.std() * (1 - FAINT / np.maximum(leak, FAINT))
     return heard
 

@@ -523,7 +523,7 @@ class TestTheWrongModel:
     def test_a_matrix_is_not_trusted_on_short_saturated_mixtures(self, seed):
         sources = simulate.linear_sources("modulated", 4000, 3, random_state=seed)
         bent = simulate.saturated(sources, sfreq=1.0, random_state=seed - 50).data
-        assert verdict(bent, in_time(4000, 100), starts=("segments",)).label == "doubtful"
+        assert verdict(bent, in_time(4000, 100), starts=("segments",)).label != "trusted"
         mixed = simulate.instantaneous(sources, sfreq=1.0, random_state=seed - 50).data
         assert verdict(mixed, in_time(4000, 100), starts=("segments",)).label == "trusted"
 

@@ -22,6 +22,9 @@ ORDER = 16
 RIDGE = 1e-6
 """White noise assumed in every output, as a share of its power: bounds what a pure tone,
 which its past predicts exactly, can gain."""
+SURE = 3.0
+"""Standard errors by which values of a size have to lean to one side: less is chance, and would
+only make likelihoods noisier."""
 SIZE, N_SIZES = 0.5, 8
 """Standard deviations of a bin of sizes, and the number of bins, the last without an end."""
 
@@ -108,6 +111,6 @@ def _skew(ratios: Array, held: NDArray[np.bool_]) -> Array:
     gains = np.empty((len(ratios), np.count_nonzero(held)))
     for size, sign, gain in zip(sizes, signs, gains, strict=True):
         counts, sums = (np.bincount(size[~held], w, N_SIZES) for w in (None, sign[~held]))
-        lean = sums / (counts + PSEUDO_COUNT)
+        lean = np.where(np.abs(sums) > SURE * np.sqrt(counts), sums / (counts + PSEUDO_COUNT), 0)
         gain[:] = np.log1p(sign[held] * lean[size[held]])
     return gains
