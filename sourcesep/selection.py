@@ -28,35 +28,13 @@ from sourcesep.ivae.spectral import WINDOW
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.n_components import check_samples, choose_n_components
+from sourcesep.recording import Kind
 from sourcesep.rivalry import Selection, idle, the_better
 from sourcesep.verdict import judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "check_mixing", "check_seed"]
-__all__ += ["families_of", "select", "unheeded"]
+__all__ += ["families_of", "mixing_of", "select", "unheeded"]
 
-FAMILIES: dict[str, type[Model]] = {
-    model.family: model
-    for model in (
-        LinearModel,
-        PostNonlinearModel,
-        UnderdeterminedModel,
-        ConvolutiveModel,
-        FactorModel,
-        CouplingModel,
-        AmortisedModel,
-    )
-}
-"""The model families by the name they go by in ``mixing=``."""
-MIXINGS = ("auto", *FAMILIES)
-AUTO = (
-    LinearModel.family,
-    PostNonlinearModel.family,
-    CouplingModel.family,
-    AmortisedModel.family,
-)
-"""Families that ``auto`` chooses among where nothing is known of the data. Each is tried where
-the components of the one before still depend on each other in the way that it mends;
-elsewhere a richer map that fits a little better would separate worse."""
 PRIORS = {"auto": SHAPES, "gaussian": GAUSSIAN}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
 UNASKED: dict[str, tuple[Any, ...]] = {
@@ -105,7 +83,7 @@ def select(
     rng : numpy.random.Generator
         For every random choice.
     mixing : str or sequence of str
-        One of `MIXINGS`; or what ``auto`` may choose among in place of `AUTO`.
+        One of `MIXINGS`, where ``auto`` is that of arrays; or what it may choose among instead.
     settings : Settings
         What every family is configured with.
 
@@ -129,17 +107,20 @@ def select(
 
 @dataclass(frozen=True)
 class Candidate:
-    """What ``auto`` may try in the place of a simpler fit.
+    """A family, and where ``auto`` may try it in the place of a simpler fit.
 
     Parameters
     ----------
     family : type of Model
-        Its family.
+        What is fitted.
+    kinds : tuple of str
+        Kinds of recording in which it may.
     kernel_size : int, optional
         Taps that it is configured with, whatever was asked for.
     """
 
     family: type[Model]
+    kinds: tuple[Kind, ...] = ()
     kernel_size: int | None = None
 
     @property
@@ -200,15 +181,28 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate(PostNonlinearModel),
-    Candidate(UnderdeterminedModel),
-    Candidate(ConvolutiveModel),
-    Candidate(PostNonlinearModel, kernel_size=TAPS),
-    Candidate(FactorModel),
-    Candidate(CouplingModel),
-    Candidate(AmortisedModel, kernel_size=1),  # in the place of a map without memory
+    Candidate(LinearModel, ("audio", "eeg", "table", "array")),
+    Candidate(PostNonlinearModel, ("audio", "array")),
+    Candidate(UnderdeterminedModel, ("audio",)),
+    Candidate(ConvolutiveModel, ("audio",)),
+    Candidate(PostNonlinearModel, ("audio",), kernel_size=TAPS),
+    Candidate(FactorModel, ("table",)),
+    Candidate(CouplingModel, ("array",)),
+    Candidate(AmortisedModel, ("array",), kernel_size=1),  # in the place of a map without memory
 )
-"""What ``auto`` tries, in this order, of the families that it may choose among."""
+"""All that ``auto`` may try, in this order: each where the components of the fit before still
+depend on each other in the way that it mends; elsewhere a richer map that fits a little better
+would separate worse. Volume conduction is linear. Columns of a table do not saturate, but they
+have gaps, and noise of their own. Microphones saturate, and rooms echo."""
+FAMILIES: dict[str, type[Model]] = {c.family.family: c.family for c in CANDIDATES}
+"""The model families by the name they go by in ``mixing=``."""
+MIXINGS = ("auto", *FAMILIES)
+
+
+def mixing_of(kind: Kind) -> str | tuple[str, ...]:
+    """What ``auto`` stands for in a recording of this kind: a family, or those to choose among."""
+    names = tuple(dict.fromkeys(c.family.family for c in CANDIDATES if kind in c.kinds))
+    return names if len(names) > 1 else names[0]
 
 
 @dataclass(frozen=True)
@@ -331,7 +325,7 @@ def families_of(mixing: Any) -> tuple[str, ...]:
     """Return the families to try in turn if the linear one does not fit; refuse what is none."""
     if isinstance(mixing, str):
         check_mixing(mixing)
-        mixing = AUTO if mixing == "auto" else ()
+        mixing = mixing_of("array") if mixing == "auto" else ()
     elif not isinstance(mixing, list | tuple) or not all(is_one_of(m, FAMILIES) for m in mixing):
         raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
     return tuple(name for name in FAMILIES if name in mixing and name != LinearModel.family)

@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["as_recording", "separate"]
 
-AUTO: dict[str, str | tuple[str, ...]] = {
-    "eeg": "linear",
-    "table": ("linear", "factor"),
-    "audio": ("linear", "post-nonlinear", "underdetermined", "convolutive"),
-}
-"""What ``auto`` chooses among for each kind of recording. Volume conduction is linear. Columns of
-a table do not saturate, but they have gaps, and noise of their own. Microphones saturate, and
-rooms echo."""
 EEG_STARTS = ("segments",)
 """Brain sources differ in when they are active; this start was measured to be the best."""
 
@@ -201,13 +193,13 @@ def _fit(
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
-    from sourcesep.selection import FAMILIES, families_of
+    from sourcesep.selection import FAMILIES, families_of, mixing_of
 
     mixing = settings["mixing"]
     if mixing == "auto" and settings["source_prior"] is not None:
         mixing = "convolutive"
-    elif mixing == "auto":
-        mixing = AUTO.get(recording.kind, "auto")
+    elif mixing == "auto" and recording.kind != "array":  # whose auto is that of `IVAE`
+        mixing = mixing_of(recording.kind)
     families_of(mixing)  # refuses what is none
     among = (mixing,) if isinstance(mixing, str) else mixing
     if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):

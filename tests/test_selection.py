@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 
 from sourcesep import simulate
 from sourcesep.auxiliary import from_array
+from sourcesep.cli.separate import MIXINGS as OFFERED
 from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import MissingDependencyError, SettingsError
 from sourcesep.ivae.convolutive import ConvolutiveModel
@@ -20,8 +21,7 @@ from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.starts import STARTS
 from sourcesep.metrics import mcc
 from sourcesep.misfit import Misfit
-from sourcesep.selection import FAMILIES, MIXINGS, Candidate, select
-from sourcesep.separation import AUTO
+from sourcesep.selection import FAMILIES, MIXINGS, Candidate, mixing_of, select
 from sourcesep.simulate import protocols
 from sourcesep.verdict import judge
 
@@ -47,7 +47,7 @@ def rng():
 
 
 def test_every_mixing_is_a_family():
-    assert ("auto", *FAMILIES) == MIXINGS
+    assert ("auto", *FAMILIES) == MIXINGS == OFFERED
     for name, family in FAMILIES.items():
         assert family.family == name
 
@@ -103,7 +103,7 @@ class TestSelect:
         u = u_of(mixture.data, f"segments:{sfreq // 50}")
         auto, linear = (
             select(mixture.data, u, rng(), mixing=m, settings=settings(sfreq=float(sfreq)))
-            for m in (AUTO["audio"], "linear")
+            for m in (mixing_of("audio"), "linear")
         )
         assert auto.model.family == "post-nonlinear"
         assert auto.scores["gain"]["post-nonlinear"] > 0.02
@@ -160,7 +160,7 @@ class TestSelect:
         y = heard.sum(axis=1)
         x = np.tanh(1.5 * y / y.std(axis=1, keepdims=True))
         u, asked = u_of(x, f"segments:{length}"), settings(sfreq=8000.0)
-        chosen = select(x, u, rng(), mixing=AUTO["audio"], settings=asked)
+        chosen = select(x, u, rng(), mixing=mixing_of("audio"), settings=asked)
         assert chosen.model.family == "post-nonlinear"
         assert chosen.model.memory > 1
         assert chosen.verdict.label == "trusted"

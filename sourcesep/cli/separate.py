@@ -31,9 +31,10 @@ __all__ = ["separate"]
 
 
 MIXINGS = (
-    *("auto", "linear", "post-nonlinear", "convolutive", "underdetermined", "factor"),
+    *("auto", "linear", "post-nonlinear", "underdetermined", "convolutive", "factor"),
     *("nonlinear", "amortised"),
 )
+"""Those of `selection`, which loads too much for ``--help``."""
 ARTEFACTS = ("eog", "ecg", "muscle")
 NATS = "nats a sample, held out"
 MEASURES = {
