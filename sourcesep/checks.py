@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.exceptions import InputError, SettingsError
 
-__all__ = ["finite", "generator", "is_one_of", "is_whole", "real"]
+__all__ = ["finite", "generator", "is_one_of", "is_whole", "one_of", "real", "whole"]
 
 
 def is_whole(value: Any) -> bool:
@@ -19,6 +19,20 @@ def is_whole(value: Any) -> bool:
 def is_one_of(value: Any, allowed: Iterable[str]) -> bool:
     """Whether this is one of these names; an array, or what cannot be compared, is none."""
     return isinstance(value, str) and value in tuple(allowed)
+
+
+def whole(least: int, **settings: Any) -> None:
+    """Refuse settings that are not whole numbers, `least` or above (SettingsError)."""
+    for name, value in settings.items():
+        if not (is_whole(value) and value >= least):
+            raise SettingsError(f"{name}={value!r}: must be a whole number, {least} or more")
+
+
+def one_of(allowed: Iterable[str], **settings: Any) -> None:
+    """Refuse settings that are none of the names that are allowed (SettingsError)."""
+    for name, value in settings.items():
+        if not is_one_of(value, allowed):
+            raise SettingsError(f"{name}={value!r}: allowed are {', '.join(allowed)}")
 
 
 def generator(random_state: Any) -> np.random.Generator:

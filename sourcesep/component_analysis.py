@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
+from sourcesep.checks import one_of, whole
 from sourcesep.components.channels import to_one_scale, with_drops
 from sourcesep.components.cutting import Cut
 from sourcesep.components.fitting import (
@@ -32,7 +33,7 @@ from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.ivae.settings import Settings
 from sourcesep.persistence import COMPONENTS, read_file, write_file
-from sourcesep.selection import FAMILIES, check_mixing, check_seed
+from sourcesep.selection import FAMILIES
 from sourcesep.verdict import Verdict, judge
 
 __all__ = ["ComponentAnalysis", "read_components"]
@@ -138,14 +139,14 @@ class ComponentAnalysis(Plots):
         mixing: str = "linear",
         random_state: int = 0,
     ) -> None:
-        check_mixing(mixing, MIXINGS)
+        one_of(MIXINGS, mixing=mixing)
         if bands and mixing != "linear":
             raise SettingsError(
                 f"bands=True, mixing={mixing!r}: bands are for linear mixing only; leave one out"
             )
         check_number(n_components)
         if random_state is not None:
-            check_seed(random_state)
+            whole(0, random_state=random_state)
         auxiliary.parse(aux)
         super().__init__(mixing)
         self.n_components = n_components

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from sourcesep import auxiliary
 from sourcesep.adaptation import AdaptationMixin
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.checks import finite, generator, is_one_of
+from sourcesep.checks import finite, generator, one_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.missing import check_values, impute
@@ -33,7 +33,7 @@ from sourcesep.rows import (
     is_list_of_columns,
     n_labels_in,
 )
-from sourcesep.selection import FAMILIES, PRIORS, families_of, select, unheeded
+from sourcesep.selection import PRIORS, accepts_missing, families_of, select, unheeded
 
 __all__ = ["IVAE"]
 
@@ -232,7 +232,8 @@ class IVAE(
         u = self._auxiliary(X, u, lengths)
         x = X.T
         check_values(x)
-        self._warn_of_unheeded(settings)
+        for said in unheeded(settings, self.mixing):
+            warnings.warn(said, SourcesepWarning, stacklevel=4)
         chosen = select(x, u, rng, mixing=self.mixing, settings=settings)
         self.model_, self.verdict_ = chosen.model, chosen.verdict
         self.scores_, self.reason_ = chosen.scores, chosen.reason
@@ -264,8 +265,7 @@ class IVAE(
                 "as u"
             )
         families_of(self.mixing)
-        if not is_one_of(self.prior, PRIORS):
-            raise SettingsError(f"prior={self.prior!r}: allowed are {', '.join(PRIORS)}")
+        one_of(PRIORS, prior=self.prior)
         if not isinstance(self.source_prior, SourcePrior | None):
             said = "must be a SourcePrior, as sourcesep.load_prior returns it, or None"
             raise SettingsError(f"source_prior={self.source_prior!r}: {said}")
@@ -286,15 +286,6 @@ class IVAE(
             device=self.device,
             sfreq=self.sfreq,
         )
-
-    def _warn_of_unheeded(self, settings: Settings) -> None:
-        """Say what was asked for and none of the families to be fitted uses."""
-        among = families_of(self.mixing)
-        is_one = isinstance(self.mixing, str) and self.mixing != "auto"
-        names = (str(self.mixing),) if is_one else ("linear", *among)
-        for name, value in unheeded(settings, [FAMILIES[n] for n in names]).items():
-            said = f"{name}={value}: makes no difference to mixing={' or '.join(names)}"
-            warnings.warn(said, SourcesepWarning, stacklevel=4)
 
     def _publish(self) -> None:
         """Set the attributes that only a linear decoder has."""
@@ -351,8 +342,7 @@ class IVAE(
         """Whether NaN may be in X: a fit may have ended in another family than asked for."""
         if not is_fit:
             return self.model_.accepts_missing
-        asked = (self.mixing,) if isinstance(self.mixing, str) else self.mixing
-        return any(name in FAMILIES and FAMILIES[name].accepts_missing for name in asked)
+        return accepts_missing(self.mixing)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

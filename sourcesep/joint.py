@@ -14,6 +14,7 @@ import numpy as np
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.checks import one_of
 from sourcesep.componentwise import componentwise
 from sourcesep.contracts import check_alike, contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError, SourcesepWarning
@@ -23,7 +24,7 @@ from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.settings import Settings
 from sourcesep.messages import first_few
 from sourcesep.recording import Recording
-from sourcesep.selection import check_mixing
+from sourcesep.selection import MIXINGS
 from sourcesep.separation import as_recording, separate
 from sourcesep.workers import in_order
 
@@ -164,7 +165,7 @@ def train(
     [1.0, 1.0]
     """
     spec = _spec(sources, aux)
-    check_mixing(mixing)
+    one_of(MIXINGS, mixing=mixing)
     Settings(n_components, kernel_size=kernel_size, quality=quality, device=device)
     most = MOST_TOGETHER // min(len(sources), MOST_LENT)
     lent = np.linspace(0, len(sources) - 1, min(len(sources), MOST_LENT)).round().astype(int)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sourcesep import auxiliary
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.checks import finite, generator, is_whole
+from sourcesep.checks import finite, generator, is_whole, whole
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.forecast import check_memory
 from sourcesep.ivae.model import Array, Model
@@ -54,8 +54,7 @@ class LatentsMixin:
             If n is no number of samples, or so many do not go into the machine's memory.
         """
         check_is_fitted(self)
-        if not is_whole(n) or n < 1:
-            raise SettingsError(f"n={n!r}: must be a whole number of samples, 1 or more")
+        whole(1, n=n)
         check_memory(8 * int(n) * (self.model_.n_components + self.model_.n_channels), f"n={n}")
         rng = generator(self.random_state)
         if u is None:

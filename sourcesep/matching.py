@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils.validation import check_is_fitted
 
+from sourcesep.checks import one_of
 from sourcesep.component_analysis import ComponentAnalysis, read_components
 from sourcesep.components.profile import correlations, follow_alike, likenesses
 from sourcesep.exceptions import InputError, SettingsError
@@ -301,8 +302,7 @@ def _check_request(
             "analyses of ComponentAnalysis and of IVAE (separate, train) are not compared; match "
             "those of each kind by themselves"
         )
-    if by not in ("prior", "maps"):
-        raise SettingsError(f"by={by!r}: allowed are prior, maps")
+    one_of(("prior", "maps"), by=by)
     if min_corr is not None and not 0 < min_corr <= 1:
         raise SettingsError(f"min_corr={min_corr!r}: must be above 0, and 1 at most")
     if names is not None and len(names) != len(analyses):

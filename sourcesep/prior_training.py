@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.checks import is_whole
+from sourcesep.checks import whole
 from sourcesep.clean_recordings import Clean, gather
 from sourcesep.exceptions import (
     InputError,
@@ -29,7 +29,6 @@ from sourcesep.ivae.spectral import power, to_spectrum, window_size
 from sourcesep.ivae.trained_variances import best_lift
 from sourcesep.output import check_model_output
 from sourcesep.persistence import TRAINING, read_file, write_file
-from sourcesep.selection import check_seed
 from sourcesep.source_priors import save_prior
 
 if TYPE_CHECKING:
@@ -194,9 +193,9 @@ def _check(
     Settings(quality=quality, device=device)
     if not 0 <= noisy <= 1:
         raise SettingsError(f"noisy={noisy}: must be a share, 0 to 1")
-    check_seed(random_state)
-    if n_steps is not None and not (is_whole(n_steps) and n_steps >= 1):
-        raise SettingsError(f"n_steps={n_steps!r}: must be a whole number, 1 or more")
+    whole(0, random_state=random_state)
+    if n_steps is not None:
+        whole(1, n_steps=n_steps)
     if seconds is not None and not seconds > 0:
         raise SettingsError(f"seconds={seconds}: must be above 0; leave it out for no time budget")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.checks import is_one_of, is_whole
+from sourcesep.checks import is_one_of, one_of
 from sourcesep.exceptions import InputError, MissingDependencyError, SettingsError
 from sourcesep.forecast import check_restarts_and_taps
 from sourcesep.gains import FITTED_NOISE
@@ -32,8 +32,8 @@ from sourcesep.recording import Kind
 from sourcesep.rivalry import Selection, idle, the_better
 from sourcesep.verdict import judge
 
-__all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "check_mixing", "check_seed"]
-__all__ += ["families_of", "mixing_of", "select", "unheeded"]
+__all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "accepts_missing", "families_of"]
+__all__ += ["mixing_of", "select", "unheeded"]
 
 PRIORS = {"auto": SHAPES, "gaussian": GAUSSIAN}
 """Values of ``prior=`` and the exponents that p(z|u) may then take."""
@@ -324,27 +324,26 @@ class _Search:
 def families_of(mixing: Any) -> tuple[str, ...]:
     """Return the families to try in turn if the linear one does not fit; refuse what is none."""
     if isinstance(mixing, str):
-        check_mixing(mixing)
+        one_of(MIXINGS, mixing=mixing)
         mixing = mixing_of("array") if mixing == "auto" else ()
     elif not isinstance(mixing, list | tuple) or not all(is_one_of(m, FAMILIES) for m in mixing):
         raise SettingsError(f"mixing={mixing!r}: to choose among are {', '.join(FAMILIES)}")
     return tuple(name for name in FAMILIES if name in mixing and name != LinearModel.family)
 
 
-def unheeded(settings: Settings, families: Iterable[type[Model]]) -> dict[str, Any]:
-    """Return the settings that were asked for and make no difference to these families."""
-    heeded = set[str]().union(*(family.heeded() for family in families))
-    asked = {name: getattr(settings, name) for name in UNASKED}
-    return {k: v for k, v in asked.items() if v not in UNASKED[k] and k not in heeded}
+def accepts_missing(mixing: Any) -> bool:
+    """Whether a family that is asked for by name does without values that are missing."""
+    names = (mixing,) if isinstance(mixing, str) else mixing
+    return any(name in FAMILIES and FAMILIES[name].accepts_missing for name in names)
 
 
-def check_mixing(mixing: Any, allowed: Sequence[str] = MIXINGS) -> None:
-    """Refuse what is none of the allowed mixings (SettingsError)."""
-    if not is_one_of(mixing, allowed):
-        raise SettingsError(f"mixing={mixing!r}: allowed are {', '.join(allowed)}")
-
-
-def check_seed(seed: Any) -> None:
-    """Refuse what cannot seed a generator (SettingsError)."""
-    if not (is_whole(seed) and seed >= 0):
-        raise SettingsError(f"random_state={seed!r}: must be a whole number, 0 or more")
+def unheeded(settings: Settings, mixing: str | Sequence[str]) -> list[str]:
+    """Say which settings were asked for and make no difference to the families to be fitted."""
+    others = families_of(mixing)
+    families = (mixing,) if isinstance(mixing, str) and mixing != "auto" else ("linear", *others)
+    heeded = set[str]().union(*(FAMILIES[family].heeded() for family in families))
+    return [
+        f"{name}={getattr(settings, name)}: makes no difference to mixing={' or '.join(families)}"
+        for name, usual in UNASKED.items()
+        if name not in heeded and getattr(settings, name) not in usual
+    ]

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from sourcesep import auxiliary, reuse
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.checks import whole
 from sourcesep.contracts import contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
@@ -128,11 +129,10 @@ def separate(
     >>> separation.verdict.label
     'trusted'
     """
-    from sourcesep.selection import check_seed
     from sourcesep.source_priors import guided_by, prepared
 
     begin = time.perf_counter()
-    check_seed(random_state)
+    whole(0, random_state=random_state)
     if isinstance(aux, str):
         auxiliary.parse(aux)  # a wrong SPEC is refused before anything is read
     asked = {
@@ -193,7 +193,7 @@ def _fit(
     """
     from sourcesep.estimator import IVAE
     from sourcesep.ivae.starts import STARTS
-    from sourcesep.selection import FAMILIES, families_of, mixing_of
+    from sourcesep.selection import accepts_missing, families_of, mixing_of
 
     mixing = settings["mixing"]
     if mixing == "auto" and settings["source_prior"] is not None:
@@ -202,7 +202,7 @@ def _fit(
         mixing = mixing_of(recording.kind)
     families_of(mixing)  # refuses what is none
     among = (mixing,) if isinstance(mixing, str) else mixing
-    if not any(name in FAMILIES and FAMILIES[name].accepts_missing for name in among):
+    if not accepts_missing(mixing):
         recording.check_missing(f"mixing={settings['mixing']!r} {reuse.NO_GAPS}")
     candidates: dict[str, Any] = {}
     n_components = settings["n_components"]

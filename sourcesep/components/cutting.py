@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.checks import whole
 from sourcesep.components.channels import any_samples, kind_of, refuse_broken
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.factors import good_samples
@@ -37,9 +38,8 @@ class Cut:
     reject_by_annotation: bool = True
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.decim, int | np.integer) and self.decim >= 1
-        if self.decim is not None and not whole:
-            raise SettingsError(f"decim={self.decim!r}: must be a whole number, 1 or more")
+        if self.decim is not None:
+            whole(1, decim=self.decim)
         if not self.tstep > 0:
             raise SettingsError(f"tstep={self.tstep!r}: must be seconds above 0")
 

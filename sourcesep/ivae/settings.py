@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sourcesep.checks import is_one_of, is_whole
+from sourcesep.checks import one_of, whole
 from sourcesep.exceptions import SettingsError
 
 __all__ = ["DEVICES", "GAUSSIAN", "QUALITIES", "Settings", "WatchedDefaults"]
@@ -77,17 +77,13 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("kernel_size", "post_kernel_size", "n_restarts"):
             value = getattr(self, name)
-            whole = is_whole(value) and value >= 1
-            if not whole and not (value is None and name != "post_kernel_size"):
-                raise SettingsError(f"{name}={value!r}: must be a whole number, 1 or more")
+            if value is not None or name == "post_kernel_size":
+                whole(1, **{name: value})
         for name in ("standardise", "condition_decoder"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise SettingsError(f"{name}={getattr(self, name)!r}: must be True or False")
-        for name, allowed in (("quality", QUALITIES), ("device", DEVICES)):
-            if not is_one_of(getattr(self, name), allowed):
-                raise SettingsError(
-                    f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}"
-                )
+        one_of(QUALITIES, quality=self.quality)
+        one_of(DEVICES, device=self.device)
         if self.source_labels is not None and self.source_prior is None:
             raise SettingsError(
                 f"source_labels={self.source_labels!r}: are labels of a source_prior, and none is "

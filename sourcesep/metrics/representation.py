@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sourcesep.checks import finite, is_whole, real
-from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.checks import finite, one_of, real, whole
+from sourcesep.exceptions import InputError
 
 __all__ = ["DCI", "dci", "mig"]
 
@@ -97,10 +97,8 @@ def dci(
     Eastwood & Williams (2018), A framework for the quantitative evaluation of disentangled
     representations, ICLR.
     """
-    if method not in ("forest", "lasso"):
-        raise SettingsError(f"method={method!r}: must be 'forest' or 'lasso'")
-    if not (is_whole(random_state) and random_state >= 0):
-        raise SettingsError(f"random_state={random_state!r}: must be a whole number, 0 or more")
+    one_of(("forest", "lasso"), method=method)
+    whole(0, random_state=random_state)
     rng = np.random.default_rng(random_state)
     if method == "lasso":
         factors = _numbers(factors)
@@ -166,8 +164,7 @@ def mig(latents: ArrayLike, factors: ArrayLike, *, n_bins: int = N_BINS) -> floa
     """
     from sklearn.metrics import mutual_info_score
 
-    if not (is_whole(n_bins) and n_bins >= 2):
-        raise SettingsError(f"n_bins={n_bins!r}: must be a whole number, 2 or more")
+    whole(2, n_bins=n_bins)
     z, columns = _checked(latents, factors)
     if z.shape[1] < 2:
         raise InputError(

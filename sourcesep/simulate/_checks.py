@@ -10,7 +10,7 @@ import numpy as np
 from sourcesep.checks import is_whole
 from sourcesep.exceptions import SettingsError
 
-__all__ = ["RandomState", "at_least", "generator", "n_samples", "one_of", "positive", "whole"]
+__all__ = ["RandomState", "at_least", "generator", "n_samples", "positive"]
 
 RandomState = int | np.random.Generator
 
@@ -42,22 +42,8 @@ def at_least(minimum: float, **settings: float) -> None:
             raise SettingsError(f"{name}={value}: must be a number, {minimum} or more")
 
 
-def whole(minimum: int, **settings: int) -> None:
-    """Refuse settings that are not whole numbers, `minimum` or above."""
-    for name, value in settings.items():
-        if not (is_whole(value) and value >= minimum):
-            raise SettingsError(f"{name}={value}: must be a whole number, {minimum} or more")
-
-
 def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
-
-
-def one_of(choices: tuple[str, ...], **settings: str) -> None:
-    """Refuse settings that are none of `choices`."""
-    for name, value in settings.items():
-        if value not in choices:
-            raise SettingsError(f"{name}={value!r}: must be one of {', '.join(choices)}")
 
 
 def n_samples(seconds: float, sfreq: float) -> int:

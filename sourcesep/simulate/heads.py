@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sourcesep.checks import whole
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, n_samples, positive, whole
+from sourcesep.simulate._checks import RandomState, at_least, generator, n_samples, positive
 
 __all__ = ["EEGSimulation", "dipole_potentials", "eeg"]
 

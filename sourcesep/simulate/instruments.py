@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.simulate._checks import RandomState, generator, n_samples, one_of
+from sourcesep.checks import one_of
+from sourcesep.simulate._checks import RandomState, generator, n_samples
 
 __all__ = ["InstrumentKind", "instrument"]
 

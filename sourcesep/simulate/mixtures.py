@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sourcesep.checks import one_of, whole
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.recording import Recording
-from sourcesep.simulate._checks import RandomState, generator, one_of, positive, whole
+from sourcesep.simulate._checks import RandomState, generator, positive
 from sourcesep.simulate.rooms import impulse_responses
 
 __all__ = ["Mixture", "MixtureKind", "from_recordings", "instantaneous", "room", "saturated"]

@@ -9,7 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive, whole
+from sourcesep.checks import one_of, whole
+from sourcesep.simulate._checks import RandomState, at_least, generator, positive
 from sourcesep.simulate.networks import activate, random_network
 
 __all__ = [

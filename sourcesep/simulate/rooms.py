@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sourcesep.checks import one_of, whole
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.simulate._checks import one_of, positive, whole
+from sourcesep.simulate._checks import positive
 
 __all__ = ["absorption", "impulse_responses", "reverberation_time"]
 

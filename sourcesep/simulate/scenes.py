@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sourcesep.checks import one_of, whole
 from sourcesep.exceptions import SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, whole
+from sourcesep.simulate._checks import RandomState, at_least, generator
 from sourcesep.simulate.networks import random_network
 from sourcesep.simulate.protocols import Protocol
 

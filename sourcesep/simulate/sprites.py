@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.checks import one_of, whole
 from sourcesep.exceptions import SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, positive, whole
+from sourcesep.simulate._checks import RandomState, at_least, generator, positive
 from sourcesep.simulate.protocols import Modulation
 
 __all__ = ["ImageSimulation", "images"]

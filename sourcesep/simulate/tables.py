@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.checks import one_of, whole
 from sourcesep.exceptions import SettingsError
-from sourcesep.simulate._checks import RandomState, at_least, generator, one_of, whole
+from sourcesep.simulate._checks import RandomState, at_least, generator
 
 __all__ = ["FactorTable", "factors"]
 

@@ -185,7 +185,7 @@ class TestFromRecordings:
         late = np.r_[np.zeros(500), talkers[1]]
         with pytest.raises(InputError, match=r"source 1 is constant \(silent\)"):
             simulate.from_recordings([recording(talkers[0, :400]), recording(late)])
-        with pytest.raises(SettingsError, match="kind='mono': must be one of instantaneous, sat"):
+        with pytest.raises(SettingsError, match="kind='mono': allowed are instantaneous, sat"):
             simulate.from_recordings([recording(talkers)], "mono")
 
 

@@ -137,13 +137,13 @@ class TestLayers:
         [
             (lambda: simulate.ivae(n_layers=0), "n_layers=0: must be a whole number, 1 or more"),
             (lambda: simulate.ivae(n_channels=2), "n_channels=2: must be a whole number, 5"),
-            (lambda: simulate.ivae(activation="relu"), "activation='relu': must be one of xtanh"),
+            (lambda: simulate.ivae(activation="relu"), "activation='relu': allowed are xtanh"),
             (lambda: simulate.ivae(noise=-1), "noise=-1: must be a number, 0 or more"),
             (lambda: simulate.icebeem(n_layers=1), "n_layers=1: must be a whole number, 2"),
             (lambda: simulate.icebeem(slope=0), "slope=0: must be a number above 0"),
-            (lambda: simulate.icebeem(modulation="shared"), "modulation='shared': must be one"),
+            (lambda: simulate.icebeem(modulation="shared"), "modulation='shared': allowed are"),
             (lambda: simulate.icebeem(samples_per_segment=1), "samples_per_segment=1: must be a"),
-            (lambda: simulate.linear_sources("pink", 99), "kind='pink': must be one of uniform"),
+            (lambda: simulate.linear_sources("pink", 99), "kind='pink': allowed are uniform"),
         ],
     )
     def test_refusals(self, draw, message):

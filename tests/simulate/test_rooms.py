@@ -157,7 +157,7 @@ def test_refusals(changes, error, message):
 def test_other_refusals():
     with pytest.raises(SettingsError, match=r"rt60=0\.05: Sabine's formula has no absorption"):
         simulate.absorption(SIZE, 0.05, "sabine")
-    with pytest.raises(SettingsError, match="formula='norris': must be one of shoebox, eyring"):
+    with pytest.raises(SettingsError, match="formula='norris': allowed are shoebox, eyring"):
         simulate.absorption(SIZE, 0.3, "norris")
     with pytest.raises(InputError, match="response: 64 samples are too short"):
         simulate.reverberation_time(np.ones(64), SFREQ, high_pass=0)

@@ -34,7 +34,7 @@ def test_gains_are_loudness_and_leave_the_scene_as_it_is():
     ("settings", "message"),
     [
         ({"n_recordings": 0}, "n_recordings=0"),
-        ({"sensors": "some"}, "must be one of same, other"),
+        ({"sensors": "some"}, "allowed are same, other"),
         ({"loudness": -1}, "loudness=-1"),
         ({"jitter": np.inf}, "jitter=inf"),
         ({"gains": np.ones(5)}, r"gains of shape \(5,\)"),

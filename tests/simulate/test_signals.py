@@ -137,7 +137,7 @@ class TestInstruments:
         assert needed("melody") < needed("pad")
 
     def test_unknown_kind(self):
-        with pytest.raises(SettingsError, match="kind='oboe': must be one of pad, melody, bass"):
+        with pytest.raises(SettingsError, match="kind='oboe': allowed are pad, melody, bass"):
             simulate.instrument(1, kind="oboe")
 
 
