@@ -110,6 +110,28 @@ USUAL = Bounds()
 """Those of maps without memory, on many samples."""
 
 
+class Found(NamedTuple):
+    """What was measured of a fit, and what is wanted of it.
+
+    Parameters
+    ----------
+    richness, agreement : ndarray of shape (n_components,)
+        As `Verdict` has them.
+    misfit : Misfit
+        What components still say of each other.
+    bounds : Bounds
+        What is wanted of all three.
+    compared : str
+        What agreement was measured between, in the plural.
+    """
+
+    richness: Array
+    agreement: Array
+    misfit: Misfit
+    bounds: Bounds
+    compared: str
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What may be believed of a separation, and why.
@@ -219,11 +241,10 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         x, u = x[:, at], u.take(at)
     if model.n_components == 1:
         return _nothing_to_check("not identifiable", ONE_COMPONENT, (0.0,), (1.0,))
-    n_samples = u.n_times
-    held = model.held_out(u)
+    n_samples, held = u.n_times, model.held_out(u)
     if held is not None:
         verdict = _judge_restarts(model, x, u, held, sfreq, at)
-        return _of_enough(verdict, model, n_samples, sfreq)
+        return _capped(verdict, model, n_samples, sfreq)
     data = samples_to_judge(model, x, u, sfreq, at, rng)
     fits = fits_to_halves(model, data, rng)
     if not fits:
@@ -235,12 +256,11 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
     else:
         rich = richness(data.z, data.u, fits, rng, data.spliced)
     agree = agreement(fits)
-    wrong = _misfit(model, data, agree, sfreq)
-    bounds = _bounds(model, data, sfreq)
+    wrong, bounds = _misfit(model, data, agree, sfreq), _bounds(model, data, sfreq)
+    found = Found(rich, agree, wrong, bounds, "halves of the data")
     alone = not_mixed(channels_alone(data.z, data.filled, agree)) if model.memory == 1 else ()
     unsteady = model.memory > 1 and not model.up_to_filters and model.n_components == data.rank
-    causes = UNSTEADY_FILTERS if unsteady else ""
-    verdict = _decide(rich, agree, wrong, "halves of the data", bounds, alone, causes)
+    verdict = _decide(found, alone, UNSTEADY_FILTERS if unsteady else "")
     return _capped(verdict, model, n_samples, sfreq)
 
 
@@ -278,27 +298,26 @@ def _bounds(model: Model, data: Judged, sfreq: float) -> Bounds:
 
 
 def _capped(verdict: Verdict, model: Model, n_samples: int, sfreq: float) -> Verdict:
-    """No better than what the model says of itself, and than sound and family allow."""
+    """No better than what the model says of itself, and than samples and family allow.
+
+    So few samples would show no bend, and so short a sound no delay.
+    """
     if model.caveat:
         return replace(verdict, label="not identifiable", sentence=model.caveat)
     if model.doubt:
         return replace(verdict, label="doubtful", sentence=model.doubt)
-    verdict = _of_enough(verdict, model, n_samples, sfreq)
-    if verdict.label == "trusted" and not model.is_calibrated:
-        return replace(verdict, label="doubtful", sentence=not_calibrated(model.family))
-    return verdict
-
-
-def _of_enough(verdict: Verdict, model: Model, n_samples: int, sfreq: float) -> Verdict:
-    """No trust where so few samples would show no bend, or so short a sound no delay."""
     if verdict.label != "trusted":
         return verdict
     seconds = n_samples / sfreq
     if n_samples < FEWEST and model.is_linear:
-        return replace(verdict, label="doubtful", sentence=too_few(n_samples, FEWEST))
-    if sfreq >= SOUND and seconds < SHORTEST_SOUND and model.memory == 1:
-        return replace(verdict, label="doubtful", sentence=too_short(seconds, SHORTEST_SOUND))
-    return verdict
+        doubt = too_few(n_samples, FEWEST)
+    elif sfreq >= SOUND and seconds < SHORTEST_SOUND and model.memory == 1:
+        doubt = too_short(seconds, SHORTEST_SOUND)
+    elif not model.is_calibrated:
+        doubt = not_calibrated(model.family)
+    else:
+        return verdict
+    return replace(verdict, label="doubtful", sentence=doubt)
 
 
 def _judge_restarts(
@@ -330,26 +349,22 @@ def _judge_restarts(
     most = most_misfit(u_kept.n_times)
     with_known = max(most, float(known))
     bounds = Bounds(misfit=Misfit(most, with_known, with_known, CORRELATION))
-    found = own_modulation(z, u, held), agree, wrong, "sets of restarts", bounds
-    verdict = _decide(*found)
+    found = Found(own_modulation(z, u, held), agree, wrong, bounds, "sets of restarts")
+    verdict = _decide(found)
     if verdict.label == "not identifiable":
         return verdict
     verdict = replace(verdict, noise=share_hidden_by_noise(model, x, u, held))
     if not verdict.is_noisy:
         return verdict
-    return replace(_decide(*found, further=[SENTENCE]), noise=verdict.noise)
+    return replace(_decide(found, [SENTENCE]), noise=verdict.noise)
 
 
-def _decide(
-    rich: Array,
-    agree: Array,
-    wrong: Misfit,
-    compared: str,
-    bounds: Bounds,
-    further: Sequence[str] = (),
-    causes: str = "",
-) -> Verdict:
-    """From what was measured, and what other checks have to say, to the verdict."""
+def _decide(found: Found, further: Sequence[str] = (), causes: str = "") -> Verdict:
+    """From what was measured to the verdict.
+
+    `further` is what other checks have to say, `causes` what may make fits differ.
+    """
+    rich, agree, wrong, bounds, compared = found
     alike = rich <= bounds.richness
     n_distinct = int((~alike).sum())
     excess = wrong.in_units_of(bounds.misfit)

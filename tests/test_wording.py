@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from sourcesep.misfit import Misfit
-from sourcesep.verdict import USUAL, _decide
+from sourcesep.verdict import USUAL, Found, _decide
 
 GOOD = Misfit(2.0, 2.0, 2.0)
 
 
 def said(rich, agree, wrong=GOOD, compared="halves of the data", **more):
-    found = _decide(np.array(rich), np.array(agree), wrong, compared, USUAL, **more)
-    return found.label, found.sentence
+    found = Found(np.array(rich), np.array(agree), wrong, USUAL, compared)
+    verdict = _decide(found, **more)
+    return verdict.label, verdict.sentence
 
 
 def test_nothing_failed():
@@ -65,9 +66,10 @@ def test_one_reason_is_not_counted():
 def test_what_goes_together_within_labels_is_said():
     usual = USUAL._replace(misfit=USUAL.misfit._replace(correlation=0.05))
     wrong = GOOD._replace(correlation=0.1)
-    found = _decide(np.array([9, 9]), np.array([1, 1]), wrong, "restarts", usual)
-    assert found.label == "doubtful"
-    assert found.sentence.startswith("the components go together within single labels")
+    found = Found(np.array([9, 9]), np.array([1, 1]), wrong, usual, "restarts")
+    verdict = _decide(found)
+    assert verdict.label == "doubtful"
+    assert verdict.sentence.startswith("the components go together within single labels")
     assert said([9, 9], [1, 1], wrong)[0] == "trusted"  # where it is not looked for
 
 
