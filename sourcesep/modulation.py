@@ -11,7 +11,7 @@ from sourcesep.ivae.label_means import remove_label_means
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import label_sums
 
-__all__ = ["own_modulation", "standard_errors", "variance_ratios"]
+__all__ = ["labels_wanted", "own_modulation", "standard_errors", "variance_ratios"]
 
 SILENCE = 1e-12
 """Least power of a label, where a component's overall power is near 1."""
@@ -25,6 +25,15 @@ LONGEST_BLOCK = 8
 """Samples that may hang together; what varies from one such block to the next is noise."""
 BLOCKS_A_LABEL = 4
 """At least, on average, however short they then are."""
+
+
+def labels_wanted(n_components: int, u: Auxiliary) -> int:
+    """Fewest labels of u whose moments could tell nonlinear components apart (theorem 1).
+
+    One more than components have profiles: a variance in every label each, and a mean where u
+    is not time.
+    """
+    return n_components * (1 if u.is_time else 2) + 1
 
 
 def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
@@ -68,7 +77,7 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
         for part in parts
     ]
     n_labels, n_profiles = profiles[0].shape
-    if n_labels <= n_profiles:
+    if n_labels < labels_wanted(len(z), u):
         return np.zeros(len(z))
     d, known = len(z), counts[:, present].astype(np.float64)
     evidence = [_unexplained(profiles, range(d), known, d)]

@@ -27,6 +27,7 @@ from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.spectral import WINDOW
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
+from sourcesep.modulation import labels_wanted
 from sourcesep.n_components import check_samples, choose_n_components
 from sourcesep.recording import Kind
 from sourcesep.rivalry import Selection, idle, the_better
@@ -162,12 +163,13 @@ class Candidate:
         called = max(delay, bent) > 1 or (family.falls_back and is_sign)
         return called and kind in family.mends
 
-    def lack(self, k: int, n_times: int, sfreq: float) -> str | None:
-        """Why it is not worth its minutes on a record of this length, if it is not.
+    def lack(self, k: int, u: Auxiliary, sfreq: float) -> str | None:
+        """Why it is not worth its minutes on a record of this length and u, if it is not.
 
         On the STFT each source's filters have k - 1 numbers a frequency, and each window tells one
         of them.
         """
+        n_times = int(u.used.sum())
         seconds, least = n_times / sfreq, (k - 1) * WINDOW
         on_cells = self.family.representation == "stft" and not self.family.may_exceed_rank
         if on_cells and seconds < least:
@@ -176,6 +178,12 @@ class Candidate:
         if self.has_filters and n_times > MOST_SAMPLES:
             return (
                 f"it takes minutes for more than {MOST_SAMPLES} samples, and there are {n_times}"
+            )
+        wanted, n_labels = labels_wanted(k, u), u.n_labels
+        if self.family.only_moments and n_labels < wanted:
+            return (
+                f"u would need {wanted} labels to tell {k} nonlinear components apart, "
+                f"and has {n_labels}"
             )
         return None
 
@@ -265,7 +273,7 @@ class _Search:
     def better(self, candidate: Candidate, kept: Selection) -> Selection:
         """Return the candidate's fit if it is better than the one kept so far, else that."""
         name, sfreq = candidate.name, self.settings.sfreq
-        lack = candidate.lack(kept.model.n_components, int(self.u.used.sum()), sfreq)
+        lack = candidate.lack(kept.model.n_components, self.u, sfreq)
         if lack is not None:
             return replace(kept, reason=f"{kept.reason}; {name} is not tried: {lack}")
         try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from sourcesep.modulation import own_modulation, standard_errors, variance_ratios
+from sourcesep.modulation import labels_wanted, own_modulation, standard_errors, variance_ratios
 
 from .conftest import labelled
 
@@ -35,6 +35,17 @@ def profiles(u, d, seed):
 def test_of_modulated_components(d, seed):
     u = equal()
     assert own_modulation(profiles(u, d, seed) * noise(u, d, seed), u, a_tenth(u)).min() > 5
+
+
+@pytest.mark.parametrize("is_time", [True, False], ids=["variances", "means too"])
+def test_of_fewer_labels_than_wanted_is_nothing(is_time):
+    wanted = labels_wanted(3, equal(is_time=is_time))
+    found = []
+    for n_labels in (wanted, wanted - 1):
+        u = equal(n_labels, is_time=is_time)
+        found.append(own_modulation(profiles(u, 3, 0) * noise(u, 3, 0), u, a_tenth(u)))
+    assert (found[0] != 0).all()
+    assert (found[1] == 0).all()
 
 
 @SEEDS

@@ -327,6 +327,14 @@ class TestSelect:
         with pytest.raises(SettingsError, match="to choose among are linear, post-nonlinear, un"):
             select(x, u, rng(), mixing=["linear", "cubic"], settings=settings())
 
+    def test_auto_fits_no_nonlinear_map_that_few_labels_must_refuse(self):
+        """The verdict would be "not identifiable" whatever it found, after minutes."""
+        data = protocols.ivae(3, 20, 400, random_state=0)
+        x, u = data.observations.T, from_array(data.u % 6, len(data.u))
+        chosen = select(x, u, rng(), settings=quick())
+        assert "u would need 7 labels to tell 3 nonlinear components apart" in chosen.reason
+        assert "nonlinear" not in chosen.scores
+
     def test_auto_does_without_torch(self, monkeypatch):
         def missing():
             raise MissingDependencyError("mixing=nonlinear needs torch")

@@ -100,6 +100,7 @@ class CouplingModel(InvertibleModel):
     representation: ClassVar[Literal["time", "stft"]] = "time"
     is_linear: ClassVar[bool] = False
     goes_on: ClassVar[bool] = True
+    only_moments: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
     shapes: tuple[float, ...] = GAUSSIAN
 

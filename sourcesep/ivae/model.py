@@ -109,6 +109,9 @@ class Model(ABC):
     only_variances: ClassVar[bool] = False
     """Whether variances that change with u are all that tells components apart: p(z|u) is
     Gaussian, and samples with the same label are exchangeable."""
+    only_moments: ClassVar[bool] = False
+    """Whether means and variances given u are all that tells components apart: nothing is
+    assumed of the map, so that shapes and spectra of sources say nothing."""
     n_splits: ClassVar[int] = 2
     """On how many random halvings of the data a verdict refits it: fewer if fits are slow."""
     mends: ClassVar[tuple[str, ...]] = ()
