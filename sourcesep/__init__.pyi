@@ -10,8 +10,8 @@ from .matching import match_components as match_components
 from .persistence import load as load
 from .persistence import save as save
 from .prior_training import train_prior as train_prior
+from .reading import read as read
 from .recording import Recording as Recording
-from .recording import read as read
 from .result import Separation as Separation
 from .separation import separate as separate
 from .source_priors import load_prior as load_prior

@@ -24,7 +24,8 @@ from sourcesep.output import (
     recover,
     sha256,
 )
-from sourcesep.recording import Kind, kind_of
+from sourcesep.reading import kind_of
+from sourcesep.recording import Kind
 from sourcesep.workers import as_done
 
 __all__ = ["Job", "Outcome", "separate_file", "separate_files", "share"]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepError
-from sourcesep.recording import kind_of, read
+from sourcesep.reading import kind_of, read
 from sourcesep.spec import parse
 
 __all__ = ["Clean", "gather"]

@@ -16,7 +16,8 @@ from sourcesep.messages import in_brief
 from sourcesep.metrics.separation import pair_by_ratio
 from sourcesep.output import RESULT, check_output, read_result, replacing, write_result
 from sourcesep.persistence import read_metadata
-from sourcesep.recording import Recording, from_array, read
+from sourcesep.reading import read
+from sourcesep.recording import Recording, from_array
 
 __all__ = ["Score", "describe", "evaluate_files", "simulate_files"]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sourcesep.exceptions import SettingsError
-from sourcesep.recording import kind_of, longest_in_memory, suffix_of
+from sourcesep.reading import kind_of, suffix_of
+from sourcesep.recording import longest_in_memory
 
 __all__ = ["Forecast", "check_memory", "check_restarts_and_taps", "forecast"]
 

@@ -20,7 +20,8 @@ from sourcesep.contracts import contract_of
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.model import Array
 from sourcesep.output import check_output, replacing, sha256, write_result
-from sourcesep.recording import Recording, adapter_for
+from sourcesep.reading import adapter_for
+from sourcesep.recording import Recording
 from sourcesep.samples import pieces
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from sourcesep.contracts import contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
 from sourcesep.output import sha256
-from sourcesep.recording import Recording, adapter_for, from_array, kind_of, read
+from sourcesep.reading import adapter_for, kind_of, read
+from sourcesep.recording import Recording, from_array
 from sourcesep.result import Separation
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from sourcesep.batch import Job, separate_file, separate_files
 from sourcesep.cli import main
 from sourcesep.exceptions import InputError, OutputError
 from sourcesep.output import alone, beside, recover, replacing
-from sourcesep.recording import read
+from sourcesep.reading import read
 
 from .conftest import mixture
 

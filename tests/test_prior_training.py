@@ -335,7 +335,7 @@ class TestSeparation:
         wav(path, resample_poly(longer, 2, 1, axis=1), 2 * SFREQ)
         for name in ("MOST_IN_MEMORY", "FEWEST_TIMES"):
             monkeypatch.setattr(recording, name, room.data.shape[1])
-        known = recording.read(path)
+        known = sourcesep.read(path)
         with pytest.warns(SourcesepWarning, match="resampled from"):
             found = prepared(known, prior, resample=True)
         assert (found.sfreq, found.in_memory, found.n_times) == (SFREQ, False, longer.shape[1])

@@ -16,7 +16,8 @@ from sourcesep.adapters._eeg_files import check_companions, check_promises
 from sourcesep.adapters._separated import Separated, loadings
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.output import component_name
-from sourcesep.recording import LOWEST_HIGH_PASS, Event, Recording, suffix_of
+from sourcesep.reading import suffix_of
+from sourcesep.recording import LOWEST_HIGH_PASS, Event, Recording
 
 __all__ = ["EEGOrigin", "from_raw", "read", "scalp_pictures", "write"]
 

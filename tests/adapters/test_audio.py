@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sourcesep.adapters import _audio_samples, _wav, audio
 from sourcesep.adapters.audio import AudioFormat
 from sourcesep.exceptions import InputError, OutputError, SettingsError, SourcesepWarning
-from sourcesep.recording import Recording, read
+from sourcesep.reading import read
+from sourcesep.recording import Recording
 
 BITS = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 DEPTH_OF = {"16": 16, "24": 24}

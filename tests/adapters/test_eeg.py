@@ -9,7 +9,8 @@ import pytest
 from sourcesep.adapters import eeg
 from sourcesep.adapters._maps import draw_maps
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.recording import Recording, read
+from sourcesep.reading import read
+from sourcesep.recording import Recording
 
 SFREQ = 100.0
 DATE = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sourcesep.exceptions import InputError, SourcesepWarning
-from sourcesep.recording import read
+from sourcesep.reading import read
 
 SEQUENCE, END = 0, -1
 

@@ -16,7 +16,8 @@ from sourcesep.exceptions import (
     SettingsError,
     SourcesepWarning,
 )
-from sourcesep.recording import Recording, read
+from sourcesep.reading import read
+from sourcesep.recording import Recording
 
 
 def write_csv(tmp_path, text, name="a.csv"):
