@@ -61,7 +61,11 @@ def separate(
     Parameters
     ----------
     source : str, pathlib.Path, Recording, mne.io.BaseRaw or (array, float)
-        A file, a recording, or an array of shape (n_channels, n_times) with its rate.
+        A file, a recording, or an array of shape (n_channels, n_times) with its rate. An array
+        is separated as `IVAE` would do it, whatever its rate: neither rooms nor more sources
+        than channels are looked for. Give sound as
+        ``Recording(array, sfreq, names, units, "audio")``, with a name and a unit (or ``""``)
+        for each channel.
     n_components : int, optional
         Number of sources. By default the numerical rank; for tables the number with the
         best held-out ELBO.
@@ -69,7 +73,7 @@ def separate(
         Family of the decoder: ``"linear"``, ``"post-nonlinear"``, ``"convolutive"``,
         ``"underdetermined"``, ``"factor"``, ``"nonlinear"`` or ``"amortised"`` (see `IVAE`).
         What ``"auto"`` chooses among depends on the kind of recording: linear for EEG, linear
-        and factor for tables, the first four for audio.
+        and factor for tables, the first four for audio, and for arrays what `IVAE` does.
     aux : str, array-like or Auxiliary, optional
         Where u comes from: ``segments[:SECONDS[,SECONDS...]]``, ``adaptive``,
         ``annotations[:REGEX]``, ``column:NAME[,NAME]``, ``year:NAME[,YEARS]``,

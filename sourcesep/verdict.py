@@ -87,8 +87,9 @@ them all."""
 SOUND = 4000.0
 """Hz: what is sampled this often is taken for sound, which comes with delays."""
 FEWEST = 600
-"""Samples: where sources passed through tanh(2 x) misfit was above its bound in 27 of 29 matrices
-on this many, in 34 of 40 on 500, 34 of 46 on 300; below 256 it is not looked for."""
+"""Samples: on fewer misfit sees too little of a bend; below 256 it is not looked for. With a bound
+somewhat higher than today's it saw tanh(2 x) in 27 of 29 matrices on this many, in 34 of 40 on 500
+and in 34 of 46 on 300."""
 SHORTEST_SOUND = 0.5
 """Seconds: of 140 rooms of up to .2 s 39 were trusted before, of 36 of .4 s 3, of 36 of .8 s 0."""
 
