@@ -6,39 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from sklearn.utils.validation import check_is_fitted
 
 from sourcesep.checks import one_of
 from sourcesep.component_analysis import ComponentAnalysis, read_components
-from sourcesep.components.profile import correlations, follow_alike, likenesses
-from sourcesep.exceptions import InputError, SettingsError
+from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.model import Array
 from sourcesep.persistence import COMPONENTS, load, read_metadata
+from sourcesep.traits import Traits, by_maps, by_prior, least_correlation
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
 
 __all__ = ["Group", "Matching", "match_components", "read_fits"]
-
-FEWEST_IN_COMMON = 3
-"""Conditions or channels; fewer make correlations that mean nothing."""
-USUAL = 0.8
-"""Least correlation of one source, where nothing else is said."""
-ENOUGH = 0.5
-"""The same where two recordings as wholes are known to follow the conditions alike."""
-FEWEST_TO_SHUFFLE = 5
-"""Conditions; fewer have too few orders."""
-BEYOND_CHANCE = 3.1
-"""Standard errors, by Fisher's transformation: one of a thousand is above."""
-SILENCE = 1e-9
-"""Of a component's largest variance; labels below tell silence from silence."""
-RELIABLE = 0.8
-"""A component that its own recording does not find again has no partner in another."""
 
 
 @dataclass(frozen=True)
@@ -138,71 +121,6 @@ class Matching:
         return lines
 
 
-class _Fit(NamedTuple):
-    """What is compared of one recording.
-
-    Parameters
-    ----------
-    called : str
-        In errors.
-    reliability : ndarray of shape (n_components,)
-        How well its own recording finds each component again.
-    conditions : tuple of str
-        Labels of u that mean the same elsewhere; none if it has no such.
-    log_power : ndarray of shape (n_components, n_conditions, n_bands)
-        Of each component given each of them.
-    ch_names : tuple of str
-    maps : ndarray of shape (n_channels, n_components) or None
-        Where the decoder is linear.
-    advice : str
-        How a fit gets conditions.
-    """
-
-    called: str
-    reliability: Array
-    conditions: tuple[str, ...]
-    log_power: Array
-    ch_names: tuple[str, ...]
-    maps: Array | None
-    advice: str
-
-    @classmethod
-    def of(cls, called: str, fit: ComponentAnalysis | IVAE) -> _Fit:
-        """Look at a fit."""
-        if isinstance(fit, ComponentAnalysis):
-            told = fit.profile_
-            return cls(
-                called,
-                fit.reliability_,
-                () if told is None else told.conditions,
-                np.empty((0, 0, 0)) if told is None else told.log_power,
-                tuple(fit.ch_names),
-                fit.get_components(),
-                f"aux={fit.aux!r}): add them, as in aux='segments:.5,2,8+annotations'",
-            )
-        check_is_fitted(fit)
-        _, variance = fit.model_.prior_moments()
-        heard = np.maximum(variance, SILENCE * variance.max(axis=0))
-        matrices = fit.model_.matrices
-        names = getattr(fit, "contract_", {}).get("names", map(str, range(fit.n_features_in_)))
-        return cls(
-            called,
-            # a single restart has nothing to compare itself with
-            np.nan_to_num(fit.verdict_.agreement, nan=1.0),
-            fit.u_names_ or (),
-            np.log(heard).T[:, :, None],
-            tuple(names),
-            None if matrices is None else matrices[1],
-            "u is time): give labels that mean the same in all, as in aux='column:NAME'",
-        )
-
-    @property
-    def is_sure(self) -> NDArray[np.bool_]:
-        """Which components its own recording finds again."""
-        sure: NDArray[np.bool_] = self.reliability >= RELIABLE
-        return sure
-
-
 def match_components(
     analyses: Sequence[ComponentAnalysis | IVAE],
     by: str = "prior",
@@ -252,13 +170,13 @@ def match_components(
     of_analyses = isinstance(analyses[0], ComponentAnalysis)
     kind = "analysis" if of_analyses else "model"
     called = names or [f"{kind} {number}" for number in range(len(analyses))]
-    fits = [_Fit.of(name, analysis) for name, analysis in zip(called, analyses, strict=True)]
-    compare = _by_prior if by == "prior" else _by_maps
+    fits = [Traits.of(name, analysis) for name, analysis in zip(called, analyses, strict=True)]
+    compare = by_prior if by == "prior" else by_maps
     edges = []
     for a, b in combinations(range(len(fits)), 2):
         pair = fits[a], fits[b]
-        likeness, gate, n_common = compare(*pair)
-        least = min_corr or _least(by, *pair, n_common, of_analyses=of_analyses)
+        likeness, gate = compare(*pair)
+        least = min_corr or least_correlation(by, *pair, of_analyses=of_analyses)
         gate = np.where(np.outer(*(fit.is_sure for fit in pair)), gate, -1)
         rows, columns = linear_sum_assignment(-likeness)
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
@@ -307,69 +225,6 @@ def _check_request(
         raise SettingsError(f"min_corr={min_corr!r}: must be above 0, and 1 at most")
     if names is not None and len(names) != len(analyses):
         raise SettingsError(f"names={len(names)}, analyses={len(analyses)}: give one for each")
-
-
-def _least(by: str, one: _Fit, other: _Fit, n_common: int, *, of_analyses: bool) -> float:
-    """Least correlation of one source in two recordings, where none is asked for."""
-    if by == "maps":
-        return USUAL
-    if not of_analyses:
-        return _chance(n_common)
-    if n_common < FEWEST_TO_SHUFFLE:
-        return USUAL
-    shown = _in_common(one, other)
-    sure = [told[fit.is_sure] for told, fit in zip(shown, (one, other), strict=True)]
-    return ENOUGH if follow_alike(*sure) else np.inf
-
-
-def _chance(n_common: int) -> float:
-    """Correlation over so many conditions that chance exceeds in one of a thousand pairs."""
-    return float(np.tanh(BEYOND_CHANCE / np.sqrt(n_common - 3))) if n_common > 3 else 1.0
-
-
-def _in_common(one: _Fit, other: _Fit) -> list[Array]:
-    """Log power of both in the conditions and bands that they have in common."""
-    common = [name for name in one.conditions if name in other.conditions]
-    n_bands = min(one.log_power.shape[2], other.log_power.shape[2])
-    return [
-        fit.log_power[:, [fit.conditions.index(name) for name in common], :n_bands]
-        for fit in (one, other)
-    ]
-
-
-def _by_prior(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
-    """Correlations of whole profiles, of their changes with the conditions, and of how many."""
-    for fit in (one, other):
-        if not fit.conditions:
-            raise InputError(
-                f"{fit.called} was fitted without conditions ({fit.advice}, or match by='maps'"
-            )
-    common = [name for name in one.conditions if name in other.conditions]
-    if len(common) < FEWEST_IN_COMMON:
-        raise InputError(
-            f"{one.called} and {other.called} have {len(common)} conditions in common "
-            f"({', '.join(common) or 'none'}), and {FEWEST_IN_COMMON} are needed; call them the "
-            "same, or match by='maps'"
-        )
-    return *likenesses(*_in_common(one, other)), len(common)
-
-
-def _by_maps(one: _Fit, other: _Fit) -> tuple[Array, Array, int]:
-    """Absolute correlations of maps."""
-    common = [name for name in one.ch_names if name in other.ch_names]
-    if len(common) < FEWEST_IN_COMMON:
-        raise InputError(
-            f"{one.called} and {other.called} have {len(common)} channels in common, and "
-            f"{FEWEST_IN_COMMON} are needed; match by='prior'"
-        )
-    maps = []
-    for fit in (one, other):
-        if fit.maps is None:
-            raise InputError(f"{fit.called} is not linear and has no maps; match by='prior'")
-        rows = fit.maps[[fit.ch_names.index(name) for name in common]].T
-        maps.append(rows - rows.mean(axis=1, keepdims=True))
-    likeness = np.abs(correlations(*maps))
-    return likeness, likeness, len(common)
 
 
 def _margin(likeness: Array, i: int, j: int) -> float:

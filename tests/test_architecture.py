@@ -63,6 +63,7 @@ LAYERS = (
     ("prior_training",),
     ("report",),
     ("component_analysis",),
+    ("traits",),
     ("matching",),
     ("result",),
     ("separation",),
