@@ -22,10 +22,10 @@ from sourcesep.exceptions import (
     SourcesepError,
     SourcesepWarning,
 )
+from sourcesep.ivae.cells import power, to_spectrum, window_size
 from sourcesep.ivae.devices import require_torch_for, resolve_device
 from sourcesep.ivae.settings import Settings
 from sourcesep.ivae.source_prior import Network, SourcePrior
-from sourcesep.ivae.spectral import power, to_spectrum, window_size
 from sourcesep.ivae.trained_variances import best_lift
 from sourcesep.output import check_model_output
 from sourcesep.persistence import TRAINING, read_file, write_file

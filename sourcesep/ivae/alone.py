@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from sourcesep import auxiliary
 from sourcesep.auxiliary import TOGETHER, UNLABELLED, Auxiliary
 from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.cells import OVERLAP, Cells, power
 from sourcesep.ivae.cepstrum import sparse_cepstrum
 from sourcesep.ivae.factorised import LEAST, Factorised, blended, lasting
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.spectral import OVERLAP, Cells, power
 from sourcesep.ivae.wiener import wiener
 
 __all__ = ["WINDOW", "check", "heard", "infer", "learn", "names_in", "rehearsed_gain"]

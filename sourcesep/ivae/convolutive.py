@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.cells import (
+    FAINT,
+    OVERLAP,
+    SHORTEST_WINDOW,
+    WINDOW,
+    Cells,
+    in_every_bin,
+    power,
+    to_spectrum,
+    window_size,
+)
 from sourcesep.ivae.cepstrum import cepstral_variances
 from sourcesep.ivae.guided import Guidance, guidance_of, search
 from sourcesep.ivae.invertible import SIGMA
@@ -18,18 +29,7 @@ from sourcesep.ivae.level import COARSE, FLOOR, SILENCE, Level, filtered
 from sourcesep.ivae.model import Array, State
 from sourcesep.ivae.projection import Complex
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.spectral import (
-    FAINT,
-    OVERLAP,
-    SHORTEST_WINDOW,
-    WINDOW,
-    Cells,
-    SpectralModel,
-    in_every_bin,
-    power,
-    to_spectrum,
-    window_size,
-)
+from sourcesep.ivae.spectral import SpectralModel
 from sourcesep.ivae.trained_variances import Trained
 
 __all__ = ["FLOOR", "STARTS", "ConvolutiveModel", "Start"]

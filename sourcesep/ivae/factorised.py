@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from sourcesep.ivae.spectral import Cells
+from sourcesep.ivae.cells import Cells
 
 __all__ = ["LEAST", "Factorised", "blended", "lasting"]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import median_filter
 
+from sourcesep.ivae.cells import Cells, power
 from sourcesep.ivae.factorised import LEAST
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.spectral import Cells, power
 from sourcesep.ivae.wiener import wiener
 
 __all__ = ["WINDOW", "infer"]

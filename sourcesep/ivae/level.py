@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.fft import irfft
 from scipy.optimize import linear_sum_assignment
 
+from sourcesep.ivae.cells import OVERLAP, Cells, power, to_signal, to_spectrum
 from sourcesep.ivae.cepstrum import cepstral_variances, sparse_cepstrum
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.projection import Complex, Products, identity, principal_rows, project
-from sourcesep.ivae.spectral import OVERLAP, Cells, power, to_signal, to_spectrum
 
 __all__ = ["COARSE", "FLOOR", "SILENCE", "Level", "filtered"]
 

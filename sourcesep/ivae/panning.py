@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sourcesep.ivae.cells import Cells, power
 from sourcesep.ivae.cepstrum import sparse_cepstrum
 from sourcesep.ivae.factorised import Factorised, blended, lasting
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.spectral import Cells, power
 from sourcesep.ivae.wiener import wiener
 
 __all__ = [

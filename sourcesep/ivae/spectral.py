@@ -8,113 +8,35 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 
-from sourcesep import windows
 from sourcesep.auxiliary import Auxiliary
+from sourcesep.ivae.cells import (
+    FAINT,
+    Cells,
+    bin_weights,
+    power,
+    share_out,
+    to_signal,
+    to_spectrum,
+)
 from sourcesep.ivae.heldout import stretches
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.whitening import Basis
 
-__all__ = [
-    "FAINT",
-    "Cells",
-    "SpectralModel",
-    "in_every_bin",
-    "power",
-    "share_out",
-    "to_signal",
-    "to_spectrum",
-    "window_size",
-]
+__all__ = ["SpectralModel"]
 
-Cells = NDArray[Any]
-"""Time-frequency cells, axes (..., frames, bins): complex64, or float32 for their powers."""
-
-WINDOW = 0.512
-"""Seconds of the window: the longest filter from a source to a channel."""
-SHORTEST_WINDOW = 64
-"""Samples."""
-OVERLAP = 4
-"""Windows that every sample lies in."""
 N_STRETCHES = 8
 """Of equal length, from which a map is learned if the record is long."""
 FEWEST = 100_000
 """Samples that are always looked at, however long they last."""
 LARGEST_RATIO = 1e6
 """Of a source's amplitude at any channel to that at its reference channel, in one bin."""
-FAINT = 1e-8
-"""Power of a cell, of channels of unit variance, below which it holds rounding and no sound."""
-
-
-def window_size(seconds: float, sfreq: float, n_times: int) -> int:
-    """Return the samples of a window that lasts this long, or a little longer.
-
-    A multiple of 32, so that it can be halved and its hop be whole, with small prime
-    factors. Halved until the record holds two windows.
-    """
-    size = 32 * int(next_fast_len(max(2, int(np.ceil(seconds * sfreq / 32 - 1e-6)))))
-    while size > SHORTEST_WINDOW and 2 * size > n_times:
-        size = 32 * -(-size // 64)
-    return size
-
-
-def in_every_bin(matrix: Array, size: int) -> Cells:
-    """The same matrix (m, n) in all bins of a window of so many samples, (m, n, n_bins)."""
-    return np.repeat(matrix.astype(np.complex64)[:, :, None], size // 2 + 1, axis=2)
-
-
-def to_spectrum(x: NDArray[Any], size: int, overlap: int = OVERLAP) -> Cells:
-    """STFT of signals (n, n_times) as (n, n_frames, n_bins), complex64.
-
-    Every sample lies in `overlap` windows. Scaled so that white noise of unit variance has cells
-    of unit power.
-    """
-    cells = windows.stft(x.astype(np.float32), size, size // overlap)
-    cells *= np.float32(np.sqrt(2 / size))
-    return cells.transpose(0, 2, 1)
-
-
-def to_signal(cells: Cells, n_times: int, overlap: int = OVERLAP) -> Array:
-    """Signals (n, n_times) of cells (n, n_frames, n_bins): inverts `to_spectrum`."""
-    size = 2 * (cells.shape[2] - 1)
-    signals = np.empty((len(cells), n_times))
-    for signal, own in zip(signals, cells, strict=True):  # frames of one at a time in memory
-        signal[:] = windows.istft(own.T[None], size, size // overlap, n_times)[0]
-    signals *= np.sqrt(size / 2)
-    return signals
-
-
-def power(cells: Cells) -> Cells:
-    """Return |cells|^2."""
-    squares: Cells = cells.real**2
-    squares += cells.imag**2
-    return squares
-
-
-def share_out(values: Cells, size: int, n_times: int) -> Array:
-    """Give every sample the mean over the frames it lies in.
-
-    Parameters
-    ----------
-    values : ndarray of shape (..., n_frames)
-        One for each frame.
-    size, n_times : int
-        Samples in a frame and in the signal.
-
-    Returns
-    -------
-    ndarray of shape (..., n_times)
-    """
-    # samples of hop b lie in the frames b to b + OVERLAP - 1
-    of_hops = np.lib.stride_tricks.sliding_window_view(values, OVERLAP, axis=-1).mean(axis=-1)
-    return np.repeat(of_hops.astype(np.float64), size // OVERLAP, axis=-1)[..., :n_times]
 
 
 class SpectralModel(Model):
@@ -309,7 +231,7 @@ class SpectralModel(Model):
         u is not needed, unless it names sources (`alone`): the frame and the bin are known.
         """
         mean, variance = self._infer(self._cells(x), u)
-        of_frames = (variance @ _bin_weights(self.size)) * (2 / self.size)
+        of_frames = (variance @ bin_weights(self.size)) * (2 / self.size)
         scale = np.sqrt(share_out(of_frames, self.size, x.shape[1]))
         return Posterior(to_signal(mean, x.shape[1]), scale)
 
@@ -334,7 +256,7 @@ class SpectralModel(Model):
         cells = self._cells(x)
         heard = power(cells).mean(axis=0) > FAINT
         reconstruction, kl = (
-            share_out((term * heard) @ _bin_weights(self.size) / self.size, self.size, x.shape[1])
+            share_out((term * heard) @ bin_weights(self.size) / self.size, self.size, x.shape[1])
             for term in self._bound(cells, u)
         )
         # a complex coefficient stands for two real ones of the same variance
@@ -344,7 +266,7 @@ class SpectralModel(Model):
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draw z with each label's variance and its mean spectrum, and x from p(x|z)."""
         size = (self.n_components, u.n_times)
-        weights = _bin_weights(self.size)
+        weights = bin_weights(self.size)
         colour = np.sqrt(self.colour / (self.colour @ weights)[:, None] * weights.sum())
         white = to_spectrum(rng.standard_normal(size), self.size)
         z = to_signal(white * colour[:, None], u.n_times)
@@ -387,10 +309,3 @@ class SpectralModel(Model):
 
 def _label_prior(z: Array, u: Auxiliary) -> LabelPrior:
     return LabelPrior.fit(z, u.labels, u.n_labels, with_mean=False, shapes=GAUSSIAN)
-
-
-def _bin_weights(size: int) -> NDArray[np.float32]:
-    """How many complex coefficients a bin is: 1, but 1/2 at 0 and at half the rate."""
-    weights = np.ones(size // 2 + 1, np.float32)
-    weights[[0, -1]] = 0.5
-    return weights

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcesep.ivae.cells import Cells, power
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.spectral import Cells, power
 
 __all__ = ["NOISE", "Wiener", "wiener"]
 

@@ -8,7 +8,7 @@ from sourcesep import auxiliary, load, metrics, save, separate, simulate
 from sourcesep.estimator import IVAE
 from sourcesep.exceptions import SettingsError, SourcesepWarning
 from sourcesep.ivae import alone
-from sourcesep.ivae.spectral import to_spectrum
+from sourcesep.ivae.cells import to_spectrum
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.recording import Event, Recording, from_array
 

@@ -9,10 +9,10 @@ from sourcesep import metrics, simulate, windows
 from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae import projection
+from sourcesep.ivae.cells import FAINT, to_spectrum
 from sourcesep.ivae.cepstrum import cepstral_variances
 from sourcesep.ivae.convolutive import FLOOR, STARTS, TIE, ConvolutiveModel, Start
 from sourcesep.ivae.level import COARSE, Level
-from sourcesep.ivae.spectral import FAINT, to_spectrum
 
 from ..conftest import labelled
 

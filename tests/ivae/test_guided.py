@@ -7,11 +7,11 @@ import pytest
 
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.cells import power, to_signal, to_spectrum
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.guided import guidance_of, numbers_of, search
 from sourcesep.ivae.level import Level
 from sourcesep.ivae.source_prior import Explained
-from sourcesep.ivae.spectral import power, to_signal, to_spectrum
 from sourcesep.ivae.whitening import Basis
 from sourcesep.recording import from_array
 

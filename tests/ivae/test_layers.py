@@ -6,7 +6,7 @@ from scipy.ndimage import median_filter
 
 from sourcesep import metrics, simulate
 from sourcesep.ivae import layers
-from sourcesep.ivae.spectral import power, to_signal, to_spectrum, window_size
+from sourcesep.ivae.cells import power, to_signal, to_spectrum, window_size
 from sourcesep.ivae.wiener import wiener
 
 SFREQ, SECONDS = 8000, 5

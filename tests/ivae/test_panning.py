@@ -7,7 +7,7 @@ import pytest
 
 from sourcesep import metrics, simulate
 from sourcesep.ivae import panning
-from sourcesep.ivae.spectral import power, to_signal, to_spectrum
+from sourcesep.ivae.cells import power, to_signal, to_spectrum
 from sourcesep.ivae.wiener import wiener
 
 SFREQ, SECONDS = 8000, 3
