@@ -53,7 +53,7 @@ def share_hidden_by_noise(
         map that is no flow, where components are fewer than independent channels, as what such a
         map leaves aside is noise already, and where the map is not bent.
     """
-    from sourcesep.ivae.amortised_candidates import fit_flow
+    from sourcesep.ivae.amortised_candidates import choose_noise
     from sourcesep.ivae.latent_start import MARGIN, LatentStart, without_repeats
     from sourcesep.ivae.ranges import medians_where_wild
 
@@ -67,4 +67,4 @@ def share_hidden_by_noise(
     standard = (x - centre[:, None]) / width[:, None]
     if start.bend(standard[:, held], u.take(held)) <= MARGIN:
         return None  # a matrix is nowhere steep, and leaves room for any noise
-    return float(fit_flow(start, standard, u, held, cost=FREE).hidden.max())
+    return float(choose_noise(start, standard, u, held, cost=FREE).hidden.max())

@@ -21,7 +21,7 @@ from sourcesep.ivae.priors import LabelPrior, label_sums
 from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.training import History
 
-__all__ = ["COST", "Candidate", "Noisy", "fit_flow", "fit_matrix", "score"]
+__all__ = ["COST", "Candidate", "Noisy", "choose_noise", "fit_matrix", "score"]
 
 NO_HISTORY = History(
     np.zeros(0, np.int64), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(1, np.int64)
@@ -111,7 +111,7 @@ class Noisy(Candidate):
     hidden: Array
 
 
-def fit_flow(
+def choose_noise(
     start: LatentStart,
     x: Array,
     u: Auxiliary,

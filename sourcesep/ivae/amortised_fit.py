@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.amortised_candidates import Candidate, fit_flow, score
+from sourcesep.ivae.amortised_candidates import Candidate, choose_noise, score
 from sourcesep.ivae.amortised_maps import NetworkMap, table_of
 from sourcesep.ivae.bound import Bound, Observed, Reconstruction
 from sourcesep.ivae.latent_start import MARGIN, LatentStart
@@ -115,7 +115,7 @@ def fit_best(
         else:
             start = replace(start, flow=flow, chosen=tuple(range(flow.n_components)))
         if "flow" in names and start.flow is not None and u.covariates is None:
-            found["flow"] = noisy = fit_flow(start, x, u, held)
+            found["flow"] = noisy = choose_noise(start, x, u, held)
             scores["flow"] = noisy.density
     ahead = {"linear": MARGIN, "flow": -LOOSER * start.linear.n_components}
     if "networks" in names or not scores:

@@ -85,12 +85,11 @@ class LatentStart:
 
     def __call__(self, x: Array) -> Array:
         """First guess of z, (n_components, n_times)."""
-        there = np.isfinite(x).all()
-        z = x[:0] if self.flow is not None and there else self.by_matrix(x)
         if self.flow is None:
-            return z
-        if not there:
-            x = np.where(np.isfinite(x), x, self.linear.mixing @ z)
+            return self.by_matrix(x)
+        there = np.isfinite(x)
+        if not there.all():
+            x = np.where(there, x, self.linear.mixing @ self.by_matrix(x))
         found = self.flow.posterior(x).mean[list(self.chosen)]
         return np.clip(found, -FARTHEST, FARTHEST)
 
