@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from kill import contents
 
 from sourcesep.batch import Job, separate_file
 
@@ -112,18 +113,6 @@ def by_command(paths: list[Path], folder: Path, jobs: int) -> tuple[float, float
     if said:
         print(f"not reported: {', '.join(said)}")
     return seconds, clock, failed, done.returncode
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, but for what is said of the run itself."""
-    found = {}
-    for path in folder.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            if path.name == "result.json":
-                content = json.dumps(json.loads(content) | {"run": None}).encode()
-            found[str(path.relative_to(folder))] = content
-    return found
 
 
 def main() -> None:

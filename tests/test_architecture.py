@@ -67,6 +67,7 @@ LAYERS = (
     ("matching",),
     ("result",),
     ("separation",),
+    ("lending",),
     ("cluster",),
     ("workers",),
     ("batch", "demo", "evaluation", "joint"),

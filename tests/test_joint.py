@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sourcesep import Recording, joint, separate, separation, simulate, train
+from sourcesep import Recording, joint, lending, separate, separation, simulate, train
 from sourcesep.componentwise import DEPENDENT
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.moments import Moments
@@ -48,7 +48,7 @@ def voices(folder, seeds, n_times=4000, sfreq=SFREQ, n_channels=2):
 def little(monkeypatch):
     """Recordings of a few thousand samples count as long."""
     monkeypatch.setattr(joint, "MOST_TOGETHER", 12_000)
-    monkeypatch.setattr(joint, "FEWEST_LENT", 500)
+    monkeypatch.setattr(lending, "FEWEST_LENT", 500)
 
 
 class TestTrain:
@@ -103,7 +103,9 @@ class TestMuchData:
         assert "its matrix from all 120 segments" in few.reason_
         whole = Moments.joined(
             [
-                joint._moments(Recording(x, f, ("a", "b", "c"), ("",) * 3, "array"), "segments")
+                lending.moments_of(
+                    Recording(x, f, ("a", "b", "c"), ("",) * 3, "array"), "segments"
+                )
                 for x, f in arrays(recordings)
             ]
         )
@@ -116,7 +118,7 @@ class TestMuchData:
         recordings = scene(5, 3)
         at_once = train(arrays(recordings), mixing="linear")
         monkeypatch.setattr(joint, "MOST_TOGETHER", 12_000)
-        monkeypatch.setattr(joint, "FEWEST_LENT", 500)
+        monkeypatch.setattr(lending, "FEWEST_LENT", 500)
         summed = train(arrays(recordings), mixing="linear")
         assert "segments" in summed.reason_
         for r in recordings:
@@ -135,7 +137,7 @@ class TestMuchData:
         ivae = train([(long, f), (short[:, :300], f)], mixing="linear", aux=aux)
         assert "its matrix from all 43 segments" in ivae.reason_
         alone = Recording(short[:, :300], f, tuple("abc"), ("",) * 3, "array")
-        (group,) = joint._moments(alone, "segments:1,8").groups
+        (group,) = lending.moments_of(alone, "segments:1,8").groups
         assert group.counts.tolist() == [100, 100, 100]
 
     def test_two_processes_and_one_agree_to_the_bit(self, little):
@@ -161,7 +163,7 @@ class TestMuchData:
         read = []
         monkeypatch.setattr(joint, "MOST_MOMENTS", 400)
         monkeypatch.setattr(
-            joint,
+            lending,
             "as_recording",
             lambda *a, **k: read.append(1) or separation.as_recording(*a, **k),
         )
@@ -190,7 +192,7 @@ def joint_moments(path):
     """Moments of one file, wherever it is computed."""
     import sourcesep
 
-    return joint._moments(sourcesep.read(path), "segments")
+    return lending.moments_of(sourcesep.read(path), "segments")
 
 
 class TestLeavingOut:
