@@ -103,6 +103,15 @@ def _rank(correlation: Array) -> int:
     return int((values > RANK_TOLERANCE * values[-1]).sum()) if values[-1] > 0 else 0
 
 
+def _with_rank(mean: Array, covariance: Array) -> tuple[Array, Array, int]:
+    """`_correlation`, and the rank; InputError if there is nothing in any channel."""
+    scale, correlation = _correlation(mean, covariance)
+    rank = _rank(correlation)
+    if rank == 0:
+        raise InputError("every channel is constant (silent): there is nothing to separate")
+    return scale, correlation, rank
+
+
 def whiten(
     x: Array, n_components: int | None = None, *, standardise_channels: bool = False
 ) -> Whitening:
@@ -136,10 +145,7 @@ def whiten_moments(
     standardise_channels: bool = False,
 ) -> Whitening:
     """Whiten what has this mean and covariance; see `whiten`."""
-    scale, correlation = _correlation(mean, covariance)
-    rank = _rank(correlation)
-    if rank == 0:
-        raise InputError("every channel is constant (silent): there is nothing to separate")
+    scale, correlation, rank = _with_rank(mean, covariance)
     keep = rank if n_components is None else n_components
     if not 1 <= keep <= rank:
         raise SettingsError(
@@ -189,10 +195,7 @@ class Basis(NamedTuple):
     def of(cls, x: Array) -> Self:
         """Find as many channels as the rank of x that span all others."""
         mean, covariance = moments_of(x)
-        scale, correlation = _correlation(mean, covariance)
-        rank = _rank(correlation)
-        if rank == 0:
-            raise InputError("every channel is constant (silent): there is nothing to separate")
+        scale, correlation, rank = _with_rank(mean, covariance)
         if rank == len(x):
             return cls(np.arange(rank), mean, np.diag(scale))
         channels = np.sort(qr(correlation, mode="r", pivoting=True)[1][:rank]).astype(np.int64)
