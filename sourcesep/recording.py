@@ -23,7 +23,9 @@ from sourcesep.samples import (
 )
 
 __all__ = [
+    "LARGEST",
     "LOWEST_HIGH_PASS",
+    "SMALLEST",
     "Event",
     "Kind",
     "Recording",

@@ -293,16 +293,37 @@ def test_no_print_no_exit_and_no_assert() -> None:
     assert [name for name in exits if not name.startswith("cli/")] == []
 
 
+@functools.cache
+def offered(source: str) -> set[str]:
+    """Return the names in a module's `__all__`."""
+    return {
+        name
+        for node in nodes(source)
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        and ast.unparse(node).startswith("__all__ ")
+        and isinstance(node.value, ast.List)
+        for name in ast.literal_eval(node.value)
+    }
+
+
 def lacks(source: str) -> list[str]:
     """Return what a module does not say of itself: what it is, what it offers."""
     tree = ast.parse(source)
-    offers = (
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-    )
     found = [] if ast.get_docstring(tree) else ["docstring"]
-    return found + ([] if not defines_something(tree) or next(offers, None) else ["__all__"])
+    return found + ([] if not defines_something(tree) or offered(source) else ["__all__"])
+
+
+def takes_unoffered(source: str) -> list[str]:
+    """Return what a module imports from others that do not offer it."""
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in FILES}
+    taken = (name.rpartition(".") for name in imports(source))
+    return [
+        f"{module}.{name}"
+        for module, _, name in taken
+        if module in modules
+        and not name.startswith("__")
+        and name not in offered(modules[module].read_text("utf-8"))
+    ]
 
 
 def test_every_module_says_what_it_is_and_what_it_offers() -> None:
@@ -311,6 +332,12 @@ def test_every_module_says_what_it_is_and_what_it_offers() -> None:
 
 def test_that_rule_can_fail() -> None:
     assert lacks("def f(): pass") == ["docstring", "__all__"]
+
+
+def test_a_module_takes_from_others_what_they_offer() -> None:
+    assert broken(takes_unoffered) == {}
+    unoffered = "from sourcesep.checks import Iterable, whole"
+    assert takes_unoffered(unoffered) == ["sourcesep.checks.Iterable"]
 
 
 def test_no_file_is_too_long() -> None:

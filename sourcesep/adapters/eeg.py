@@ -19,7 +19,7 @@ from sourcesep.output import component_name
 from sourcesep.reading import suffix_of
 from sourcesep.recording import LOWEST_HIGH_PASS, Event, Recording
 
-__all__ = ["EEGOrigin", "from_raw", "read", "scalp_pictures", "write"]
+__all__ = ["EEGOrigin", "from_raw", "original", "read", "scalp_pictures", "sources_raw", "write"]
 
 READERS = {
     ".fif": "read_raw_fif",

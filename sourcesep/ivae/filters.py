@@ -16,6 +16,7 @@ from scipy import fft
 from sourcesep.ivae.model import Array
 
 __all__ = [
+    "GRID",
     "adjoint",
     "convolve",
     "convolve_gradient",

@@ -9,8 +9,8 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["after_splices", "block_folds", "draw_halves", "excerpt", "looked_at"]
-__all__ += ["random_halves", "stretches"]
+__all__ = ["EXCERPT", "FEW_SEGMENTS", "after_splices", "block_folds", "draw_halves", "excerpt"]
+__all__ += ["looked_at", "random_halves", "stretches"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""

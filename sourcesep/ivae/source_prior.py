@@ -25,7 +25,8 @@ from sourcesep.ivae.networks import split
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Code", "Explained", "Network", "SourcePrior", "Views", "decode", "encode", "kl"]
+__all__ = ["SILENCE", "STRIDE", "Code", "Explained", "Network", "SourcePrior", "Views", "decode"]
+__all__ += ["destandardised", "encode", "kl", "named", "standardised"]
 
 Views = dict[str, "Tensor"]
 

@@ -17,7 +17,7 @@ from sourcesep.report.sources import time_axis
 if TYPE_CHECKING:
     from sourcesep.result import Separation
 
-__all__ = ["LabelPrior", "TimePrior", "label_prior", "time_prior"]
+__all__ = ["MOST_LABELS", "LabelPrior", "TimePrior", "label_prior", "time_prior"]
 
 Array = NDArray[np.float64]
 
