@@ -1,6 +1,6 @@
 """What settings and arrays of every kind are asked."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def whole(least: int, **settings: Any) -> None:
             raise SettingsError(f"{name}={value!r}: must be a whole number, {least} or more")
 
 
-def one_of(allowed: Iterable[str], **settings: Any) -> None:
+def one_of(allowed: Collection[str], **settings: Any) -> None:
     """Refuse settings that are none of the names that are allowed (SettingsError)."""
     for name, value in settings.items():
         if not is_one_of(value, allowed):

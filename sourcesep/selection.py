@@ -340,7 +340,7 @@ def families_of(mixing: Any) -> tuple[str, ...]:
 
 
 def accepts_missing(mixing: Any) -> bool:
-    """Whether a family that is asked for by name does without values that are missing."""
+    """Whether one of the families that are named does without values that are missing."""
     names = (mixing,) if isinstance(mixing, str) else mixing
     return any(name in FAMILIES and FAMILIES[name].accepts_missing for name in names)
 
