@@ -401,6 +401,10 @@ def test_the_map_of_the_architecture_is_short_and_whole() -> None:
         name for name in LAYER if not name.startswith("_") and not re.search(rf"`{name}\b", text)
     ]
     assert missing == []
+    parts = [path.stem for path in PACKAGE.glob("ivae/[!_]*.py")]
+    assert [
+        part for part in parts if f"{part}.py`" not in text and f"ivae.{part}." not in text
+    ] == []
 
 
 # What loads, and how fast
