@@ -44,6 +44,12 @@ def mixed_by_matrix(kind, seed, n=3, n_times=4000, n_channels=None, noise=0.0):
     return x + noise * x.std(axis=1, keepdims=True) * rng.standard_normal(x.shape)
 
 
+def talk(label, seconds, seed, sfreq=4000):
+    """One of two simulated talkers, "low" and "high", says something."""
+    pitch, scale = {"low": (100.0, 1.0), "high": (210.0, 1.2)}[label]
+    return simulate.speech(seconds, sfreq, pitch=pitch, formant_scale=scale, random_state=seed)
+
+
 def u_of(x, spec=None):
     """u that a SPEC says of an array, by default that of an array."""
     names = tuple(map(str, range(len(x))))
@@ -60,6 +66,11 @@ def labelled(labels, *, is_time=True):
 def in_time(n_times, length=200):
     """u of segments of so many samples."""
     return labelled(windows.segments(n_times, length))
+
+
+def names_in(folder):
+    """What lies in a folder, and in its folders."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
 
 
 def run(*arguments):

@@ -29,7 +29,7 @@ from sourcesep.exceptions import InputError, OutputError
 from sourcesep.output import alone, beside, recover, replacing
 from sourcesep.reading import read
 
-from .conftest import mixture
+from .conftest import mixture, names_in
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OPTIONS = list(inspect.signature(separation.separate).parameters.values())[1:]
@@ -41,10 +41,6 @@ def job(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, mixture().T, 8000)
     return Job(path, tmp_path / "out" / "a", SETTINGS, {"overwrite": False})
-
-
-def names(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
 
 
 # A full disk
@@ -93,7 +89,7 @@ def test_a_full_disk_leaves_nothing_half_written(inputs, tmp_path, name):
         assert os.strerror(errno.EFBIG) in last
         assert "unforeseen" not in last
         assert ".new" not in last  # the hidden folder that it was written in
-        assert names(tmp_path) == [], size
+        assert names_in(tmp_path) == [], size
 
 
 def test_a_full_disk_leaves_no_half_model(inputs, tmp_path):
@@ -105,7 +101,7 @@ def test_a_full_disk_leaves_no_half_model(inputs, tmp_path):
         found = CliRunner().invoke(main, [*words, "-f", "--save-model", str(model)])
     assert found.exit_code == 1
     assert model.read_bytes() == before
-    assert [n for n in names(tmp_path) if n.startswith(".")] == []
+    assert [n for n in names_in(tmp_path) if n.startswith(".")] == []
 
 
 # Folders
@@ -139,7 +135,7 @@ def test_a_file_that_may_not_be_read_stops_no_other(job, tmp_path, monkeypatch):
     assert found.stderr.splitlines()[0] == (
         f"error: input={refused}: may not be read; change its permissions, or its owner"
     )
-    assert names(tmp_path / "out")[0] == "a"
+    assert names_in(tmp_path / "out")[0] == "a"
 
 
 def test_a_folder_that_vanishes_while_it_is_written(job, tmp_path):
@@ -163,7 +159,7 @@ def test_one_process_writes_at_a_time(tmp_path, monkeypatch):
             pass
         with replacing(tmp_path / "b"):
             pass
-    assert names(tmp_path) == ["b"]
+    assert names_in(tmp_path) == ["b"]
 
 
 @pytest.mark.parametrize("without", ["module", "file system"])
@@ -177,7 +173,7 @@ def test_where_nothing_can_be_locked_it_is_written_all_the_same(job, monkeypatch
 
         monkeypatch.setattr("fcntl.flock", flock)
     assert separate_file(job).error is None
-    assert names(job.folder.parent) == sorted(
+    assert names_in(job.folder.parent) == sorted(
         ["a", *(f"a/{n}" for n in ("residual.wav", "result.json", "source00.wav", "source01.wav"))]
     )
 
@@ -198,7 +194,7 @@ def test_the_next_goes_on_when_the_first_has_ended(tmp_path):
     for thread in threads:
         thread.join()
     assert order[::2] == order[1::2]  # each was alone
-    assert names(tmp_path) == ["a", f"a/{order[-1]}"]
+    assert names_in(tmp_path) == ["a", f"a/{order[-1]}"]
 
 
 @pytest.fixture
@@ -225,7 +221,7 @@ def test_even_at_the_last_moment(tmp_path):
         replacing(tmp_path / "a", overwrite=False),
     ):
         (tmp_path / "a").mkdir()
-    assert names(tmp_path) == ["a"]
+    assert names_in(tmp_path) == ["a"]
 
 
 def test_who_resumes_takes_what_the_other_has_written(raced):
@@ -279,7 +275,7 @@ def test_told_to_end(tmp_path, number, jobs, code, said):
     assert ends(run.pid)
     written = list((tmp_path / "separated").iterdir())
     assert Path(name).stem in [folder.name for folder in written]
-    assert all(len(names(folder)) == 4 for folder in written)
+    assert all(len(names_in(folder)) == 4 for folder in written)
     assert len(written) < 4
 
 
@@ -303,15 +299,15 @@ def test_what_a_killed_process_leaves(tmp_path, left, stays):
             place.mkdir()
             (place / content).touch()
     recover(tmp_path / "a")
-    assert names(tmp_path) == ([] if stays is None else ["a", f"a/{stays}"])
+    assert names_in(tmp_path) == ([] if stays is None else ["a", f"a/{stays}"])
 
 
 def test_a_run_that_was_killed_while_it_replaced_loses_nothing(job):
     assert separate_file(job).error is None
-    before = names(job.folder)
+    before = names_in(job.folder)
     job.folder.rename(beside(job.folder, "old"))
     assert separate_file(replace(job, resume=True)).resumed
-    assert names(job.folder) == before
+    assert names_in(job.folder) == before
 
 
 # Input
@@ -365,7 +361,7 @@ def test_one_that_fails_in_an_unforeseen_way_stops_no_other(
     assert said in outcomes[0].error
     assert "\n" not in outcomes[0].error
     assert outcomes[1].error is None
-    assert names(tmp_path / "out")[0] == "a"
+    assert names_in(tmp_path / "out")[0] == "a"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

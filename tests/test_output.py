@@ -27,6 +27,8 @@ from sourcesep.output import (
     sha256,
 )
 
+from .conftest import names_in
+
 
 def result(folder, **more):
     """A folder as an earlier run leaves it."""
@@ -34,10 +36,6 @@ def result(folder, **more):
     facts = {"versions": {"sourcesep": "0"}} | more
     (folder / "result.json").write_text(json.dumps(facts))
     return folder
-
-
-def names(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
 
 
 class TestFolders:
@@ -97,7 +95,7 @@ class TestFolders:
 class TestCheck:
     def test_a_new_place_is_fine(self, tmp_path):
         check_output(tmp_path / "a/b/c", overwrite=False)
-        assert names(tmp_path) == []
+        assert names_in(tmp_path) == []
 
     def test_an_existing_folder_needs_overwrite(self, tmp_path):
         folder = result(tmp_path / "r")
@@ -149,7 +147,7 @@ class TestReplacing:
         with replacing(folder) as temporary:
             (temporary / "new.txt").write_text("new")
             assert (folder / "old.txt").exists()
-        assert names(tmp_path) == ["r", "r/new.txt"]
+        assert names_in(tmp_path) == ["r", "r/new.txt"]
 
     @pytest.mark.parametrize(
         "error", [ValueError("x"), KeyboardInterrupt(), MemoryError(), OutputError("said")]
@@ -159,12 +157,12 @@ class TestReplacing:
         with pytest.raises(type(error)), replacing(folder) as temporary:  # noqa: PT012
             (temporary / "half.txt").write_text("half")
             raise error
-        assert names(tmp_path) == ["r", "r/result.json"]
+        assert names_in(tmp_path) == ["r", "r/result.json"]
 
     def test_a_failure_leaves_no_parents_either(self, tmp_path):
         with pytest.raises(ValueError, match="x"), replacing(tmp_path / "a/b/c"):
             raise ValueError("x")
-        assert names(tmp_path) == []
+        assert names_in(tmp_path) == []
 
     def test_a_disk_that_fails_is_said_in_one_line(self, tmp_path):
         with (
@@ -172,7 +170,7 @@ class TestReplacing:
             replacing(tmp_path / "r"),
         ):
             raise OSError(28, "No space left on device")
-        assert names(tmp_path) == []
+        assert names_in(tmp_path) == []
 
     def test_the_old_comes_back_if_the_new_cannot_be_moved(self, tmp_path, monkeypatch):
         folder = result(tmp_path / "r")
@@ -186,7 +184,7 @@ class TestReplacing:
         monkeypatch.setattr(Path, "rename", fail)
         with pytest.raises(OutputError, match="Input/output error"), replacing(folder):
             pass
-        assert names(tmp_path) == ["r", "r/result.json"]
+        assert names_in(tmp_path) == ["r", "r/result.json"]
 
     def test_a_link_stays_and_its_target_is_replaced(self, tmp_path):
         target = result(tmp_path / "target")
@@ -195,7 +193,7 @@ class TestReplacing:
         with replacing(link) as temporary:
             (temporary / "new.txt").write_text("new")
         assert link.is_symlink()
-        assert names(tmp_path) == ["link", "target", "target/new.txt"]
+        assert names_in(tmp_path) == ["link", "target", "target/new.txt"]
 
     @pytest.mark.parametrize("mask", [0o022, 0o077])
     def test_keeps_the_umask(self, tmp_path, mask):
@@ -210,7 +208,7 @@ class TestReplacing:
     def test_a_long_name(self, tmp_path):
         with replacing(tmp_path / ("é" * 120)):
             pass
-        assert names(tmp_path) == ["é" * 120]
+        assert names_in(tmp_path) == ["é" * 120]
 
     def test_an_unwritable_place(self, tmp_path):
         file = tmp_path / "f"
@@ -251,7 +249,7 @@ class TestKilled:
             place.mkdir()
             (place / what).touch()
         recover(folder)
-        assert names(tmp_path) == ([] if kept is None else ["r", f"r/{kept}"])
+        assert names_in(tmp_path) == ([] if kept is None else ["r", f"r/{kept}"])
 
     def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(self, tmp_path, monkeypatch):
         import fcntl

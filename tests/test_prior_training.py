@@ -28,21 +28,15 @@ from sourcesep.exceptions import (
 )
 from sourcesep.source_priors import prepared, save_prior
 
+from .conftest import talk
+
 SFREQ = 4000
-TALKERS = {"low": (100.0, 1.0), "high": (210.0, 1.2)}
-"""Pitch in Hz, and scale of the formants."""
-
-
-def talk(label, seconds, seed):
-    """One of two simulated talkers says something."""
-    pitch, scale = TALKERS[label]
-    return simulate.speech(seconds, SFREQ, pitch=pitch, formant_scale=scale, random_state=seed)
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clean")
-    for label in TALKERS:
+    for label in ("low", "high"):
         for k in range(3):
             wav(folder / label / f"{k}.wav", talk(label, 9.0, 10 * k + len(label)))
     return folder

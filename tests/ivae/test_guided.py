@@ -15,16 +15,10 @@ from sourcesep.ivae.source_prior import Explained
 from sourcesep.ivae.whitening import Basis
 from sourcesep.recording import from_array
 
+from ..conftest import talk
+
 SIZE = 1024
 SFREQ = 4000
-TALKERS = {"low": (100.0, 1.0), "high": (210.0, 1.2)}
-"""Pitch in Hz, and scale of the formants."""
-
-
-def talk(label, seconds, seed):
-    """One of two simulated talkers says something."""
-    pitch, scale = TALKERS[label]
-    return simulate.speech(seconds, SFREQ, pitch=pitch, formant_scale=scale, random_state=seed)
 
 
 @dataclass
