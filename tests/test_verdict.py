@@ -548,7 +548,7 @@ class Kept:
     noise: tuple[float, ...] = (0.05, 0.05)
     n_components = 3
     n_channels = 4  # one that the map leaves aside: noise is not asked for
-    caveat = None
+    caveat = doubt = None
     is_calibrated = True
     is_linear = False
 
