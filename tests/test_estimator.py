@@ -340,7 +340,7 @@ class TestSample:
 
     @pytest.mark.parametrize("n", [0, -1, 1.5, "3", None])
     def test_a_number_that_cannot_be(self, in_time, n):
-        with pytest.raises(SettingsError, match=r"n=.*: must be a whole number of samples, 1 or"):
+        with pytest.raises(SettingsError, match=r"n=.*: must be a whole number, 1 or more"):
             in_time.sample(n)
 
 
