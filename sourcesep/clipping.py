@@ -22,7 +22,7 @@ PILE = 2.0
 strongly, most large samples are below it."""
 FINE = 1 / 4
 """Share of that which a step of the samples may be: those of quiet recordings make piles too."""
-MOST = 0.2
+MOST = 0.4
 """Share of a channel that may be clipped: more is a square wave, or lost."""
 MEMORY = 1e-3
 """Seconds that linear prediction looks back."""
@@ -163,36 +163,44 @@ def _prediction(z: Array, order: int) -> Array:
 
 def _likeliest(z: Array, rail: Array, where: NDArray[np.bool_], filters: Array) -> Array:
     """Put in z where asked what makes the filtered z least, and nothing smaller than the rail."""
-    order, d = len(filters) - 1, len(z)
     # the quadratic form of z, by lag: precision[order + t - s, i, j] for z[i, t] and z[j, s]
+    order, d = len(filters) - 1, len(z)
     half = [
         np.einsum("qai,qaj->ij", filters[: order + 1 - lag], filters[lag:])
         for lag in range(order + 1)
     ]
     precision = np.stack([h.T for h in half[:0:-1]] + half)
-    channel, time = np.nonzero(where)
-    lags = time[:, None] - time
-    near = np.abs(lags) <= order
-    among = np.where(
-        near, precision[np.where(near, lags, 0) + order, channel[:, None], channel], 0
-    )
-    given = np.where(where, 0.0, z)
-    pull = np.stack(
-        [
-            sum(np.convolve(given[j], precision[:, i, j], "same") for j in range(d))
-            for i in range(d)
-        ]
-    )[channel, time]
-    at_rail = rail[channel, time]
-    values, free = at_rail.copy(), np.ones(len(time), bool)
+    free, restored = where, np.where(where, rail, z)
     while free.any():
-        rest = pull[free] + among[np.ix_(free, ~free)] @ values[~free]
-        found = -np.linalg.solve(among[np.ix_(free, free)], rest)
-        within = found * np.sign(at_rail[free]) < np.abs(at_rail[free])
-        values[free] = np.where(within, at_rail[free], found)
+        time, channel = np.nonzero(free.T)
+        given = np.where(free, 0.0, restored)
+        pull = np.zeros_like(z)
+        for i, j in np.ndindex(d, d):
+            pull[i] += np.convolve(given[j], precision[:, i, j], "same")
+        found = _solved(precision, time, channel, -pull[channel, time])
+        at_rail = rail[channel, time]
+        within = found * np.sign(at_rail) < np.abs(at_rail)
+        restored[channel, time] = np.where(within, at_rail, found)
         if not within.any():
             break
-        free[np.flatnonzero(free)[within]] = False
-    restored = z.copy()
-    restored[channel, time] = values
+        free = free.copy()
+        free[channel[within], time[within]] = False
     return restored
+
+
+def _solved(
+    precision: Array, time: NDArray[np.int64], channel: NDArray[np.int64], b: Array
+) -> Array:
+    """Solve for samples in order of time; those further apart than the order are independent."""
+    from scipy.linalg import solveh_banded
+
+    order = len(precision) // 2
+    reach = np.searchsorted(time, time + order, side="right") - np.arange(len(time))
+    band = np.zeros((reach.max(), len(time)))
+    for k in range(len(band)):
+        lag = time[k:] - time[: len(time) - k]
+        near = np.minimum(lag, order)
+        entry = precision[order + near, channel[k:], channel[: len(time) - k]]
+        band[k, : len(time) - k] = np.where(lag <= order, entry, 0.0)
+    solution: Array = solveh_banded(band, b, lower=True)
+    return solution
