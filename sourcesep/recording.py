@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sourcesep.clipping import Clipping
 from sourcesep.exceptions import InputError
 from sourcesep.messages import first_few
 from sourcesep.samples import (
@@ -205,6 +206,11 @@ class Recording:
     def summary(self) -> Summary:
         """Extremes, mean and variance of each channel, computed piece by piece."""
         return summarise(self.data, max(1, longest_in_memory(self.n_channels) // N_STRETCHES))
+
+    @cached_property
+    def clipping(self) -> Clipping:
+        """Where a sound was cut off at a peak."""
+        return Clipping.of(self.data, self.summary)
 
     @cached_property
     def stretches(self) -> list[slice]:

@@ -65,6 +65,8 @@ class Separation:
     out_of_range : list of dict, optional
         If a model was given: the components that reach beyond the range of its fit, see
         `IVAE.out_of_range`.
+    heard : Recording, optional
+        What the model hears, where that is not the recording as it is.
     """
 
     recording: Recording
@@ -76,6 +78,7 @@ class Separation:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     out_of_range: list[dict[str, Any]] | None = None
+    heard: Recording | None = None
     _energy: Array | None = field(default=None, init=False, repr=False)
 
     @property
@@ -118,10 +121,10 @@ class Separation:
         """
         model = self.ivae.model_
         energy = np.zeros((self.n_components, self.recording.n_channels))
-        for x, u, _, core in self._pieces():
-            mixture, images = model.mixture(x), model.images(x, u)[:, :, core]
+        for x, u, span, core in self._pieces():
+            mixture, images = self._mixture(x, span, core), model.images(x, u)[:, :, core]
             energy += np.einsum("kct,kct->kc", images, images)
-            yield mixture[:, core], images
+            yield mixture, images
         self._energy = energy  # saves `explained_power` another pass
 
     def _pieces(self) -> Iterator[tuple[Array, Auxiliary | None, slice, slice]]:
@@ -148,9 +151,19 @@ class Separation:
         if memory > 1 and recording.in_memory:
             size = n_times
         margin = memory if memory > 1 else 0
-        for x, span, core in pieces(recording.data, size, margin):
+        for x, span, core in pieces((self.heard or recording).data, size, margin):
             around = slice(span.start - core.start, span.start - core.start + x.shape[1])
             yield x, self.u.take(around) if recording.in_memory else None, span, core
+
+    def _mixture(self, x: Array, span: slice, core: slice) -> Array:
+        """What images and residual add up to in a piece without its margins.
+
+        What the model does not hear as it was recorded is made up for by the residual.
+        """
+        mixture = self.ivae.model_.mixture(x)[:, core]
+        if self.heard is None:
+            return mixture
+        return mixture + (self.recording.data[:, span] - x[:, core])
 
     def _whole(self, shape: tuple[int, ...], part: Callable[[Array, Any], Array]) -> Array:
         """Put an array (*shape, n_times) together from what `part` makes of x and u."""
@@ -171,7 +184,9 @@ class Separation:
     @cached_property
     def mixture(self) -> Array:
         """What images and residual add up to: the recording, less any distortion undone."""
-        return self._whole((self.recording.n_channels,), lambda x, _: self.ivae.model_.mixture(x))
+        return np.concatenate(
+            [self._mixture(x, span, core) for x, _, span, core in self._pieces()], axis=1
+        )
 
     def image(self, k: int) -> Array:
         """Source k as the channels hear it, shape (n_channels, n_times)."""
@@ -187,10 +202,8 @@ class Separation:
     @property
     def residual(self) -> Array:
         """What no source explains: mixture - sum of images, (n_channels, n_times)."""
-        model = self.ivae.model_
-        return self._whole(
-            (self.recording.n_channels,),
-            lambda x, u: model.mixture(x) - model.images(x, u).sum(axis=0),
+        return np.concatenate(
+            [mixture - images.sum(axis=0) for mixture, images in self.blocks()], axis=1
         )
 
     @property
@@ -255,7 +268,7 @@ class Separation:
             return self.ivae.u_names_ or (), *model.prior_moments()
         given, refit = (self.settings[name] for name in ("model", "refit"))
         if given is not None and not refit:  # its stretches were those of another recording
-            model = model.refit_prior(self.recording.excerpt(), u)
+            model = model.refit_prior((self.heard or self.recording).excerpt(), u)
         return u.scales[0].names, *model.prior_moments()
 
     @property

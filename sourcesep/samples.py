@@ -21,7 +21,7 @@ from sourcesep.exceptions import InputError
 from sourcesep.messages import in_brief
 from sourcesep.windows import edges
 
-__all__ = ["Resampled", "Samples", "Sliced", "Stamp", "Summary"]
+__all__ = ["Overlapping", "Resampled", "Samples", "Sliced", "Stamp", "Summary"]
 __all__ += ["check_unchanged", "identical_channels", "map_npy", "masked_as_nan", "pieces"]
 __all__ += ["summarise", "unchanged"]
 
@@ -125,6 +125,35 @@ def map_npy(path: Path) -> NDArray[Any]:
     return array
 
 
+class Overlapping:
+    """Reads slices that overlap: in order of time, each sample is read once.
+
+    Parameters
+    ----------
+    samples : Samples
+        In memory or in a file.
+    margin : int
+        Samples that the next slice may begin before the end of this one.
+    """
+
+    def __init__(self, samples: Samples, margin: int) -> None:
+        self._samples, self._margin = samples, margin
+        self._begin, self._part = 0, np.zeros((samples.shape[0], 0))
+
+    def read(self, first: int, last: int) -> Array:
+        """Samples from first up to last, or the end of all."""
+        last = min(last, self._samples.shape[1])
+        end = self._begin + self._part.shape[1]
+        if self._begin <= first <= end <= last:
+            kept = self._part[:, first - self._begin :]
+            part = np.concatenate([kept, self._samples[:, end:last]], axis=1)
+        else:
+            part = self._samples[:, first:last]
+        tail = max(first, last - self._margin)
+        self._begin, self._part = tail, part[:, tail - first :].copy()
+        return part
+
+
 class Resampled(Sliced):
     """Samples brought to another rate when they are sliced.
 
@@ -146,13 +175,13 @@ class Resampled(Sliced):
     """
 
     def __init__(self, samples: Samples, ratio: Fraction) -> None:
-        self._samples, self._ratio = samples, ratio
+        self._ratio = ratio
         n_channels, n_times = samples.shape
         self.shape = n_channels, math.ceil(n_times * ratio)
         # resample_poly's filter reaches over 10 periods of the lower rate
         reach = math.ceil(10 * max(1.0, float(1 / ratio))) + 1
         self._margin = -(-reach // ratio.denominator) * ratio.denominator
-        self._begin, self._part = 0, np.zeros((n_channels, 0))
+        self._samples = Overlapping(samples, 2 * self._margin + ratio.denominator)
 
     def _read(self, start: int, stop: int) -> Array:
         from scipy.signal import resample_poly
@@ -162,23 +191,10 @@ class Resampled(Sliced):
         up, down = self._ratio.numerator, self._ratio.denominator
         # begins where a sample of either rate lies
         first = max(0, start // up * down - self._margin)
-        last = min(self._samples.shape[1], -(-stop * down // up) + self._margin)
-        part = self._original(first, last)
+        part = self._samples.read(first, -(-stop * down // up) + self._margin)
         offset = first // down * up
         resampled: Array = resample_poly(part, up, down, axis=1)
         return resampled[:, start - offset : stop - offset]
-
-    def _original(self, first: int, last: int) -> Array:
-        """Samples of the old rate; what the slice before has read is not read again."""
-        end = self._begin + self._part.shape[1]
-        if self._begin <= first <= end <= last:
-            kept = self._part[:, first - self._begin :]
-            part = np.concatenate([kept, self._samples[:, end:last]], axis=1)
-        else:
-            part = self._samples[:, first:last]
-        tail = max(first, last - 2 * self._margin - self._ratio.denominator)
-        self._begin, self._part = tail, part[:, tail - first :].copy()
-        return part
 
 
 def pieces(data: Samples, size: int, margin: int = 0) -> Iterator[tuple[Array, slice, slice]]:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,16 @@ from numpy.typing import ArrayLike
 from sourcesep import auxiliary, reuse
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.checks import whole
+from sourcesep.clipping import Restored
 from sourcesep.contracts import contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
+from sourcesep.messages import first_few
 from sourcesep.output import sha256
 from sourcesep.reading import adapter_for, kind_of, read
 from sourcesep.recording import Recording, from_array
 from sourcesep.result import Separation
+from sourcesep.samples import Samples
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
@@ -156,7 +160,8 @@ def separate(
         recording = prepared(
             as_recording(source, columns, interpolate, aux, known), trained, resample
         )
-        x, u = _fit_data(recording, aux)
+        heard = _restored(recording)
+        x, u = _fit_data(heard or recording, aux)
         candidates: dict[str, Any] = {}
         if fitted is not None:
             used = reuse.use(fitted, recording, x, u, refit=refit)
@@ -185,7 +190,26 @@ def separate(
         warnings=notes,
         seconds=time.perf_counter() - begin,
         out_of_range=used.out_of_range,
+        heard=heard,
     )
+
+
+def _restored(recording: Recording) -> Recording | None:
+    """Return a sound as it was before samples were clipped; None where none were."""
+    if recording.kind != "audio":
+        return None
+    counts = recording.clipping.restorable.tolist()
+    if not any(counts):
+        return None
+    named = [f"{name} ({n})" for name, n in zip(recording.names, counts, strict=True) if n]
+    warnings.warn(
+        f"{sum(counts)} clipped samples are restored before sources are found, in "
+        f"{first_few(named)}; what clipping took away is in the residual",
+        SourcesepWarning,
+        stacklevel=3,
+    )
+    restored: Samples = Restored(recording.data, recording.clipping.rails, recording.sfreq)
+    return replace(recording, data=restored[:] if recording.in_memory else restored)
 
 
 def _fit(

@@ -40,6 +40,7 @@ LAYERS = (
     ("checks",),
     ("metrics", "output", "windows"),
     ("samples",),
+    ("clipping",),
     ("recording",),
     ("reading",),
     ("adapters", "contracts", "forecast", "simulate", "spec"),

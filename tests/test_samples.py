@@ -9,23 +9,11 @@ from scipy.signal import resample_poly
 from sourcesep.exceptions import InputError
 from sourcesep.samples import Resampled, Stamp, check_unchanged, pieces, summarise
 
+from .conftest import InOrder
+
 
 def noise(n_channels, n_times, seed=0):
     return np.random.default_rng(seed).standard_normal((n_channels, n_times)) + 1
-
-
-class InOrder:
-    """Samples that are given out once, in order."""
-
-    def __init__(self, data):
-        self.data, self.shape, self.position = data, data.shape, 0
-
-    def __getitem__(self, key):
-        channels, times = key
-        start, stop, _ = times.indices(self.shape[1])
-        assert start == self.position
-        self.position = stop
-        return self.data[channels, times].copy()
 
 
 @settings(max_examples=60, deadline=None)

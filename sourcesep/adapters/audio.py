@@ -18,7 +18,6 @@ from sourcesep.adapters._separated import Separated
 from sourcesep.adapters._wav import Codec, forget_time, open_wav, telling_why
 from sourcesep.exceptions import OutputError, SettingsError, SourcesepWarning
 from sourcesep.recording import Recording, longest_in_memory
-from sourcesep.samples import pieces
 
 __all__ = ["AudioFormat", "read", "write"]
 
@@ -74,9 +73,12 @@ def read(path: Path) -> Recording:
 
 
 def _warn_about_clipping(recording: Recording) -> None:
-    clipped = {
-        name: n for name, n in zip(recording.names, _n_clipped(recording), strict=True) if n > 0
-    }
+    peaks = np.stack([recording.summary.high, recording.summary.low])
+    near = np.abs(peaks) >= CLIP_LEVEL
+    if not near.any():
+        return
+    counts = np.where(near, recording.clipping.counts, 0).sum(axis=0).tolist()
+    clipped = {name: n for name, n in zip(recording.names, counts, strict=True) if n > 0}
     if clipped:
         which = ", ".join(f"{name} ({n})" for name, n in clipped.items())
         warnings.warn(
@@ -85,27 +87,6 @@ def _warn_about_clipping(recording: Recording) -> None:
             SourcesepWarning,
             stacklevel=4,
         )
-
-
-def _n_clipped(recording: Recording) -> list[int]:
-    """Count each channel's samples in runs of three or more at a positive or negative peak."""
-    summary = recording.summary
-    peaks = [
-        (i, peak)
-        for i in np.flatnonzero(~summary.constant).tolist()
-        for peak in (summary.high[i], summary.low[i])
-        if abs(peak) >= CLIP_LEVEL
-    ]
-    n_clipped = [0] * recording.n_channels
-    if not peaks:
-        return n_clipped
-    for x, _, core in pieces(recording.data, summary.spans[0].stop, margin=2):
-        for i, peak in peaks:
-            at_peak = np.pad(x[i] == peak, 2)
-            begins = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
-            in_run = begins[:-2] | begins[1:-1] | begins[2:]
-            n_clipped[i] += int(in_run[core].sum())
-    return n_clipped
 
 
 def _warn_about_offset(recording: Recording) -> None:
