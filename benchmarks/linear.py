@@ -1,9 +1,9 @@
 """The linear family beside FastICA and Picard: accuracy, and seconds of CPU.
 
-    python benchmarks/linear.py [never-worse] [talkers] [eeg] [float32] [--seeds N]
+    python benchmarks/linear.py [never-worse] [shapes] [talkers] [eeg] [float32] [--seeds N]
 
-With no name all four tables are printed. The seeds begin at 5000; none was used to set a
-constant of the package.
+With no name all five tables are printed. The seeds begin at 5000, or at --first; none from 5000 on
+was used to set a constant of the package.
 """
 
 from __future__ import annotations
@@ -33,6 +33,45 @@ FIRST_SEED = 5000
 KINDS = tuple(kind for kind in get_args(LinearKind) if kind != "gaussian")
 
 
+Draw = Callable[[np.random.Generator, int], NDArray[np.generic]]
+SHAPES: dict[str, Draw] = {
+    "Poisson, mean .3": lambda rng, n: rng.poisson(0.3, n),
+    "Poisson, mean 1": lambda rng, n: rng.poisson(1, n),
+    "Poisson, mean 2": lambda rng, n: rng.poisson(2, n),
+    "Poisson, mean 5": lambda rng, n: rng.poisson(5, n),
+    "Poisson, 70 % zeros": lambda rng, n: rng.poisson(3, n) * (rng.random(n) < 0.3),
+    "gamma, 70 % zeros": lambda rng, n: rng.gamma(2, size=n) * (rng.random(n) < 0.3),
+    "Gaussian, 80 % zeros": lambda rng, n: rng.standard_normal(n) * (rng.random(n) < 0.2),
+    "Bernoulli .5": lambda rng, n: rng.random(n) < 0.5,
+    "Bernoulli .2": lambda rng, n: rng.random(n) < 0.2,
+    "Bernoulli .05": lambda rng, n: rng.random(n) < 0.05,
+    "geometric": lambda rng, n: rng.geometric(0.4, n),
+    "five grades": lambda rng, n: rng.integers(0, 5, n),
+    "chi-square, 1": lambda rng, n: rng.chisquare(1, n),
+    "chi-square, 3": lambda rng, n: rng.chisquare(3, n),
+    "gamma of shape 3": lambda rng, n: rng.gamma(3, size=n),
+    "log-normal, .5": lambda rng, n: rng.lognormal(0, 0.5, n),
+    "log-normal, 1": lambda rng, n: rng.lognormal(0, 1, n),
+    "beta 2, 5": lambda rng, n: rng.beta(2, 5, n),
+    "two Gaussians": lambda rng, n: 0.5 * rng.standard_normal(n) + rng.choice([-1, 1.5], n),
+    "Student's t, 5": lambda rng, n: rng.standard_t(5, n),
+}
+"""Stationary sources by their density."""
+SETS = {
+    "counts and skewed": (
+        *("Poisson, mean 2", "Bernoulli .2", "chi-square, 3", "five grades"),
+        *("Poisson, 70 % zeros", "log-normal, .5", "geometric", "Bernoulli .5"),
+    ),
+    "of all kinds": (
+        *("Poisson, mean 1", "laplace", "uniform", "chi-square, 1"),
+        *("gamma, 70 % zeros", "ar", "five grades", "modulated"),
+    ),
+}
+"""Sources of several kinds, in turn."""
+SIZES = ((2, 1000), (4, 1000), (4, 4000))
+"""Sources and rows."""
+
+
 def segments(x: Array, sfreq: float, kind: str, spec: str) -> Auxiliary:
     """Return u of time segments for x."""
     names = tuple(f"c{k}" for k in range(len(x)))
@@ -46,11 +85,13 @@ def timed(separate: Callable[[], Array]) -> tuple[Array, float]:
     return found, time.process_time() - begin
 
 
-def fastica(x: Array, seed: int) -> Array:
+def fastica(x: Array, seed: int, contrast: str = "logcosh") -> Array:
     """Separate by scikit-learn's FastICA."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        ica = FastICA(whiten="unit-variance", random_state=seed, max_iter=1000, tol=1e-6)
+        ica = FastICA(
+            whiten="unit-variance", fun=contrast, random_state=seed, max_iter=1000, tol=1e-6
+        )
         return np.asarray(ica.fit_transform(x.T).T)
 
 
@@ -67,13 +108,54 @@ def ours(x: Array, u: Auxiliary, starts: tuple[str, ...] = tuple(STARTS)) -> Lin
     return LinearModel(starts=starts).fit(x, u, np.random.default_rng(0))
 
 
-def never_worse(n_seeds: int) -> None:
+def draw(kind: str, d: int, n: int, rng: np.random.Generator) -> Array:
+    """Draw d sources of a kind, of `SHAPES`, `SETS` or `simulate.linear_sources`."""
+    kinds = [SETS[kind][k % len(SETS[kind])] for k in range(d)] if kind in SETS else d * [kind]
+    if kinds[0] in KINDS:
+        return simulate.linear_sources(kinds[0], n, d, random_state=rng)
+    rows = [
+        SHAPES[k](rng, n) if k in SHAPES else simulate.linear_sources(k, n, 1, random_state=rng)[0]  # type: ignore[arg-type]
+        for k in kinds
+    ]
+    return np.stack(rows).astype(float)
+
+
+def shapes(n_seeds: int, first: int) -> None:
+    """MCC on counts, sparse, skewed and other sources, beside the best of four peers."""
+    print(
+        f"\nours, and less the best of FastICA (three contrasts) and Picard, {n_seeds} seeds: MCC"
+    )
+    print(
+        f"{'sources':22}"
+        + "".join(f"{f'{d} x {n}: ours':>16}{'mean':>8}{'worst':>8}" for d, n in SIZES)
+    )
+    for kind in (*SHAPES, *SETS, *KINDS):
+        cells = ""
+        for d, n in SIZES:
+            scores = []
+            for seed in range(first, first + n_seeds):
+                rng = np.random.default_rng([seed, d, n])
+                s = draw(kind, d, n, rng)
+                x = rng.standard_normal((d, d)) @ s
+                found = [
+                    ours(x, segments(x, 1.0, "table", f"segments:{n // 40}")).posterior(x).mean
+                ]
+                found += [fastica(x, seed, contrast) for contrast in ("logcosh", "exp", "cube")]
+                found += [picard_extended(x, seed)]
+                scores.append([metrics.mcc(s.T, z.T) for z in found])
+            mcc = np.array(scores)
+            less = mcc[:, 0] - mcc[:, 1:].max(axis=1)
+            cells += f"{mcc[:, 0].mean():16.4f}{less.mean():8.4f}{less.min():8.4f}"
+        print(f"{kind:22}{cells}", flush=True)
+
+
+def never_worse(n_seeds: int, first: int) -> None:
     """MCC on sources that differ in one thing each."""
     print(f"\n4 sources, 8000 samples, {n_seeds} seeds: MCC, and the worst of ours - best peer")
     print(f"{'sources':20}{'ours':>9}{'FastICA':>9}{'Picard':>9}{'worst':>9}  starts chosen")
     for kind in KINDS:
         scores, starts = [], []
-        for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
+        for seed in range(first, first + n_seeds):
             sources = simulate.linear_sources(kind, 8000, 4, random_state=seed)
             mixture = simulate.instantaneous(sources, sfreq=1.0, random_state=seed)
             x, s = mixture.data, sources.T
@@ -94,13 +176,13 @@ def gain(mixture: simulate.Mixture, z: Array) -> float:
     return float((after - metrics.si_sdr(mixture.sources, mixture.data[0])).mean())
 
 
-def talkers(n_seeds: int) -> None:
+def talkers(n_seeds: int, first: int) -> None:
     """Gain on instantaneous mixtures of talkers."""
     print(f"\ntalkers, 10 s at 16 kHz, {n_seeds} seeds: mean (least) gain in dB, seconds of CPU")
     print(f"{'talkers':8}{'ours':>22}{'FastICA':>22}{'Picard':>22}")
     for n in (2, 3):
         rows = []
-        for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
+        for seed in range(first, first + n_seeds):
             voices = [simulate.speech(10, random_state=100 * seed + k) for k in range(n)]
             mixture = simulate.instantaneous(voices, sfreq=16000, random_state=seed)
             x = mixture.data
@@ -117,7 +199,7 @@ def talkers(n_seeds: int) -> None:
         print(f"{n:<8}" + "".join(f"{a:9.1f} ({b:4.1f}) {c:4.2f} s" for a, b, c in cells))
 
 
-def eeg(n_seeds: int) -> None:
+def eeg(n_seeds: int, first: int) -> None:
     """MCC on simulated EEG with more sources than channels, for each start."""
     print(f"\nEEG, 60 sources, 32 channels, 180 s at 250 Hz, {n_seeds} seeds: MCC, seconds of CPU")
     choices = {name: (name,) for name in STARTS if name != "spectrum"}
@@ -125,7 +207,7 @@ def eeg(n_seeds: int) -> None:
     choices["automatic"] = tuple(STARTS)
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in [*choices, "Picard"]}
     starts = []
-    for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
+    for seed in range(first, first + n_seeds):
         head = simulate.eeg(60, 180.0, n_channels=32, random_state=seed)
         x = head.data
         u = segments(x, head.sfreq, "eeg", "segments:.5,2,8")
@@ -145,11 +227,11 @@ def eeg(n_seeds: int) -> None:
     print("automatic chose " + ", ".join(starts))
 
 
-def float32(n_seeds: int) -> None:
+def float32(n_seeds: int, first: int) -> None:
     """Seconds of joint diagonalisation at 32 channels in either precision."""
     print("\njoint diagonalisation, 32 channels, 180 s, scales .5, 2 and 8 s: seconds of CPU, MCC")
     rows = []
-    for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
+    for seed in range(first, first + n_seeds):
         head = simulate.eeg(60, 180.0, n_channels=32, random_state=seed)
         u = segments(head.data, head.sfreq, "eeg", "segments:.5,2,8")
         x = head.data - head.data.mean(1, keepdims=True)
@@ -170,17 +252,19 @@ def float32(n_seeds: int) -> None:
 
 def main() -> None:
     """Print the tables that are asked for."""
-    tables = {"never-worse": never_worse, "talkers": talkers, "eeg": eeg, "float32": float32}
-    seeds = {"never-worse": 5, "talkers": 10, "eeg": 5, "float32": 5}
+    tables = {"never-worse": never_worse, "shapes": shapes, "talkers": talkers}
+    tables |= {"eeg": eeg, "float32": float32}
+    seeds = {"never-worse": 5, "shapes": 5, "talkers": 10, "eeg": 5, "float32": 5}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("tables", nargs="*", help=", ".join(tables))
     parser.add_argument("--seeds", type=int, help="how many, instead of each table's own number")
+    parser.add_argument("--first", type=int, default=FIRST_SEED, help="first seed")
     options = parser.parse_args()
     unknown = set(options.tables) - set(tables)
     if unknown:
         parser.error(f"tables={unknown}: allowed are {', '.join(tables)}")
     for name in options.tables or tables:
-        tables[name](options.seeds or seeds[name])
+        tables[name](options.seeds or seeds[name], options.first)
 
 
 if __name__ == "__main__":

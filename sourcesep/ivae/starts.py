@@ -8,16 +8,18 @@ keeps the one with the best held-out likelihood.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
+from scipy.signal import lfilter
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.alignment import signed_match
+from sourcesep.ivae.contrast import prediction_filter
 from sourcesep.ivae.jointdiag import (
     MANY_CHANNELS,
     coarse_to_fine,
@@ -27,11 +29,14 @@ from sourcesep.ivae.jointdiag import (
     tolerance,
     with_bands,
 )
-from sourcesep.ivae.label_means import remove_label_means
+from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.order import is_series
+from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.shape_likelihood import by_skewness, entropy, likeliest_nearby
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["OF_SERIES", "STARTS", "Start", "band_signals", "segments_of", "turned"]
+__all__ = ["OF_SERIES", "STARTS", "Start", "band_signals", "found", "segments_of", "turned"]
 
 Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
@@ -47,6 +52,8 @@ LOWEST = 1 / 64
 """Of half the rate: where the lowest band ends."""
 BAND_WEIGHT = 0.3
 """Total weight of the bands against 1 for the segments."""
+QUICK_SHAPES = (1.0, 2.0, 5.0)
+"""Exponents that tell well enough whether a component's scale changes with u."""
 
 
 def segments(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
@@ -79,7 +86,16 @@ def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
 
 
 def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
-    """Distributions that are not Gaussian: Picard in its extended form.
+    """Distributions that are not Gaussian, from Picard's components or from the most skewed."""
+    used = y[:, u.used]
+    if used.shape[1] < len(y):
+        return np.eye(len(y))
+    found = [likeliest_nearby(used, guess) for guess in (_picard(used, rng), by_skewness(used))]
+    return min(found, key=lambda matrix: entropy(used, matrix))
+
+
+def _picard(y: Array, rng: np.random.Generator) -> Array:
+    """Peaked and flat distributions: Picard in its extended form.
 
     References
     ----------
@@ -88,14 +104,11 @@ def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     """
     from picard import picard
 
-    used = y[:, u.used]
-    if used.shape[1] < len(y):
-        return np.eye(len(y))
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
-        # an unfinished Picard is one candidate among several, judged by its likelihood
+        # an unfinished Picard is one guess among several
         warnings.filterwarnings("ignore", message="Picard did not converge")
         _, unmixing, _ = picard(
-            used,
+            y,
             ortho=False,
             extended=True,
             whiten=False,
@@ -109,6 +122,30 @@ def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     return np.asarray(unmixing if np.isfinite(unmixing).all() else np.eye(len(y)), np.float64)
 
 
+def combined(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
+    """Shapes, spectra and scales that change with u together, from what shapes alone find."""
+    return _combined(y, u, non_gaussian(y, u, rng))
+
+
+def _combined(y: Array, u: Auxiliary, matrix: Array) -> Array:
+    """Climb from a matrix; components are whitened by their past and divided by their scale."""
+    y, u = u.in_use(y)
+    if y.shape[1] < len(y):
+        return matrix
+    series = is_series(y, u)
+    if not u.is_time:
+        y = remove_label_means(y, finest_reliable_scale(u).labels)
+
+    def view_of(row: Array) -> Callable[[Array], Array]:
+        taps = prediction_filter(row) if series else np.ones(1)
+        errors = lfilter(taps, [1.0], row[None], axis=1)
+        prior = LabelPrior.fit(errors, u.labels, u.n_labels, with_mean=False, shapes=QUICK_SHAPES)
+        deviations = np.sqrt(prior.variance[u.labels, 0])
+        return lambda z: np.asarray(lfilter(taps, [1.0], z, axis=1) / deviations)
+
+    return likeliest_nearby(y, matrix, view_of)
+
+
 OF_SERIES = ("bands", "spectrum")
 """Starts that need rows to follow each other in time."""
 STARTS: dict[str, Start] = {
@@ -116,8 +153,22 @@ STARTS: dict[str, Start] = {
     "bands": bands,
     "spectrum": spectrum,
     "non-gaussian": non_gaussian,
+    "combined": combined,
 }
 """The starts by name, the cheapest and most exact first."""
+
+
+def found(
+    names: Iterable[str], y: Array, u: Auxiliary, rng: np.random.Generator
+) -> dict[str, Array]:
+    """Matrices from several starts, by name; what one has found is not looked for again."""
+    matrices: dict[str, Array] = {}
+    for name in names:
+        if name == "combined" and "non-gaussian" in matrices:
+            matrices[name] = _combined(y, u, matrices["non-gaussian"])
+        else:
+            matrices[name] = STARTS[name](y, u, rng)
+    return matrices
 
 
 def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Array:
@@ -161,9 +212,9 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
     matrix = np.eye(len(z))
     if len(heard) > 1:
         y = z[heard] / scale[heard, None]
-        found = STARTS[start](y, u, rng)
-        found = signed_match(y[:, u.used], (found @ y)[:, u.used]) @ found
-        matrix[np.ix_(heard, heard)] = found / scale[heard]
+        turn = STARTS[start](y, u, rng)
+        turn = signed_match(y[:, u.used], (turn @ y)[:, u.used]) @ turn
+        matrix[np.ix_(heard, heard)] = turn / scale[heard]
     deviation = (matrix @ used).std(axis=1)
     matrix[heard] /= deviation[heard, None]
     return matrix
