@@ -63,6 +63,8 @@ def likeliest_nearby(y: Array, matrix: Array, view_of: ViewOf = lambda row: lamb
         z = matrix @ y
         scale = z.std(axis=1, keepdims=True)
         step = _step(z / scale, view_of)
+        if not np.isfinite(step).all():  # of a few spikes it can step beyond all bounds
+            break
         # to and fro, as densities of few values make it, shorter steps arrive
         rate = rate / 2 if (step * before).sum() < 0 else min(1.0, 1.5 * rate)
         before, matrix = step, matrix / scale

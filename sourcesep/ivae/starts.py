@@ -31,7 +31,6 @@ from sourcesep.ivae.jointdiag import (
 )
 from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.order import is_series
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.shape_likelihood import by_skewness, entropy, likeliest_nearby
 from sourcesep.ivae.whitening import numerical_rank
@@ -128,16 +127,18 @@ def combined(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
 
 
 def _combined(y: Array, u: Auxiliary, matrix: Array) -> Array:
-    """Climb from a matrix; components are whitened by their past and divided by their scale."""
+    """Climb from a matrix; components are whitened by their past and divided by their scale.
+
+    Rows that labels tell apart may come in any order, so that they have no past here.
+    """
     y, u = u.in_use(y)
-    if y.shape[1] < len(y):
-        return matrix
-    series = is_series(y, u)
     if not u.is_time:
         y = remove_label_means(y, finest_reliable_scale(u).labels)
+    if numerical_rank(y) < len(y):
+        return matrix
 
     def view_of(row: Array) -> Callable[[Array], Array]:
-        taps = prediction_filter(row) if series else np.ones(1)
+        taps = prediction_filter(row) if u.is_time else np.ones(1)
         errors = lfilter(taps, [1.0], row[None], axis=1)
         prior = LabelPrior.fit(errors, u.labels, u.n_labels, with_mean=False, shapes=QUICK_SHAPES)
         deviations = np.sqrt(prior.variance[u.labels, 0])
