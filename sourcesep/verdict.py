@@ -32,15 +32,13 @@ from sourcesep.evidence import (
     agreement_of_means,
     channels_alone,
     replica_agreement,
-    richness,
-    richness_of_variances,
 )
 from sourcesep.ivae.heldout import after_splices, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import is_series
 from sourcesep.ivae.ranges import medians_where_wild
-from sourcesep.judged import Judged, fits_to_halves, samples_to_judge
+from sourcesep.judged import Judged, fits_to_halves, richness_of, samples_to_judge
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
 from sourcesep.noise_check import HIDDEN, SENTENCE, share_hidden_by_noise
@@ -252,10 +250,7 @@ def judge(model: Model, x: Array, u: Auxiliary, sfreq: float, rng: np.random.Gen
         nothing = (0.0,) * model.n_components
         label: Label = "not identifiable" if model.caveat else "doubtful"
         return _nothing_to_check(label, model.caveat or TOO_BRIEF, nothing, nothing)
-    if model.only_variances:
-        rich = richness_of_variances(data.u, fits)
-    else:
-        rich = richness(data.z, data.u, fits, rng, data.spliced)
+    rich = richness_of(model, data, fits, sfreq, rng)
     agree = agreement(fits)
     wrong, bounds = _misfit(model, data, agree, sfreq), _bounds(model, data, sfreq)
     found = Found(rich, agree, wrong, bounds, "halves of the data")

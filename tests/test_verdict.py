@@ -11,6 +11,7 @@ from sourcesep import auxiliary, simulate
 from sourcesep.auxiliary import from_array
 from sourcesep.evidence import (
     N_LIKEST,
+    CrossFit,
     agreement,
     agreement_of_means,
     channels_alone,
@@ -24,6 +25,7 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
 from sourcesep.ivae.order import is_series
 from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
+from sourcesep.judged import Judged, richness_of
 from sourcesep.metrics import mcc
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.recording import Recording
@@ -902,3 +904,23 @@ def test_silence_before_and_after_changes_no_verdict():
     assert separation.verdict.label == "trusted", separation.verdict.sentence
     assert separation.sources.shape == x.shape
     assert np.abs(separation.sources[:, :20_000]).max() < 0.01
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_faint_above_4_khz_does_not_make_low_components_alike(seed):
+    """At 44.1 kHz a trace of hiss in both is all that innovations of low notes show."""
+    rng, sfreq = np.random.default_rng(seed), 44_100.0
+    low = [
+        sosfilt(butter(4, f, fs=sfreq, output="sos"), rng.standard_normal(88_200))
+        for f in (300, 900)
+    ]
+    hiss = sosfilt(butter(4, 6000, "high", fs=sfreq, output="sos"), rng.standard_normal(88_200))
+    z = np.stack([row / row.std() for row in low]) + 0.01 * hiss
+    half, places = np.arange(88_200) // 22_050 % 2, np.arange(88_200)
+    data = Judged(z, z, in_time(88_200, 882), z, places, places < 0, 2, True)
+    fits, model = [CrossFit(half, (z, z))], LinearModel()
+    found = {}
+    for model.representation in ("time", "stft"):
+        found[model.representation] = richness_of(model, data, fits, sfreq, rng).min()
+    assert found["stft"] > 10
+    assert found["time"] < RICH
