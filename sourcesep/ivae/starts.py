@@ -31,7 +31,8 @@ from sourcesep.ivae.label_means import remove_label_means
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["OF_SERIES", "STARTS", "Start", "band_signals", "segments_of", "turned"]
+__all__ = ["N_BANDS", "OF_SERIES", "STARTS", "Start", "band_gains", "band_signals"]
+__all__ += ["segments_of", "turned"]
 
 Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
@@ -213,9 +214,13 @@ def band_signals(y: Array, n_bands: int = N_BANDS) -> Iterator[Array]:
     n_times = y.shape[1]
     n_fft = next_fast_len(n_times, real=True)
     transform = np.fft.rfft(y, n_fft, axis=1)
-    frequency = np.linspace(0, 1, transform.shape[1])
+    for gains in band_gains(transform.shape[1], n_bands):
+        yield np.fft.irfft(transform * gains, n_fft, axis=1)[:, :n_times]
+
+
+def band_gains(n_bins: int, n_bands: int = N_BANDS) -> Iterator[Array]:
+    """Yield what each band leaves of n_bins frequencies, from 0 to half the rate."""
+    frequency = np.linspace(0, 1, n_bins)
     position = (np.log(np.maximum(frequency, LOWEST) / LOWEST) / -np.log(LOWEST)) * (n_bands - 1)
     for band in range(n_bands):
-        distance = np.minimum(np.abs(position - band), 1)
-        band_signal = np.fft.irfft(transform * np.cos(0.5 * np.pi * distance), n_fft, axis=1)
-        yield band_signal[:, :n_times]
+        yield np.cos(0.5 * np.pi * np.minimum(np.abs(position - band), 1))
