@@ -1,6 +1,6 @@
 """Recordings that were clipped: what restoring them gains, for the channels and for the sources.
 
-    python benchmarks/clipping.py [--first 105000] [--seeds 4] [--seconds 8] [--only KIND]
+    python benchmarks/clipping.py [--first 106000] [--seeds 4] [--seconds 8] [--only KIND]
 
 Mixtures of two sources at 16 kHz are cut off at a share of their peak. "As it is" and "restored"
 are by the family that suits the mixture; an array of samples is taken as it is.
@@ -75,7 +75,7 @@ def row(kind: str, level: float, seconds: float, seed: int) -> list[float | str]
 def main() -> None:
     """Print a line a file, and the means of each kind and level."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--first", type=int, default=105_000)
+    parser.add_argument("--first", type=int, default=106_000)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--only", choices=list(KINDS))

@@ -30,7 +30,7 @@ def heldout_gain(
     x, u = u.in_use(x)
     if FITTED_NOISE in rich.mends and (aside := simple.held_out(u)) is not None:
         test = u.take(aside)
-        gain = rich.log_density(x[:, aside], test) - simple.log_density(x[:, aside], test)
+        gain = rich.gain_over(simple, x[:, aside], test)
         return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
     keep, held = excerpt(u, rich.memory), rich.held_out(u)
     if not isinstance(keep, slice) and (telling := rich.telling(x, u, rng)) is not None:
@@ -45,7 +45,7 @@ def heldout_gain(
     simple = simple.blank().fit(x[:, ~held], u.take(~held), rng)
     simple = rich.rival(simple, x[:, ~held])
     test = u.take(held)
-    gain = rich.log_density(x[:, held], test) - simple.log_density(x[:, held], test)
+    gain = rich.gain_over(simple, x[:, held], test)
     by_label = present_label_means(gain, test.labels)
     return float(gain.mean()), float(by_label.std() / np.sqrt(len(by_label)))
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.evidence import CrossFit, cross_fit
-from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt
+from sourcesep.evidence import CrossFit, cross_fit, richness, richness_of_variances
+from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt, slowed
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import invariant_permutation, is_serially_dependent
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.misfit import N_TAPS
 
-__all__ = ["Judged", "fits_to_halves", "samples_to_judge"]
+__all__ = ["Judged", "fits_to_halves", "richness_of", "samples_to_judge"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Judged:
     filled: Array  # x, with guesses in the place of what is missing
     u: Auxiliary
     z: Array  # components
+    places: NDArray[np.int64]  # in the record
     spliced: NDArray[np.bool_]  # what follows a splice of a series
     rank: int  # components that halves must hold
     has_past: bool  # samples say something of the next ones that u does not
@@ -59,7 +60,7 @@ def samples_to_judge(
     x, u = x[:, keep], u.take(keep)
     z = model.posterior(x, u).mean if whole is None else whole[:, keep]
     spliced = after_splices(at[keep], N_TAPS) & is_series
-    return Judged(x, filled[:, keep], u, z, spliced, rank, has_past)
+    return Judged(x, filled[:, keep], u, z, at[keep], spliced, rank, has_past)
 
 
 def fits_to_halves(model: Model, data: Judged, rng: np.random.Generator) -> list[CrossFit]:
@@ -72,3 +73,23 @@ def fits_to_halves(model: Model, data: Judged, rng: np.random.Generator) -> list
         return []  # of a source that a refitted model hears nothing of here
     tried = [cross_fit(model, data.x, data.u, half, rng) for half in halves if half is not None]
     return [fit for fit in tried if fit is not None]
+
+
+def richness_of(
+    model: Model, data: Judged, fits: list[CrossFit], sfreq: float, rng: np.random.Generator
+) -> Array:
+    """Evidence that tells every two components apart, as this model can, (n_components,).
+
+    Of maps on the STFT below half of `ivae.heldout.BAND`: above it components of low
+    instruments are what a map leaves of others, alike in all of them.
+    """
+    if model.only_variances:
+        return richness_of_variances(data.u, fits)
+    if model.representation == "time":
+        return richness(data.z, data.u, fits, rng, data.spliced)
+    z, at, places = slowed(data.z, data.places, sfreq)
+    slower = []
+    for fit in fits:
+        one, other = (slowed(out, data.places, sfreq).rows for out in fit.outputs)
+        slower.append(replace(fit, half=fit.half[at], outputs=(one, other)))
+    return richness(z, data.u.take(at), slower, rng, after_splices(places, N_TAPS))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import partial
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.gains import FITTED_NOISE, heldout_gain
-from sourcesep.ivae.heldout import after_splices, excerpt
+from sourcesep.ivae.heldout import BAND, after_splices, excerpt, slowed
 from sourcesep.ivae.model import Array, Model
 from sourcesep.misfit import N_TAPS, RIDGE, misfit
 from sourcesep.verdict import LABELS, MISFITS, Verdict
@@ -35,9 +33,6 @@ FADES = 0.5
 """Share of `delay` that is left then where noise explains it, or less than right fits may have.
 Of 8 rooms at 44.1 kHz .57 to 1.19 was left, 22 or more; of 19 with noise 10 dB below .89 to 1.4,
 15 or more; of mixtures by a matrix with noise 25 or 40 dB below 4 to 7 in 4 of 9 at 16 kHz."""
-BAND = 8000.0
-"""Samples a second at most for this. Where sound is faint, as above 4 kHz, noise would leave
-little in rooms too: of six at 44.1 kHz .23 to .99 on the whole band, by which three were lost."""
 
 
 @dataclass(frozen=True)
@@ -247,15 +242,11 @@ def noise_explains(linear: Model, rich: Model, x: Array, u: Auxiliary, sfreq: fl
     at = np.flatnonzero(u.used)
     keep = at[excerpt(u.take(u.used), rich.memory)]
     z = linear.posterior(x[:, keep], u.take(keep)).mean
-    stretches = np.split(z, np.flatnonzero(np.diff(keep) != 1) + 1, axis=1)
-    if sfreq > BAND:
-        ratio = Fraction(BAND / sfreq).limit_denominator(1000)
-        stretches = [resample_poly(s, *ratio.as_integer_ratio(), axis=1) for s in stretches]
-    places = np.concatenate([np.arange(s.shape[1]) for s in stretches])
-    z, spliced = np.concatenate(stretches, axis=1), after_splices(places, N_TAPS)
-    sfreq = min(sfreq, BAND)
+    slow = slowed(z, keep, sfreq)
+    spliced = after_splices(slow.places, N_TAPS)
     full, limited = (
-        misfit(z, sfreq, spliced=spliced, ridge=ridge).delay for ridge in (RIDGE, LIMITED)
+        misfit(slow.rows, min(sfreq, BAND), spliced=spliced, ridge=ridge).delay
+        for ridge in (RIDGE, LIMITED)
     )
     return limited < max(FADES * full, MISFITS)
 

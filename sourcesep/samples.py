@@ -21,7 +21,7 @@ from sourcesep.exceptions import InputError
 from sourcesep.messages import in_brief
 from sourcesep.windows import edges
 
-__all__ = ["Overlapping", "Resampled", "Samples", "Sliced", "Stamp", "Summary"]
+__all__ = ["Array", "Overlapping", "Resampled", "Samples", "Sliced", "Stamp", "Summary"]
 __all__ += ["check_unchanged", "identical_channels", "map_npy", "masked_as_nan", "pieces"]
 __all__ += ["summarise", "unchanged"]
 

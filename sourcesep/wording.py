@@ -27,6 +27,8 @@ MISFITS = {
     "fitted, or sources that grow and shrink together)",
     "correlation": "the components go together within single labels (a bend that was not fitted, "
     f"more sources than channels, or {ANOTHER})",
+    "coherence": "the components go together within bands of frequencies (more sources than "
+    "channels, noise in all of them, sources that move, or an echo)",
 }
 """What each kind of misfit means."""
 UNSTEADY_FILTERS = (

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sourcesep.gains import heldout_gain
+from sourcesep.ivae import amortised_candidates
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.latent_start import in_units
@@ -69,6 +70,12 @@ class TestNoise:
     def test_gives_the_same_number_again(self, noisy, verdict):
         model, x, u = noisy
         assert share_hidden_by_noise(model, x, u, model.held_out(u)) == verdict.noise
+
+    def test_is_as_large_as_what_is_seen_of_it(self, noisy, verdict, monkeypatch):
+        """Though the data leave room for less."""
+        model, x, u = noisy
+        monkeypatch.setattr(amortised_candidates, "seen_noise", lambda *_: 0.29**2)
+        assert share_hidden_by_noise(model, x, u, model.held_out(u)) > 1.2 * verdict.noise
 
     def test_is_not_asked_for_where_the_map_leaves_channels_aside(self):
         model, x, u = fitted(0, 0.0, n_channels=3)

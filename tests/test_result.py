@@ -336,5 +336,5 @@ def test_ten_minutes_fit_in_a_third_of_their_own_size(tmp_path):
     before, peak, seconds, verdict = json.loads(run.stdout)
     assert peak < 600
     assert peak - before < 400
-    assert seconds < 0.03 * 600  # .01 s a second by itself; twice that if all cores are busy
+    assert seconds < 0.02 * 600  # half of that by itself, at most
     assert verdict == "trusted"

@@ -59,7 +59,7 @@ class TestSelect:
             ("uniform", {"non-gaussian"}),
             ("laplace", {"non-gaussian"}),
             ("modulated", {"segments", "bands"}),
-            ("ar", {"spectrum", "bands", "non-gaussian", "combined"}),
+            ("ar", {"spectrum", "bands", "non-gaussian"}),
         ],
     )
     @pytest.mark.parametrize("seed", [0, 1])
@@ -70,7 +70,7 @@ class TestSelect:
         assert chosen.model.start in right
         assert scores[chosen.model.start] == pytest.approx(max(scores.values()), abs=0.01)
         assert chosen.reason.partition(", tied with ")[0] == (
-            f"linear mixing, found from {chosen.model.start}: the best held-out likelihood of 5 "
+            f"linear mixing, found from {chosen.model.start}: the best held-out likelihood of 4 "
             "starts"
         )
 
@@ -124,7 +124,7 @@ class TestSelect:
             (510, ("melody", "bass", "drums"), LinearModel),
         ],
     )
-    def test_three_sources_in_stereo_are_found_though_two_pass_every_check(
+    def test_three_sources_in_stereo_are_found_though_two_pass_most_checks(
         self, seed, kinds, passes
     ):
         """Each instrument has frequencies of its own: filters, or a matrix, may do for two."""
@@ -139,7 +139,8 @@ class TestSelect:
         u, asked = u_of(x, "segments:160"), settings(sfreq=8000.0)
         wrong = passes.configured(asked).fit(x, u, rng())
         found = judge(wrong, x, u, 8000.0, rng())
-        assert np.less(found.misfit, found.bounds.misfit).all()
+        assert np.less(found.misfit[:4], found.bounds.misfit[:4]).all()
+        assert (found.dependence.coherence > 1) == (passes is LinearModel)  # calls for nothing
         among = ("convolutive", "underdetermined")
         chosen = select(x, u, rng(), mixing=among, settings=asked)
         assert (chosen.model.family, chosen.model.n_components) == ("underdetermined", 3)
@@ -238,8 +239,8 @@ class TestSelect:
         assert chosen.model.start == "segments"
         assert chosen.verdict.label != "trusted"
         likeliest = LinearModel().fit(x, u, rng())
-        assert likeliest.start in ("non-gaussian", "combined")
-        assert f"steadier than the likeliest start, {likeliest.start}" in chosen.reason
+        assert likeliest.start == "non-gaussian"
+        assert "steadier than the likeliest start, non-gaussian" in chosen.reason
         good, bad = (mcc(data.sources, m.posterior(x).mean.T) for m in (chosen.model, likeliest))
         assert good > bad + 0.02
         assert chosen.model.from_state(chosen.model.state()).choice == chosen.model.choice

@@ -11,6 +11,7 @@ from sourcesep import auxiliary, simulate
 from sourcesep.auxiliary import from_array
 from sourcesep.evidence import (
     N_LIKEST,
+    CrossFit,
     agreement,
     agreement_of_means,
     channels_alone,
@@ -24,8 +25,15 @@ from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
 from sourcesep.ivae.order import is_series
 from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
+from sourcesep.judged import Judged, richness_of
 from sourcesep.metrics import mcc
-from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
+from sourcesep.misfit import (
+    N_TAPS,
+    Misfit,
+    coherence_in_bands,
+    correlation_within_labels,
+    misfit,
+)
 from sourcesep.recording import Recording
 from sourcesep.separation import separate
 from sourcesep.verdict import FEWEST, MISFITS, RICH, Verdict, judge, most_misfit
@@ -483,6 +491,42 @@ class TestTheWrongModel:
         # a component that is no louder than its error says less of the model
         assert correlation_within_labels(z, u, 1.0, series=True) < 0.6 * found
 
+    @pytest.mark.parametrize("seed", range(4))
+    def test_independent_sounds_do_not_go_together_within_bands(self, seed):
+        rng = np.random.default_rng(seed)
+        loud = np.repeat(rng.uniform(0.1, 2, (2, 40)), 800, axis=1)
+        tone = np.sin(0.05 * np.arange(32_000) + rng.uniform(0, 6, (2, 1)))
+        noise = lfilter([1], [1, -0.95], rng.standard_normal((2, 32_000)))
+        assert coherence_in_bands(noise * loud) < 0.01
+        assert coherence_in_bands(tone * loud) < 0.05  # one phase: that two agree is chance
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_what_is_in_both_goes_together_where_it_is_loud(self, seed):
+        rng = np.random.default_rng(seed)
+        low = lfilter([1], [1, -0.95], rng.standard_normal((2, 32_000)))
+        low /= low.std(axis=1, keepdims=True)
+        shared = [[1], [1]] * lfilter([0.3, -0.3], [1], rng.standard_normal(32_000))
+        unlike = np.linalg.inv(np.linalg.cholesky(np.cov(low + shared))) @ (low + shared)
+        assert coherence_in_bands(unlike) > 0.3
+        assert coherence_in_bands(unlike) == pytest.approx(coherence_in_bands(1e-9 * unlike + 1))
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_of_three_sounds_in_two_channels_bands_tell(self, seed):
+        rng, n_times, sounds = np.random.default_rng(seed), 32_000, []
+        for edges in ((60, 400), (300, 1200), (200, 3000)):
+            sos = butter(1, edges, "bandpass", fs=8000, output="sos")
+            loud = np.interp(np.arange(n_times), np.arange(9) * 4000, rng.uniform(0.3, 1.5, 9))
+            sounds.append(sosfilt(sos, rng.standard_normal(n_times)) * loud)
+        sounds = np.array(sounds) / np.std(sounds, axis=1, keepdims=True)
+        places, u = np.array([[1, 0.2, 0.7], [0.2, 1, 0.7]]), in_time(n_times, 160)
+        crowded = verdict(places @ sounds, u, 8000.0, starts=tuple(LINEAR_STARTS))
+        assert crowded.label == "doubtful"
+        assert crowded.misfit.coherence > 3 * crowded.bounds.misfit.coherence
+        assert "within bands of frequencies (more sources than channels" in crowded.sentence
+        right = verdict(places[:, :2] @ sounds[:2], u, 8000.0, starts=tuple(LINEAR_STARTS))
+        assert right.label == "trusted"
+        assert right.misfit.coherence < 0.01
+
     def test_a_few_wild_samples_say_nothing(self):
         z = np.random.default_rng(0).standard_normal((2, 8000))
         z[:, [100, 3000, 7000]] = 1e3
@@ -711,12 +755,13 @@ class TestEvidence:
         assert found["evidence"] == {
             "richness": [None, 1.0],
             "agreement": [None, 1.0],
-            "misfit": {"delay": 2, "power": 3, "energy": 0, "correlation": 0},
+            "misfit": {"delay": 2, "power": 3, "energy": 0, "correlation": 0, "coherence": 0},
         }
         assert found["bounds"] == {
             "richness": 3,
             "agreement": 0.95,
-            "misfit": {"delay": 9, "power": 9, "energy": 9, "correlation": None},
+            "misfit": dict.fromkeys(("delay", "power", "energy"), 9)
+            | dict.fromkeys(("correlation", "coherence")),
         }
 
     def test_same_seed_same_verdict(self):
@@ -902,3 +947,23 @@ def test_silence_before_and_after_changes_no_verdict():
     assert separation.verdict.label == "trusted", separation.verdict.sentence
     assert separation.sources.shape == x.shape
     assert np.abs(separation.sources[:, :20_000]).max() < 0.01
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_faint_above_4_khz_does_not_make_low_components_alike(seed):
+    """At 44.1 kHz a trace of hiss in both is all that innovations of low notes show."""
+    rng, sfreq = np.random.default_rng(seed), 44_100.0
+    low = [
+        sosfilt(butter(4, f, fs=sfreq, output="sos"), rng.standard_normal(88_200))
+        for f in (300, 900)
+    ]
+    hiss = sosfilt(butter(4, 6000, "high", fs=sfreq, output="sos"), rng.standard_normal(88_200))
+    z = np.stack([row / row.std() for row in low]) + 0.01 * hiss
+    half, places = np.arange(88_200) // 22_050 % 2, np.arange(88_200)
+    data = Judged(z, z, in_time(88_200, 882), z, places, places < 0, 2, True)
+    fits, model = [CrossFit(half, (z, z))], LinearModel()
+    found = {}
+    for model.representation in ("time", "stft"):
+        found[model.representation] = richness_of(model, data, fits, sfreq, rng).min()
+    assert found["stft"] > 10
+    assert found["time"] < RICH

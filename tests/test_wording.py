@@ -63,13 +63,17 @@ def test_one_reason_is_not_counted():
     assert sentence.startswith("how large one component is still tells how large another is")
 
 
-def test_what_goes_together_within_labels_is_said():
-    usual = USUAL._replace(misfit=USUAL.misfit._replace(correlation=0.05))
-    wrong = GOOD._replace(correlation=0.1)
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [("correlation", "single labels"), ("coherence", "bands of frequencies (more sources than")],
+)
+def test_what_goes_together_within_labels_or_bands_is_said(kind, where):
+    usual = USUAL._replace(misfit=USUAL.misfit._replace(**{kind: 0.05}))
+    wrong = GOOD._replace(**{kind: 0.1})
     found = Found(np.array([9, 9]), np.array([1, 1]), wrong, usual, "restarts")
     verdict = _decide(found)
     assert verdict.label == "doubtful"
-    assert verdict.sentence.startswith("the components go together within single labels")
+    assert verdict.sentence.startswith(f"the components go together within {where}")
     assert said([9, 9], [1, 1], wrong)[0] == "trusted"  # where it is not looked for
 
 

@@ -18,6 +18,7 @@ from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.prior_tables import Prior, gaussian_prior, pooled, table_for
 from sourcesep.ivae.priors import LabelPrior, label_sums
+from sourcesep.ivae.seen_noise import seen_noise
 from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.training import History
 
@@ -101,12 +102,15 @@ class Noisy(Candidate):
 
     Parameters
     ----------
+    map : FlowMap
+        With its noise.
     density : float
         Of held-out samples without that noise, nats a sample.
     hidden : ndarray of shape (n_components,)
         Share of each component's variance that is not known once x is.
     """
 
+    map: FlowMap
     density: float
     hidden: Array
 
@@ -123,7 +127,8 @@ def choose_noise(
 
     The flow was fitted as though there were no noise. Noise is as large as may be for its cost:
     where there is some, x is spread out so far that as much again is no great loss, and where
-    there is none, folds of f^-1 are.
+    there is none, folds of f^-1 are. Where it shows in what components share it is at least as
+    large as that tells.
 
     Parameters
     ----------
@@ -164,6 +169,10 @@ def choose_noise(
             high = middle
         else:
             low, best = middle, candidate
+    if is_full:
+        seen = np.sqrt(seen_noise(flow, x, u, best.map.variance))
+        if seen > np.sqrt(best.map.variance):
+            best, _ = tried(float(min(seen, NOISES[1])))
     return replace(best, density=density)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import resample_poly
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["EXCERPT", "FEW_SEGMENTS", "after_splices", "block_folds", "draw_halves", "excerpt"]
-__all__ += ["looked_at", "random_halves", "stretches"]
+__all__ = ["BAND", "EXCERPT", "FEW_SEGMENTS", "Slowed", "after_splices", "block_folds"]
+__all__ += ["draw_halves", "excerpt", "looked_at", "random_halves", "slowed", "stretches"]
 
 SHORTEST_BLOCK = 8
 """Samples; shorter blocks would hold out what their neighbours already tell."""
@@ -19,6 +23,9 @@ EXCERPT = 64_000
 SECONDS = 4.0
 """That suffice where these are more samples than that: at 44.1 kHz `EXCERPT` lasts 1.5 s, too
 short for components that have a source in common to show, which they do at 16 kHz."""
+BAND = 8000.0
+"""Samples a second at most for what maps on the STFT are compared and told apart by. Above 4 kHz
+sound is faint, mostly of one source, and says little of a map, but is most of what there is."""
 N_STRETCHES = 20
 """That the excerpt is made of."""
 FEW_SEGMENTS = 8
@@ -145,3 +152,36 @@ def stretches(n_times: int, size: int, number: int) -> NDArray[np.int64]:
     """Samples of this many stretches, from the beginning of a record to its end."""
     begins = np.linspace(0, n_times - size, number).astype(np.int64)
     return (begins[:, None] + np.arange(size)).ravel()
+
+
+class Slowed(NamedTuple):
+    """Rows at `BAND` samples a second at most.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_slower)
+        Without what is above half of that.
+    at : ndarray of int, shape (n_slower,)
+        Which of the samples given each of these stands for.
+    places : ndarray of int, shape (n_slower,)
+        As in `after_splices`.
+    """
+
+    rows: Array
+    at: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
+def slowed(rows: Array, places: NDArray[np.int64], sfreq: float) -> Slowed:
+    """Bring rows of samples from these places, at `sfreq` a second, to `BAND`, if that is less.
+
+    Stretches that lie apart are brought there one by one.
+    """
+    if sfreq <= BAND:
+        return Slowed(rows, np.arange(rows.shape[1]), places)
+    up, down = Fraction(BAND / sfreq).limit_denominator(1000).as_integer_ratio()
+    ends = np.flatnonzero(np.diff(places) != 1) + 1
+    parts = [resample_poly(part, up, down, axis=1) for part in np.split(rows, ends, axis=1)]
+    steps = [np.arange(part.shape[1]) for part in parts]
+    at = [begin + own * down // up for begin, own in zip([0, *ends], steps, strict=True)]
+    return Slowed(np.concatenate(parts, axis=1), np.concatenate(at), np.concatenate(steps))

@@ -21,7 +21,7 @@ from sourcesep.ivae.order import invariant_permutation, is_series
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.reproducibility import first_steady
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.starts import OF_SERIES, STARTS, found, segments_of, turned
+from sourcesep.ivae.starts import OF_SERIES, STARTS, segments_of, turned
 from sourcesep.ivae.whitening import Whitening, whiten, whiten_moments
 
 __all__ = ["LinearModel"]
@@ -30,8 +30,8 @@ N_FOLDS = 5
 TIE = 1e-3
 """Nats a sample; of starts whose scores differ by less the first one is taken: closer ones
 told nothing, and a worse matrix was taken for a gain of .0001 nats (16 dB lost on talkers)."""
-BY_SHAPE = ("non-gaussian", "combined")
-"""The starts that go by the shapes of distributions."""
+BY_SHAPE = "non-gaussian"
+"""The start that goes by the shapes of distributions."""
 ENOUGH_HELD_OUT = 50_000
 """With fewer samples than this the comparison goes through more folds, to be less noisy."""
 
@@ -165,7 +165,7 @@ class LinearModel(InvertibleModel):
         u : Auxiliary
             Labels of the samples; those left out are not fitted on.
         rng : numpy.random.Generator
-            For Picard, which draws numbers.
+            For Picard, the only start that draws numbers.
 
         Raises
         ------
@@ -194,10 +194,10 @@ class LinearModel(InvertibleModel):
         power that changes with u still does so behind a bend. None if no shape was gone by, or
         no other start is steady.
         """
-        if self.start not in BY_SHAPE or len(self.scores) < 2:
+        if self.start != BY_SHAPE or len(self.scores) < 2:
             return None
         x, u = u.in_use(x)
-        keep, others = excerpt(u), [name for name in self.scores if name not in BY_SHAPE]
+        keep, others = excerpt(u), [name for name in self.scores if name != BY_SHAPE]
         steady = first_steady(self._unmix(x)[:, keep], u.take(keep), others, rng)
         if steady is None:
             return None
@@ -274,7 +274,8 @@ class LinearModel(InvertibleModel):
         for fold in rounds:
             held = folds == fold
             train = u.take(~held)
-            for name, matrix in found(starts, y[:, ~held], train, rng).items():
+            for name in starts:
+                matrix = STARTS[name](y[:, ~held], train, rng)
                 z = matrix @ y
                 if series and not u.is_time:
                     z = remove_label_means(z, finest_reliable_scale(u).labels)

@@ -231,6 +231,11 @@ class Model(ABC):
         """Return the simpler model, also fitted to x, with a `log_density` to compare with."""
         return simple
 
+    def gain_over(self, other: Model, x: Array, u: Auxiliary) -> Array:
+        """By how much likelier x is than by another model, a `rival`, nats, (n_times,)."""
+        gain: Array = self.log_density(x, u) - other.log_density(x, u)
+        return gain
+
     @property
     def caveat(self) -> str | None:
         """Why this fit is "not identifiable" whatever the checks find, in plain words; or None."""

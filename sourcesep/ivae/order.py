@@ -48,14 +48,15 @@ def is_serially_dependent(x: Array, u: Auxiliary) -> bool:
     ----------
     J. R. M. Hosking, "The multivariate portmanteau statistic", J. Am. Stat. Assoc. 75 (1980).
     """
-    labels = u.scales[-1].labels
+    n, labels = min(MOST_ROWS, x.shape[1]), u.scales[-1].labels
+    shown = np.isin(np.arange(u.scales[-1].n_labels), labels[:n])[labels]
+    x, labels = x[:, shown], labels[shown]  # others say nothing of the rows that are looked at
     grouped = np.argsort(labels, kind="stable")
     same = labels[grouped][1:] == labels[grouped][:-1]
     varying = x[np.ptp(x, axis=1) > 0]
     steps = np.diff(varying[:, grouped], axis=1)[:, same]
     if not steps.size or ((steps >= 0).all(axis=1) | (steps <= 0).all(axis=1)).any():
         return False
-    n = min(MOST_ROWS, x.shape[1])
     rest = remove_label_means(varying, labels)
     scale = np.maximum(np.sqrt(label_means(rest**2, labels)), np.finfo(float).tiny)
     rest = rest / scale[:, labels]

@@ -122,7 +122,9 @@ def find_peaks(cells: Cells, n: int) -> Peaks:
             for part in parts_of(cells)
         ]
     )
-    chosen = np.argsort(amplitude, axis=None, kind="stable")[::-1][:MOST_CELLS]
+    pure = np.flatnonzero(amplitude) if amplitude.any() else np.arange(1)
+    loudest = np.argsort(amplitude.reshape(-1)[pure], kind="stable")[::-1]
+    chosen = pure[loudest[:MOST_CELLS]]
     frames, bins = np.unravel_index(chosen, amplitude.shape)
     x = cells[:, frames, bins].astype(np.complex128)
     weight = amplitude.reshape(-1)[chosen].astype(np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ SILENCE = 1e-20
 """Least scale of a source that is silent; others have a scale of about 1."""
 PSEUDO_COUNT = 1.0
 """Every label starts with as many samples' worth of the source's overall scale."""
+BLOCK = 2**16
+"""Samples at a time: so many fit into a processor's cache."""
 NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
 
@@ -145,15 +147,13 @@ class LabelPrior:
         if with_mean:
             mean = label_sums(z, labels, n_labels) / np.maximum(counts, 1)[:, None]
             z = z - mean[labels].T
-        magnitude = np.abs(z)
         n_times = z.shape[1]
         best = np.full(len(z), -np.inf)
         scale = np.empty((n_labels, len(z)))
         shape = np.empty(len(z))
-        for p, powers in zip(shapes, _powers(magnitude, shapes), strict=True):
+        for p, sums in zip(shapes, _power_sums(z, labels, n_labels, shapes), strict=True):
             # a source that is silent here is given a scale of which powers can be taken
-            overall = np.maximum(powers.mean(axis=1), SILENCE**p)
-            sums = label_sums(powers, labels, n_labels)
+            overall = np.maximum(sums.sum(axis=0) / max(n_times, 1), SILENCE**p)
             candidates = [(smoothed(sums, counts, overall, p), n_labels)]
             if len(shapes) > 1:
                 candidates.append((np.broadcast_to(overall, sums.shape), 1))
@@ -200,14 +200,11 @@ class LabelPrior:
         return expected
 
     def _power(self, ratio: Array) -> Array:
-        """|ratio|^p, each row by its own shape; a whole power is far the cheapest."""
+        """|ratio|^p, each row by its own shape."""
         power = np.abs(ratio)
-        for row, p in zip(power, self.shape, strict=True):
-            if p == 2:
-                np.square(row, out=row)
-            elif p != 1:
-                with np.errstate(over="ignore"):
-                    np.power(row, p, out=row)
+        with np.errstate(over="ignore"):
+            for row, p in zip(power, self.shape, strict=True):
+                row[:] = _raised(row, p)
         return power
 
     def sample(self, labels: NDArray[np.int64], rng: np.random.Generator) -> Array:
@@ -221,15 +218,29 @@ class LabelPrior:
         return z
 
 
-def _powers(magnitude: Array, exponents: Iterable[float]) -> Iterator[Array]:
-    """Yield magnitude**p for each exponent p; one logarithm serves all but 1 and 2."""
-    logarithm: Array | None = None
-    for p in exponents:
-        if p == 2:
-            yield magnitude**2
-        elif p == 1:
-            yield magnitude
-        else:
-            if logarithm is None:
-                logarithm = np.log(np.maximum(magnitude, 1e-300))
-            yield np.exp(p * logarithm)
+def _power_sums(
+    z: Array, labels: NDArray[np.int64], n_labels: int, exponents: tuple[float, ...]
+) -> Array:
+    """Sums of |z|^p within each label for each exponent p, (n_exponents, n_labels, n_rows)."""
+    sums = np.zeros((len(exponents), n_labels, len(z)))
+    block = max(BLOCK, n_labels)
+    for begin in range(0, z.shape[1], block):
+        part = slice(begin, begin + block)
+        magnitude, own = np.abs(z[:, part]), labels[part]
+        for p, total in zip(exponents, sums, strict=True):
+            total += label_sums(_raised(magnitude, p), own, n_labels)
+    return sums
+
+
+def _raised(magnitude: Array, p: float) -> Array:
+    """magnitude**p: by products where 2p is whole and not large, which is far the cheapest."""
+    if p == 1:
+        return magnitude
+    if p % 0.5 or not 1 < p < 32:
+        raised: Array = np.power(magnitude, p)
+        return raised
+    if p % 1:
+        return np.sqrt(magnitude) * _raised(magnitude, p - 0.5)
+    if p % 2:
+        return magnitude * _raised(magnitude, p - 1)
+    return _raised(np.square(magnitude), p / 2)

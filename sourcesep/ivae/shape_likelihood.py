@@ -6,15 +6,11 @@ skewed sources are neither. Here the shape of each source is read off the compon
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from sourcesep.ivae.model import Array
 
-__all__ = ["ViewOf", "by_skewness", "entropy", "likeliest_nearby"]
-
-ViewOf = Callable[[Array], Callable[[Array], Array]]
+__all__ = ["by_skewness", "entropy", "likeliest_nearby"]
 
 WIDTH, TOP = 0.7, 4
 """A score is made of 1, z and the powers of tanh(WIDTH z) up to TOP."""
@@ -31,7 +27,7 @@ DENSEST = 1.0
 values that come again, and edges, would else decide by how exactly they are met."""
 
 
-def likeliest_nearby(y: Array, matrix: Array, view_of: ViewOf = lambda row: lambda z: z) -> Array:
+def likeliest_nearby(y: Array, matrix: Array) -> Array:
     """Climb from an unmixing matrix to the likeliest one nearby, whatever the sources' shapes.
 
     Quasi-Newton steps on the likelihood of the matrix. The score -p'/p of each component's
@@ -44,9 +40,6 @@ def likeliest_nearby(y: Array, matrix: Array, view_of: ViewOf = lambda row: lamb
         Whitened signals.
     matrix : ndarray of shape (n_components, n_components)
         Where to begin; what it makes of y is not constant.
-    view_of : callable
-        Of a component makes what brings it, and others likewise, to independent values of one
-        density; by default they are that.
 
     Returns
     -------
@@ -62,7 +55,7 @@ def likeliest_nearby(y: Array, matrix: Array, view_of: ViewOf = lambda row: lamb
     for _ in range(MOST_STEPS):
         z = matrix @ y
         scale = z.std(axis=1, keepdims=True)
-        step = _step(z / scale, view_of)
+        step = _step(z / scale)
         if not np.isfinite(step).all():  # of a few spikes it can step beyond all bounds
             break
         # to and fro, as densities of few values make it, shorter steps arrive
@@ -76,18 +69,14 @@ def likeliest_nearby(y: Array, matrix: Array, view_of: ViewOf = lambda row: lamb
     return scaled
 
 
-def _step(z: Array, view_of: ViewOf) -> Array:
+def _step(z: Array) -> Array:
     """Shares of each component to add to the others, for components of unit variance."""
-    gradient, curvature = np.empty((2, len(z), len(z)))
-    for i, row in enumerate(z):
-        seen = view_of(row)(z)
-        deviation = seen[i].std()
-        score = _score(seen[i] / deviation) / deviation
-        gradient[i] = -seen @ score / len(score)
-        curvature[i] = np.square(score).mean() * np.square(seen).mean(axis=1)
+    scores = np.stack([_score(row) for row in z])
+    gradient = -scores @ z.T / z.shape[1]
+    curvature = np.square(scores).mean(axis=1)
     # each pair by itself, as if all others were right
-    determinant = np.maximum(curvature * curvature.T - 1, LEAST_CURVATURE)
-    step: Array = (curvature.T * gradient - gradient.T) / determinant
+    determinant = np.maximum(np.outer(curvature, curvature) - 1, LEAST_CURVATURE)
+    step: Array = (curvature * gradient - gradient.T) / determinant
     np.fill_diagonal(step, 0.0)
     return step
 

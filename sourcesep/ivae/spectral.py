@@ -23,7 +23,7 @@ from sourcesep.ivae.cells import (
     to_signal,
     to_spectrum,
 )
-from sourcesep.ivae.heldout import stretches
+from sourcesep.ivae.heldout import BAND, stretches
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.settings import GAUSSIAN
@@ -253,15 +253,34 @@ class SpectralModel(Model):
         over its frames, as the density of so many real coefficients. Cells in which the
         channels are silent are left out: they have no density, and tell nothing of any map.
         """
-        cells = self._cells(x)
-        heard = power(cells).mean(axis=0) > FAINT
-        reconstruction, kl = (
-            share_out((term * heard) @ bin_weights(self.size) / self.size, self.size, x.shape[1])
-            for term in self._bound(cells, u)
-        )
+        reconstruction, kl = self._terms(x, u, bin_weights(self.size))
         # a complex coefficient stands for two real ones of the same variance
         per_sample = self.basis.log_volume - self.rank * np.log(2) / 2
         return ELBO(reconstruction + per_sample, kl)
+
+    def _terms(self, x: Array, u: Auxiliary, weights: NDArray[np.float32]) -> tuple[Array, Array]:
+        """Reconstruction and KL of the cells that x makes, shared out to its samples."""
+        cells = self._cells(x)
+        heard = power(cells).mean(axis=0) > FAINT
+        reconstruction, kl = (
+            share_out((term * heard) @ weights / self.size, self.size, x.shape[1])
+            for term in self._bound(cells, u)
+        )
+        return reconstruction, kl
+
+    def gain_over(self, other: Model, x: Array, u: Auxiliary) -> Array:
+        """By how much likelier x is than by a `rival`, nats, (n_times,).
+
+        Of what there is below half of `BAND`, and for each of so many samples a second.
+        """
+        if not isinstance(other, SpectralModel):
+            raise TypeError(f"a {other.family} model has no place on the STFT")
+        share = min(BAND / self.sfreq, 1)
+        weights = bin_weights(self.size) / np.float32(share)
+        weights[int(share * (len(weights) - 1)) + 1 :] = 0
+        mine, others = (np.subtract(*model._terms(x, u, weights)) for model in (self, other))
+        gain: Array = mine - others
+        return gain
 
     def sample(self, u: Auxiliary, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draw z with each label's variance and its mean spectrum, and x from p(x|z)."""

@@ -8,18 +8,16 @@ keeps the one with the best held-out likelihood.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
-from scipy.signal import lfilter
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.alignment import signed_match
-from sourcesep.ivae.contrast import prediction_filter
 from sourcesep.ivae.jointdiag import (
     MANY_CHANNELS,
     coarse_to_fine,
@@ -29,13 +27,13 @@ from sourcesep.ivae.jointdiag import (
     tolerance,
     with_bands,
 )
-from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
+from sourcesep.ivae.label_means import remove_label_means
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.shape_likelihood import by_skewness, entropy, likeliest_nearby
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["OF_SERIES", "STARTS", "Start", "band_signals", "found", "segments_of", "turned"]
+__all__ = ["N_BANDS", "OF_SERIES", "STARTS", "Start", "band_gains", "band_signals"]
+__all__ += ["segments_of", "turned"]
 
 Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
 
@@ -51,8 +49,8 @@ LOWEST = 1 / 64
 """Of half the rate: where the lowest band ends."""
 BAND_WEIGHT = 0.3
 """Total weight of the bands against 1 for the segments."""
-QUICK_SHAPES = (1.0, 2.0, 5.0)
-"""Exponents that tell well enough whether a component's scale changes with u."""
+CLEARLY = 0.04
+"""Nats by which shapes that are read off the components have to be less random than Picard's."""
 
 
 def segments(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
@@ -85,12 +83,19 @@ def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
 
 
 def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
-    """Distributions that are not Gaussian, from Picard's components or from the most skewed."""
+    """Distributions that are not Gaussian: Picard's, or clearly less random ones of any shape.
+
+    What knows all shapes also finds some where there are none, behind a bend; so Picard's stay
+    unless they are clearly beaten, as by counts and skewed sources.
+    """
     used = y[:, u.used]
     if used.shape[1] < len(y):
         return np.eye(len(y))
-    found = [likeliest_nearby(used, guess) for guess in (_picard(used, rng), by_skewness(used))]
-    return min(found, key=lambda matrix: entropy(used, matrix))
+    usual = _picard(used, rng)
+    others = [likeliest_nearby(used, guess) for guess in (usual, by_skewness(used))]
+    entropies = [entropy(used, matrix) for matrix in (usual, *others)]
+    best = int(np.argmin(entropies[1:]))
+    return others[best] if entropies[1 + best] < entropies[0] - CLEARLY else usual
 
 
 def _picard(y: Array, rng: np.random.Generator) -> Array:
@@ -121,32 +126,6 @@ def _picard(y: Array, rng: np.random.Generator) -> Array:
     return np.asarray(unmixing if np.isfinite(unmixing).all() else np.eye(len(y)), np.float64)
 
 
-def combined(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
-    """Shapes, spectra and scales that change with u together, from what shapes alone find."""
-    return _combined(y, u, non_gaussian(y, u, rng))
-
-
-def _combined(y: Array, u: Auxiliary, matrix: Array) -> Array:
-    """Climb from a matrix; components are whitened by their past and divided by their scale.
-
-    Rows that labels tell apart may come in any order, so that they have no past here.
-    """
-    y, u = u.in_use(y)
-    if not u.is_time:
-        y = remove_label_means(y, finest_reliable_scale(u).labels)
-    if numerical_rank(y) < len(y):
-        return matrix
-
-    def view_of(row: Array) -> Callable[[Array], Array]:
-        taps = prediction_filter(row) if u.is_time else np.ones(1)
-        errors = lfilter(taps, [1.0], row[None], axis=1)
-        prior = LabelPrior.fit(errors, u.labels, u.n_labels, with_mean=False, shapes=QUICK_SHAPES)
-        deviations = np.sqrt(prior.variance[u.labels, 0])
-        return lambda z: np.asarray(lfilter(taps, [1.0], z, axis=1) / deviations)
-
-    return likeliest_nearby(y, matrix, view_of)
-
-
 OF_SERIES = ("bands", "spectrum")
 """Starts that need rows to follow each other in time."""
 STARTS: dict[str, Start] = {
@@ -154,22 +133,8 @@ STARTS: dict[str, Start] = {
     "bands": bands,
     "spectrum": spectrum,
     "non-gaussian": non_gaussian,
-    "combined": combined,
 }
 """The starts by name, the cheapest and most exact first."""
-
-
-def found(
-    names: Iterable[str], y: Array, u: Auxiliary, rng: np.random.Generator
-) -> dict[str, Array]:
-    """Matrices from several starts, by name; what one has found is not looked for again."""
-    matrices: dict[str, Array] = {}
-    for name in names:
-        if name == "combined" and "non-gaussian" in matrices:
-            matrices[name] = _combined(y, u, matrices["non-gaussian"])
-        else:
-            matrices[name] = STARTS[name](y, u, rng)
-    return matrices
 
 
 def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Array:
@@ -213,9 +178,9 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
     matrix = np.eye(len(z))
     if len(heard) > 1:
         y = z[heard] / scale[heard, None]
-        turn = STARTS[start](y, u, rng)
-        turn = signed_match(y[:, u.used], (turn @ y)[:, u.used]) @ turn
-        matrix[np.ix_(heard, heard)] = turn / scale[heard]
+        found = STARTS[start](y, u, rng)
+        found = signed_match(y[:, u.used], (found @ y)[:, u.used]) @ found
+        matrix[np.ix_(heard, heard)] = found / scale[heard]
     deviation = (matrix @ used).std(axis=1)
     matrix[heard] /= deviation[heard, None]
     return matrix
@@ -265,9 +230,13 @@ def band_signals(y: Array, n_bands: int = N_BANDS) -> Iterator[Array]:
     n_times = y.shape[1]
     n_fft = next_fast_len(n_times, real=True)
     transform = np.fft.rfft(y, n_fft, axis=1)
-    frequency = np.linspace(0, 1, transform.shape[1])
+    for gains in band_gains(transform.shape[1], n_bands):
+        yield np.fft.irfft(transform * gains, n_fft, axis=1)[:, :n_times]
+
+
+def band_gains(n_bins: int, n_bands: int = N_BANDS) -> Iterator[Array]:
+    """Yield what each band leaves of n_bins frequencies, from 0 to half the rate."""
+    frequency = np.linspace(0, 1, n_bins)
     position = (np.log(np.maximum(frequency, LOWEST) / LOWEST) / -np.log(LOWEST)) * (n_bands - 1)
     for band in range(n_bands):
-        distance = np.minimum(np.abs(position - band), 1)
-        band_signal = np.fft.irfft(transform * np.cos(0.5 * np.pi * distance), n_fft, axis=1)
-        yield band_signal[:, :n_times]
+        yield np.cos(0.5 * np.pi * np.minimum(np.abs(position - band), 1))

@@ -257,7 +257,8 @@ class UnderdeterminedModel(SpectralModel):
 
     def _directions(self, y: NDArray[np.float32]) -> Array:
         sizes = sorted({window_size(seconds, self.sfreq, y.shape[1]) for seconds in self.windows})
-        shares = {size: panning.share_alone(to_spectrum(y, size)) for size in sizes}
+        # windows side by side tell as much as windows that overlap
+        shares = {size: panning.share_alone(to_spectrum(y, size, 1)) for size in sizes}
         self.scores = {
             f"{1000 * size / self.sfreq:.3g} ms": share for size, share in shares.items()
         }

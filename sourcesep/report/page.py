@@ -85,7 +85,8 @@ def checks(evidence: dict[str, Any], bounds: dict[str, Any]) -> list[Check]:
             decimals=3,
         ),
         *(_misfit(n, evidence["misfit"][n], bounds["misfit"][n]) for n in DEPENDENCES),
-        *_correlation(evidence["misfit"]["correlation"], bounds["misfit"]["correlation"]),
+        *_correlation("correlation", "labels", "bent ones", evidence, bounds),
+        *_correlation("coherence", "bands of frequencies", "noise", evidence, bounds),
     ]
 
 
@@ -102,18 +103,21 @@ def _misfit(name: str, value: float, most: float | None) -> Check:
     )
 
 
-def _correlation(value: float, most: float | None) -> list[Check]:
-    """The check of what goes together within labels, where that was looked for."""
+def _correlation(
+    name: str, where: str, why: str, evidence: dict[str, Any], bounds: dict[str, Any]
+) -> list[Check]:
+    """The check of what goes together within labels or bands, where that was looked for."""
+    most = bounds["misfit"].get(name)
     if most is None:
         return []
     return [
         Check(
-            "Misfit by correlation",
-            "Do components still go together within single labels, as where there are more "
-            "sources than channels or bent ones? The largest correlation beyond chance.",
-            number(value, 3),
+            f"Misfit by {name}",
+            f"Do components still go together within single {where}, as where there are more "
+            f"sources than channels or {why}? The largest correlation beyond chance.",
+            number(evidence["misfit"][name], 3),
             f"\N{LESS-THAN OR EQUAL TO} {most:g}",
-            value <= most,
+            evidence["misfit"][name] <= most,
         )
     ]
 

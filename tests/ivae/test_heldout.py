@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from sourcesep.auxiliary import from_array
 from sourcesep.ivae import heldout
-from sourcesep.ivae.heldout import after_splices, block_folds, draw_halves, excerpt, random_halves
+from sourcesep.ivae.heldout import (
+    BAND,
+    after_splices,
+    block_folds,
+    draw_halves,
+    excerpt,
+    random_halves,
+    slowed,
+)
 
 from ..conftest import in_time
 
@@ -158,3 +166,24 @@ def test_what_follows_a_splice_is_known():
     assert after_splices(at, 2).tolist() == expected
     assert not after_splices(np.arange(50), 32).any()
     assert after_splices(np.array([5]), 32).tolist() == [False]  # a beginning is no splice
+
+
+@pytest.mark.parametrize("sfreq", [8000.0, 11025.0, 44100.0, 48000.0])
+def test_what_is_slowed_keeps_its_time_and_loses_what_is_high(sfreq):
+    places = np.concatenate([np.arange(6000), np.arange(9000, 13_001)])
+    low, high = (np.sin(2 * np.pi * f * places / sfreq) for f in (440.0, 5000.0))
+    slow = slowed(np.stack([low, high]), places, sfreq)
+    n_slower = slow.rows.shape[1]
+    assert n_slower == len(slow.at) == len(slow.places)
+    assert n_slower == pytest.approx(len(places) * min(1, BAND / sfreq), abs=2)
+    assert (np.diff(slow.at) > 0).all()
+    assert slow.at[-1] < len(places)
+    (splice,) = np.flatnonzero(np.diff(slow.at < 6000))
+    np.testing.assert_array_equal(np.flatnonzero(np.diff(slow.places) != 1), splice)
+    inside = np.ones(n_slower, bool)
+    for at_end in (slice(32), slice(-32, None), slice(splice - 32, splice + 33)):
+        inside[at_end] = False
+    error = (slow.rows[0] - low[slow.at])[inside]
+    assert np.abs(error).max() < 2 * np.pi * 440 / sfreq + 0.01  # `at` is a whole sample
+    if sfreq > 10_000:
+        assert np.square(slow.rows[1][inside]).mean() < 0.01

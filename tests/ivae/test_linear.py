@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from picard import picard
-from scipy.signal import lfilter, resample_poly
+from scipy.signal import resample_poly
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
@@ -69,15 +69,18 @@ class TestNeverWorseThanLinearICA:
         x, sources = mixed("uniform", 0)
         for start in ("segments", "bands", "spectrum"):
             assert found(fit(x, starts=(start,)), x, sources) < 0.9
-        rng, by_shape = np.random.default_rng(0), []
+        rng = np.random.default_rng(0)
+        change = np.array([[0.9, 1.1], [1.1, 0.9]]).repeat(4000, axis=1)
+        gaussian, halves, picards = (
+            change * rng.standard_normal((2, 8000)),
+            in_time(8000, 4000),
+            [],
+        )
         for _ in range(4):
-            white = rng.standard_normal((3, 8000))
-            poles = zip((0.9, 0.5, 0.0), white, strict=True)
-            waves = np.stack([lfilter([1], [1, -pole], row) for pole, row in poles])
-            x = rng.standard_normal((3, 3)) @ waves
-            by_shape.append(found(fit(x, starts=("non-gaussian",)), x, waves))
-            assert found(fit(x, starts=("spectrum",)), x, waves) > 0.99
-        assert np.mean(by_shape) < 0.97
+            x = rng.standard_normal((2, 2)) @ gaussian
+            picards.append(found(fit(x, halves, starts=("non-gaussian",)), x, gaussian))
+            assert found(fit(x, halves, starts=("segments",)), x, gaussian) > 0.99
+        assert np.mean(picards) < 0.97
 
     def test_modulated_gaussian_sources_need_their_u(self):
         """The claim of identifiability itself: the same fit with u shuffled does worse."""
@@ -100,7 +103,7 @@ class TestNeverWorseThanLinearICA:
         assert model.choice.endswith(", tied with bands") == (chosen != "bands")
 
     @pytest.mark.parametrize("seed", [0, 1])
-    @pytest.mark.parametrize("kind", ["poisson", "bernoulli", "chi-square", "counts"])
+    @pytest.mark.parametrize("kind", ["poisson", "bernoulli", "counts"])
     def test_counts_and_skewed_sources(self, kind, seed):
         """FastICA has .60 to .99 on some of these, Picard as little."""
         rng = np.random.default_rng(seed)
@@ -109,17 +112,10 @@ class TestNeverWorseThanLinearICA:
             "bernoulli": lambda: rng.random(2000) < 0.2,
             "chi-square": lambda: rng.chisquare(3, 2000),
         }
-        kinds = [*draws, "poisson"] if kind == "counts" else 4 * [kind]
+        kinds = ["chi-square", *draws] if kind == "counts" else 4 * [kind]
         sources = np.stack([draws[k]() for k in kinds]).astype(float)
         x = rng.standard_normal((4, 4)) @ sources
         assert found(fit(x), x, sources) > 0.998
-
-    def test_signs_together_tell_more_than_each_alone(self):
-        """Sources whose innovations are Laplacian and whose spectra differ, 1000 rows."""
-        for seed in range(3):
-            x, sources = mixed("ar", seed, n_times=1000)
-            alone = [found(fit(x, starts=(s,)), x, sources) for s in STARTS if s != "combined"]
-            assert 1 - found(fit(x), x, sources) < 0.7 * (1 - max(alone))
 
     def test_scores_tell_why(self):
         x, _ = mixed("uniform", 0)
@@ -164,18 +160,20 @@ class TestTalkers:
         assert max(removed) < 0.0005
         assert np.mean(left) > 3 * np.mean(removed)
 
-    def test_splices_choose_no_start_where_the_upper_band_is_empty(self, monkeypatch):
-        def interference(seed):
-            voices = np.stack([simulate.speech(5, random_state=2 * seed + k) for k in (0, 1)])
-            sources = resample_poly(voices, 441, 160, axis=1)
-            mixing = np.random.default_rng(seed).standard_normal((2, 2))
+    @pytest.mark.parametrize("seed", [3, 6])
+    def test_splices_choose_no_start_where_the_upper_band_is_empty(self, monkeypatch, seed):
+        voices = np.stack([simulate.speech(5, random_state=2 * seed + k) for k in (0, 1)])
+        sources = resample_poly(voices, 441, 160, axis=1)
+        mixing = np.random.default_rng(seed).standard_normal((2, 2))
+
+        def interference():
             model = fit(mixing @ sources, in_time(sources.shape[1], 882), sfreq=44_100)
             power = np.square(model.unmixing @ mixing * sources.std(axis=1))
             return 10 * np.log10((power.sum(axis=1) / power.max(axis=1) - 1).max())
 
-        assert max(interference(seed) for seed in (3, 6)) < -60
+        assert interference() < -60
         monkeypatch.setattr(linear, "after_splices", lambda at, reach: np.zeros(len(at), bool))
-        assert interference(3) > -50
+        assert interference() > -50
 
 
 class TestRank:
@@ -216,7 +214,7 @@ class TestRank:
             LinearModel(starts=("segments", "guess"))
         assert str(error.value) == (
             "starts=('segments', 'guess'): must be a tuple of segments, bands, spectrum, "
-            "non-gaussian, combined"
+            "non-gaussian"
         )
         with pytest.raises(SettingsError, match=r"^starts=\(\): must be a tuple of segments"):
             LinearModel(starts=())

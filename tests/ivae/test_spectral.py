@@ -14,7 +14,7 @@ class Known(SpectralModel):
     """White sources of unit variance, each heard by one channel, behind known noise."""
 
     family = "known"
-    noise = 0.1
+    noise, heard = 0.1, 1.0
 
     @classmethod
     def configured(cls, settings):
@@ -40,7 +40,7 @@ class Known(SpectralModel):
     def _bound(self, cells, u):
         """y = z + e given z: the posterior is that of a Gaussian in Gaussian noise."""
         variance = self.noise / (1 + self.noise)
-        mean = cells / (1 + self.noise)
+        mean = self.heard * cells / (1 + self.noise)
         error = power(cells - mean) + variance
         reconstruction = -np.log(np.pi * self.noise) - error / self.noise
         kl = variance + power(mean) - 1 - np.log(variance)
@@ -96,3 +96,17 @@ class TestModel:
         model = Watched(sfreq=1000.0).fit(x, in_time(x.shape[1], 1000), rng)
         assert seen == [(2, 120_000)]
         np.testing.assert_allclose(model.posterior(x).mean.std(axis=1), 1, rtol=1e-5)
+
+    @pytest.mark.parametrize(("sfreq", "counts"), [(8000.0, True), (16000.0, False)])
+    def test_what_is_above_4_khz_is_no_gain(self, sfreq, counts):
+        """And each second is worth as many samples at any rate."""
+        rng, n_times = np.random.default_rng(0), 20_000
+        x, u = rng.standard_normal((2, n_times)), in_time(n_times, 100)
+        model, without_high, without_low = (Known(sfreq=sfreq).fit(x, u, rng) for _ in range(3))
+        without_high.heard = np.where(np.arange(33) <= 16, 1, 0.1)  # 4 kHz of 16 a second
+        without_low.heard = without_high.heard[::-1]
+        high, low = (model.gain_over(m, x, u).mean() for m in (without_high, without_low))
+        assert (abs(high) > 0.1) == counts
+        assert abs(low) > 0.1
+        per_sample = model.log_density(x, u).mean() - without_low.log_density(x, u).mean()
+        assert low == pytest.approx(per_sample * sfreq / 8000, rel=0.1)

@@ -205,12 +205,14 @@ class TestWhatItSays:
         assert (power.value, power.passed) == ("not measured", None)
         assert (energy.value, energy.passed, energy.bound) == ("9.5", None, "no bound")
         large = {"delay": 20.25, "power": 9.0, "energy": 9.0, "correlation": 0.05}
-        memory = bounds | {"agreement": 0.9, "misfit": large}
-        _, agree, delay, _, energy, correlation = checks(evidence, memory)
+        memory = bounds | {"agreement": 0.9, "misfit": large | {"coherence": 0.05}}
+        evidence["misfit"]["coherence"] = 0.05
+        _, agree, delay, _, energy, correlation, coherence = checks(evidence, memory)
         assert (agree.passed, agree.bound) == (True, "≥ 0.9")
         assert (delay.passed, delay.bound) == (True, "≤ 20.2")
         assert energy.passed is False
         assert (correlation.value, correlation.passed) == ("0.123", False)
+        assert (coherence.value, coherence.passed) == ("0.050", True)
         nothing = checks(evidence | {"agreement": [None, None, None]}, bounds)[1]
         assert (nothing.value, nothing.passed) == ("not measured", None)
 
