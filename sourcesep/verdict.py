@@ -33,6 +33,7 @@ from sourcesep.evidence import (
     channels_alone,
     replica_agreement,
 )
+from sourcesep.ivae.coherence import MOST_COHERENT, SOUND, coherence_in_bands
 from sourcesep.ivae.heldout import after_splices, excerpt
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
@@ -42,7 +43,6 @@ from sourcesep.judged import Judged, fits_to_halves, richness_of, samples_to_jud
 from sourcesep.misfit import (
     N_TAPS,
     Misfit,
-    coherence_in_bands,
     correlation_within_labels,
     misfit,
 )
@@ -83,15 +83,11 @@ does."""
 MISFITS = 9.0
 """Standard errors, the largest bound there is: that of 10 200 samples and more."""
 CORRELATION = 0.05
-"""Largest within labels, or within bands. Of restarts' consensus it was, on simulations, .04 at
-most where fits were right, mostly .07 or more where components had a source in common. In bands,
-.04 at most in 39 of 40 matrices with 30 dB or more (.054 in one), .14 or more in 23 of 24 with
-three or four sources in two channels."""
+"""Largest within labels. Of restarts' consensus it was, on simulations, .04 at most where fits
+were right, mostly .07 or more where components had a source in common."""
 LEFT_WITH_MEMORY = 1 / 3
 """Share of the channels' dependence at a delay that a map of windows may leave: sound outlives
 them all."""
-SOUND = 4000.0
-"""Hz: what is sampled this often is taken for sound, which comes with delays."""
 FEWEST = 600
 """Samples: on fewer misfit sees too little of a bend; below 256 it is not looked for. With a bound
 somewhat higher than today's it saw tanh(2 x) in 27 of 29 matrices on this many, in 34 of 40 on 500
@@ -304,7 +300,7 @@ def _bounds(model: Model, data: Judged, sfreq: float) -> Bounds:
         left = LEFT_WITH_MEMORY * misfit(data.filled, sfreq, spliced=data.spliced).delay
         delay = max(most, left)
     within = CORRELATION if _looks_within_labels(model, data) else np.inf
-    in_bands = CORRELATION if _looks_within_bands(model, data, sfreq) else np.inf
+    in_bands = MOST_COHERENT if _looks_within_bands(model, data, sfreq) else np.inf
     return Bounds(misfit=Misfit(delay, most, most, within, in_bands))
 
 

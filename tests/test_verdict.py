@@ -20,6 +20,7 @@ from sourcesep.evidence import (
 )
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae import heldout
+from sourcesep.ivae.coherence import coherence_in_bands
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Posterior
@@ -30,7 +31,6 @@ from sourcesep.metrics import mcc
 from sourcesep.misfit import (
     N_TAPS,
     Misfit,
-    coherence_in_bands,
     correlation_within_labels,
     misfit,
 )

@@ -11,6 +11,7 @@ from scipy.linalg import qr
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.alignment import peak_signs
+from sourcesep.ivae.coherence import SOUND, first_apart
 from sourcesep.ivae.contrast import ORDER, heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
@@ -127,7 +128,7 @@ class LinearModel(InvertibleModel):
             return chosen
         likeliest = max(self.scores, key=self.scores.__getitem__)
         if self.scores[self.start] < self.scores[likeliest] - TIE:
-            return f"{chosen}, which is steadier than the likeliest start, {likeliest}"
+            return f"{chosen}, which holds where the likeliest start, {likeliest}, does not"
         tied = "" if self.start == likeliest else f", tied with {likeliest}"
         return f"{chosen}: the best held-out likelihood of {len(self.scores)} starts{tied}"
 
@@ -180,8 +181,14 @@ class LinearModel(InvertibleModel):
             starts = tuple(s for s in starts if s not in OF_SERIES) or starts
         self.scores = self._compare(y, u, rng, starts, series=series) if len(y) > 1 else {}
         enough = max(self.scores.values(), default=0.0) - TIE
-        self.start = next((s for s in self.scores if self.scores[s] >= enough), starts[0])
-        rotation = STARTS[self.start](y, u, rng) if len(y) > 1 else np.eye(1)
+        likeliest = next((s for s in self.scores if self.scores[s] >= enough), starts[0])
+        self.start, rotation = likeliest, np.eye(1)
+        if len(y) > 1:
+            others = sorted(self.scores.keys() - {likeliest}, key=lambda s: -self.scores[s])
+            is_sound = u.is_time and self.sfreq >= SOUND
+            looked_at = y[:, excerpt(u, sfreq=self.sfreq)] if is_sound else y[:, :0]
+            tried = ((start, STARTS[start](y, u, rng)) for start in (likeliest, *others))
+            self.start, rotation = first_apart(tried, looked_at)
         self._set_map(white, rotation / np.std(rotation @ y, axis=1, keepdims=True))
         self.prior = self.fit_prior(self._unmix(x), u)
         return self

@@ -56,6 +56,19 @@ def found(model, x, sources):
     return score(sources, model.posterior(x).mean)
 
 
+def notes(rng, low, high, n_voices, seconds=4, sfreq=48_000):
+    """Chords of decaying tones between two frequencies, with five partials each."""
+    t, played = np.arange(seconds * sfreq) / sfreq, 0.0
+    for begin in np.arange(0, seconds, 0.5):
+        on = (t >= begin) & (t < begin + 0.5)
+        loudness = on * np.exp(-2 * (t - begin)) * np.clip(50 * (t - begin), 0, 1)
+        for frequency in rng.uniform(low, high, n_voices):
+            for k in range(1, 6):
+                phase = rng.uniform(0, 6)
+                played = played + loudness * np.sin(2 * np.pi * k * frequency * t + phase) / k**2
+    return played
+
+
 class TestNeverWorseThanLinearICA:
     @pytest.mark.parametrize("seed", [0, 1])
     @pytest.mark.parametrize("kind", KINDS)
@@ -101,6 +114,19 @@ class TestNeverWorseThanLinearICA:
         model = fit(x, starts=tuple(scores))
         assert model.start == chosen
         assert model.choice.endswith(", tied with bands") == (chosen != "bands")
+
+    @pytest.mark.parametrize("seed", [70411, 70413])
+    def test_tones_that_end_far_below_half_the_rate(self, monkeypatch, seed):
+        """The likeliest components both hear the bass, and within its band they go together."""
+        rng = np.random.default_rng(seed)
+        sources = np.stack([notes(rng, 200, 500, 3), notes(rng, 40, 100, 1)])
+        sources /= sources.std(axis=1, keepdims=True)
+        x = rng.standard_normal((2, 2)) @ sources
+        x = np.round(x / np.abs(x).max() * 2**15 * 0.9) / 2**15
+        u = in_time(x.shape[1], 960)
+        assert found(fit(x, u, sfreq=48_000), x, sources) > 0.9999
+        monkeypatch.setattr(linear, "first_apart", lambda starts, y: next(iter(starts)))
+        assert found(fit(x, u, sfreq=48_000), x, sources) < 0.98
 
     @pytest.mark.parametrize("seed", [0, 1])
     @pytest.mark.parametrize("kind", ["poisson", "bernoulli", "counts"])
