@@ -103,6 +103,11 @@ class Separation:
         return componentwise(verdict)
 
     @property
+    def _fitted_on(self) -> Recording:
+        """The recording as the model hears it."""
+        return self.heard or self.recording
+
+    @property
     def keeps_input(self) -> bool:
         """Whether images and residual add up to the recording: no distortion was undone."""
         x = self.recording.data[:, :1]
@@ -151,7 +156,7 @@ class Separation:
         if memory > 1 and recording.in_memory:
             size = n_times
         margin = memory if memory > 1 else 0
-        for x, span, core in pieces((self.heard or recording).data, size, margin):
+        for x, span, core in pieces(self._fitted_on.data, size, margin):
             around = slice(span.start - core.start, span.start - core.start + x.shape[1])
             yield x, self.u.take(around) if recording.in_memory else None, span, core
 
@@ -184,9 +189,8 @@ class Separation:
     @cached_property
     def mixture(self) -> Array:
         """What images and residual add up to: the recording, less any distortion undone."""
-        return np.concatenate(
-            [self._mixture(x, span, core) for x, _, span, core in self._pieces()], axis=1
-        )
+        parts = [self._mixture(x, span, core) for x, _, span, core in self._pieces()]
+        return np.concatenate(parts, axis=1)
 
     def image(self, k: int) -> Array:
         """Source k as the channels hear it, shape (n_channels, n_times)."""
@@ -202,9 +206,8 @@ class Separation:
     @property
     def residual(self) -> Array:
         """What no source explains: mixture - sum of images, (n_channels, n_times)."""
-        return np.concatenate(
-            [mixture - images.sum(axis=0) for mixture, images in self.blocks()], axis=1
-        )
+        parts = [mixture - images.sum(axis=0) for mixture, images in self.blocks()]
+        return np.concatenate(parts, axis=1)
 
     @property
     def explained_power(self) -> list[float | None]:
@@ -268,7 +271,7 @@ class Separation:
             return self.ivae.u_names_ or (), *model.prior_moments()
         given, refit = (self.settings[name] for name in ("model", "refit"))
         if given is not None and not refit:  # its stretches were those of another recording
-            model = model.refit_prior((self.heard or self.recording).excerpt(), u)
+            model = model.refit_prior(self._fitted_on.excerpt(), u)
         return u.scales[0].names, *model.prior_moments()
 
     @property
@@ -290,7 +293,7 @@ class Separation:
             return "the model's fit"
         if self.recording.in_memory:
             return "this recording"
-        spans = self.recording.stretches
+        spans = self._fitted_on.stretches
         seconds = sum(span.stop - span.start for span in spans) / self.recording.sfreq
         return f"{len(spans)} stretches of this recording, {seconds:.3g} s in all"
 

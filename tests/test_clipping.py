@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from sourcesep import metrics, separate, simulate
+from sourcesep import metrics, recording, result, separate, simulate
 from sourcesep.clipping import Clipping, Restored
 from sourcesep.exceptions import SourcesepWarning
 from sourcesep.samples import pieces, summarise
@@ -120,6 +120,23 @@ class TestRestored:
 
 
 class TestSeparate:
+    def test_a_long_file_is_restored_while_it_is_read(self, tmp_path, monkeypatch):
+        path = tmp_path / "clipped.wav"
+        soundfile.write(path, np.clip(talkers(2, 3.0), -0.3, 0.3).T, SFREQ)
+        with pytest.warns(SourcesepWarning, match="clipped samples are restored before"):
+            whole = separate(path, mixing="linear")
+        monkeypatch.setattr(recording, "MOST_IN_MEMORY", 2 * SFREQ)
+        monkeypatch.setattr(recording, "FEWEST_TIMES", 1000)
+        monkeypatch.setattr(result, "MOST_AT_ONCE", 30_000)
+        with pytest.warns(SourcesepWarning, match="clipped samples are restored before"):
+            found = separate(path, mixing="linear")
+        assert not found.heard.in_memory
+        np.testing.assert_array_equal(found.heard.data[:], whole.heard.data)
+        np.testing.assert_array_equal(found.mixture, found.recording.data[:])
+        total = found.images.sum(axis=0) + found.residual
+        np.testing.assert_allclose(total, found.recording.data[:], atol=1e-12)
+        assert (np.abs(found.residual).max(axis=1) > 0.01).all()  # what clipping took away
+
     @pytest.mark.parametrize("seed", [1, 2, 3])
     def test_talkers_come_apart_better_and_files_add_up(self, tmp_path, seed, monkeypatch):
         voices = [simulate.speech(4, SFREQ, random_state=10 * seed + k) for k in range(2)]
