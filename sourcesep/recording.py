@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sourcesep.clipping import Clipping
 from sourcesep.exceptions import InputError
-from sourcesep.messages import first_few
+from sourcesep.messages import counted, first_few
 from sourcesep.samples import (
     Samples,
     Stamp,
@@ -242,11 +242,8 @@ class Recording:
         """Refuse missing values, naming the channels that have some."""
         missing = self.summary.missing
         if missing.any():
-            counts = zip(self.names, missing.tolist(), strict=True)
-            named = [f"{name} ({count})" for name, count in counts if count]
-            raise InputError(
-                f"{self._where}NaN or missing values in channel {first_few(named)}: {cure}"
-            )
+            named = first_few(counted(self.names, missing.tolist()))
+            raise InputError(f"{self._where}NaN or missing values in channel {named}: {cure}")
 
     def check_unchanged(self) -> None:
         """Refuse to go on if the file has changed since it was read."""

@@ -144,7 +144,7 @@ class Overlapping:
         """Samples from first up to last, or the end of all."""
         last = min(last, self._samples.shape[1])
         end = self._begin + self._part.shape[1]
-        if self._begin <= first <= end <= last:
+        if self._begin <= first < end <= last:
             kept = self._part[:, first - self._begin :]
             part = np.concatenate([kept, self._samples[:, end:last]], axis=1)
         else:
@@ -218,16 +218,10 @@ def pieces(data: Samples, size: int, margin: int = 0) -> Iterator[tuple[Array, s
     core : slice
         Where the piece lies in x.
     """
-    n_times = data.shape[1]
-    x, begin = data[:, :0], 0
+    n_times, reader = data.shape[1], Overlapping(data, 2 * margin)
     for start, stop in pairwise(edges(n_times, size).tolist()):
         first, last = max(0, start - margin), min(n_times, stop + margin)
-        kept = x[:, first - begin :]
-        x = data[:, first + kept.shape[1] : last]
-        if kept.size:
-            x = np.concatenate([kept, x], axis=1)
-        begin = first
-        yield x, slice(start, stop), slice(start - first, stop - first)
+        yield reader.read(first, last), slice(start, stop), slice(start - first, stop - first)
 
 
 @dataclass(frozen=True)

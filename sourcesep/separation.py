@@ -20,7 +20,7 @@ from sourcesep.clipping import Restored
 from sourcesep.contracts import contract_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.model import Array
-from sourcesep.messages import first_few
+from sourcesep.messages import counted, first_few
 from sourcesep.output import sha256
 from sourcesep.reading import adapter_for, kind_of, read
 from sourcesep.recording import Recording, from_array
@@ -201,10 +201,10 @@ def _restored(recording: Recording) -> Recording | None:
     counts = recording.clipping.restorable.tolist()
     if not any(counts):
         return None
-    named = [f"{name} ({n})" for name, n in zip(recording.names, counts, strict=True) if n]
+    named = first_few(counted(recording.names, counts))
     warnings.warn(
-        f"{sum(counts)} clipped samples are restored before sources are found, in "
-        f"{first_few(named)}; what clipping took away is in the residual",
+        f"{sum(counts)} clipped samples are restored before sources are found, in {named}; what "
+        "clipping took away is in the residual",
         SourcesepWarning,
         stacklevel=3,
     )

@@ -40,12 +40,7 @@ from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import is_series
 from sourcesep.ivae.ranges import medians_where_wild
 from sourcesep.judged import Judged, fits_to_halves, richness_of, samples_to_judge
-from sourcesep.misfit import (
-    N_TAPS,
-    Misfit,
-    correlation_within_labels,
-    misfit,
-)
+from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.modulation import own_modulation
 from sourcesep.noise_check import HIDDEN, SENTENCE, share_hidden_by_noise
 from sourcesep.wording import (
@@ -171,7 +166,7 @@ class Verdict:
     def dependence(self) -> Misfit:
         """What components still say of each other, in units of what right fits may."""
         most = min(MISFITS, *self.bounds.misfit[:3])
-        return self.misfit.in_units_of(Misfit(most, most, most, CORRELATION, CORRELATION))
+        return self.misfit.in_units_of(Misfit(most, most, most, CORRELATION, MOST_COHERENT))
 
     @property
     def is_noisy(self) -> bool:

@@ -28,12 +28,7 @@ from sourcesep.ivae.order import is_series
 from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
 from sourcesep.judged import Judged, richness_of
 from sourcesep.metrics import mcc
-from sourcesep.misfit import (
-    N_TAPS,
-    Misfit,
-    correlation_within_labels,
-    misfit,
-)
+from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit
 from sourcesep.recording import Recording
 from sourcesep.separation import separate
 from sourcesep.verdict import FEWEST, MISFITS, RICH, Verdict, judge, most_misfit

@@ -17,6 +17,7 @@ from sourcesep.adapters._audio_samples import AudioFormat, AudioSamples
 from sourcesep.adapters._separated import Separated
 from sourcesep.adapters._wav import Codec, forget_time, open_wav, telling_why
 from sourcesep.exceptions import OutputError, SettingsError, SourcesepWarning
+from sourcesep.messages import counted
 from sourcesep.recording import Recording, longest_in_memory
 
 __all__ = ["AudioFormat", "read", "write"]
@@ -78,11 +79,10 @@ def _warn_about_clipping(recording: Recording) -> None:
     if not near.any():
         return
     counts = np.where(near, recording.clipping.counts, 0).sum(axis=0).tolist()
-    clipped = {name: n for name, n in zip(recording.names, counts, strict=True) if n > 0}
-    if clipped:
-        which = ", ".join(f"{name} ({n})" for name, n in clipped.items())
+    if any(counts):
+        which = ", ".join(counted(recording.names, counts))
         warnings.warn(
-            f"{sum(clipped.values())} samples are clipped, in {which}: clipping is not linear "
+            f"{sum(counts)} samples are clipped, in {which}: clipping is not linear "
             "and limits how well sources come apart; record at a lower level",
             SourcesepWarning,
             stacklevel=4,

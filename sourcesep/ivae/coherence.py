@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import combinations
+from collections.abc import Iterator
+from itertools import chain, combinations
 
 import numpy as np
 from scipy.fft import next_fast_len, rfft
@@ -71,7 +71,7 @@ def coherence_in_bands(z: Array) -> float:
     return worst
 
 
-def first_apart(starts: Iterable[tuple[str, Array]], y: Array) -> tuple[str, Array]:
+def first_apart(starts: Iterator[tuple[str, Array]], y: Array) -> tuple[str, Array]:
     """Return the first start whose components do not go together within bands; else the first.
 
     Of tones, and of what has no upper band, a likelihood of samples given the ones before knows
@@ -79,16 +79,12 @@ def first_apart(starts: Iterable[tuple[str, Array]], y: Array) -> tuple[str, Arr
 
     Parameters
     ----------
-    starts : iterable of (str, ndarray)
+    starts : iterator of (str, ndarray)
         Names and unmixing matrices, the likeliest first.
     y : ndarray of shape (n_components, n_times)
         What they unmix.
     """
-    likeliest = None
-    for start in starts:
-        likeliest = likeliest or start
-        if coherence_in_bands(start[1] @ y) <= MOST_COHERENT:
-            return start
-    if likeliest is None:
-        raise ValueError("there is no start")
-    return likeliest
+    likeliest = next(starts)
+    tried = chain((likeliest,), starts)
+    apart = (start for start in tried if coherence_in_bands(start[1] @ y) <= MOST_COHERENT)
+    return next(apart, likeliest)

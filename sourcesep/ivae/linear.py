@@ -185,10 +185,10 @@ class LinearModel(InvertibleModel):
         self.start, rotation = likeliest, np.eye(1)
         if len(y) > 1:
             others = sorted(self.scores.keys() - {likeliest}, key=lambda s: -self.scores[s])
-            is_sound = u.is_time and self.sfreq >= SOUND
-            looked_at = y[:, excerpt(u, sfreq=self.sfreq)] if is_sound else y[:, :0]
             tried = ((start, STARTS[start](y, u, rng)) for start in (likeliest, *others))
-            self.start, rotation = first_apart(tried, looked_at)
+            is_sound = u.is_time and self.sfreq >= SOUND
+            looked_at = y[:, excerpt(u, sfreq=self.sfreq)]
+            self.start, rotation = first_apart(tried, looked_at) if is_sound else next(tried)
         self._set_map(white, rotation / np.std(rotation @ y, axis=1, keepdims=True))
         self.prior = self.fit_prior(self._unmix(x), u)
         return self
