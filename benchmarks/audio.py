@@ -30,10 +30,10 @@ from threadpoolctl import threadpool_limits
 
 import sourcesep
 from sourcesep import auxiliary, metrics, simulate
-from sourcesep.ivae.cells import to_signal, to_spectrum
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.model import Model
 from sourcesep.ivae.settings import Settings
+from sourcesep.ivae.stft.cells import to_signal, to_spectrum
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.metrics.separation import pair_by_ratio
 from sourcesep.recording import from_array

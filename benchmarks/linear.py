@@ -22,9 +22,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.jointdiag import coarse_to_fine, label_covariances
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.matrices.jointdiag import coarse_to_fine, label_covariances
+from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.recording import Recording
 from sourcesep.simulate.protocols import LinearKind
 

@@ -26,12 +26,12 @@ from scipy.signal import fftconvolve, resample_poly
 from scipy.special import erf
 
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.ivae.chain import Chain
-from sourcesep.ivae.curves import Curves
+from sourcesep.ivae.chains.chain import Chain
+from sourcesep.ivae.chains.curves import Curves
+from sourcesep.ivae.chains.smoother import Smoother
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import LabelPrior
-from sourcesep.ivae.smoother import Smoother
 from sourcesep.metrics import si_sdr
 from sourcesep.simulate import speech
 

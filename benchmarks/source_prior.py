@@ -30,11 +30,11 @@ from threadpoolctl import threadpool_limits
 
 import sourcesep
 from sourcesep import auxiliary, metrics, simulate
-from sourcesep.ivae.cells import to_signal, to_spectrum
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
-from sourcesep.ivae.guided import search
-from sourcesep.ivae.level import Level
-from sourcesep.ivae.source_prior import SourcePrior
+from sourcesep.ivae.stft.cells import to_signal, to_spectrum
+from sourcesep.ivae.stft.guided import search
+from sourcesep.ivae.stft.level import Level
+from sourcesep.ivae.stft.source_prior import SourcePrior
 from sourcesep.metrics.separation import pair_by_ratio
 from sourcesep.prior_training import train_prior
 from sourcesep.recording import from_array

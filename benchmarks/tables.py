@@ -36,7 +36,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SourcesepWarning
 from sourcesep.ivae.factor import FactorModel
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.linear_gaussian import LinearGaussian
+from sourcesep.ivae.matrices.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.model import Model
 from sourcesep.ivae.prior_tables import gaussian_prior

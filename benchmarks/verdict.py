@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from sourcesep import auxiliary, simulate
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.ivae.model import Model
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import Recording
 from sourcesep.simulate.instruments import InstrumentKind
 from sourcesep.verdict import LABELS, Verdict, judge

@@ -27,8 +27,8 @@ from sourcesep.components.profile import Profile, profile
 from sourcesep.componentwise import componentwise, reliability_in_words
 from sourcesep.exceptions import OutputError, SettingsError
 from sourcesep.ivae.brain import BrainModel, Halves
-from sourcesep.ivae.brain_rows import signal_shares
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.ivae.matrices.brain_rows import signal_shares
 from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.ivae.settings import Settings

@@ -18,12 +18,12 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.checks import finite, generator, one_of
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.heldout import excerpt
+from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.ivae.missing import check_values, impute
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.ranges import winsorised_range
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.source_prior import SourcePrior
-from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.stft.source_prior import SourcePrior
 from sourcesep.latents import LatentsMixin
 from sourcesep.recording import SMALLEST, check_magnitude, from_array
 from sourcesep.rows import (

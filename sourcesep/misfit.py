@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.coherence import N_STRONGEST, QUIET, SHORTEST, SURE
-from sourcesep.ivae.contrast import innovations, prediction_filter
 from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
+from sourcesep.ivae.matrices.coherence import N_STRONGEST, QUIET, SHORTEST, SURE
+from sourcesep.ivae.matrices.contrast import innovations, prediction_filter
 from sourcesep.ivae.model import Array
 
 __all__ = ["N_TAPS", "RIDGE", "Misfit", "correlation_within_labels", "misfit"]

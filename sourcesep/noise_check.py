@@ -53,9 +53,9 @@ def share_hidden_by_noise(
         map that is no flow, where components are fewer than independent channels, as what such a
         map leaves aside is noise already, and where the map is not bent.
     """
-    from sourcesep.ivae.amortised_candidates import choose_noise
-    from sourcesep.ivae.latent_start import MARGIN, LatentStart, without_repeats
     from sourcesep.ivae.ranges import medians_where_wild
+    from sourcesep.ivae.vae.candidates import choose_noise
+    from sourcesep.ivae.vae.latent_start import MARGIN, LatentStart, without_repeats
 
     model, x = without_repeats(model, medians_where_wild(x))
     centre, width = x.mean(axis=1), x.std(axis=1)

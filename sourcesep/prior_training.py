@@ -22,17 +22,17 @@ from sourcesep.exceptions import (
     SourcesepError,
     SourcesepWarning,
 )
-from sourcesep.ivae.cells import power, to_spectrum, window_size
 from sourcesep.ivae.devices import require_torch_for, resolve_device
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.source_prior import Network, SourcePrior
-from sourcesep.ivae.trained_variances import best_lift
+from sourcesep.ivae.stft.cells import power, to_spectrum, window_size
+from sourcesep.ivae.stft.source_prior import Network, SourcePrior
+from sourcesep.ivae.stft.trained_variances import best_lift
 from sourcesep.output import check_model_output
 from sourcesep.persistence import TRAINING, read_file, write_file
 from sourcesep.source_priors import save_prior
 
 if TYPE_CHECKING:
-    from sourcesep.ivae.source_prior_fit import Example, Examples
+    from sourcesep.ivae.stft.source_prior_fit import Example, Examples
 
 __all__ = ["train_prior"]
 
@@ -133,7 +133,7 @@ def train_prior(
         check_model_output(path)
     require_torch_for("a trained prior")
     from sourcesep.ivae import training
-    from sourcesep.ivae.source_prior_fit import PriorObjective
+    from sourcesep.ivae.stft.source_prior_fit import PriorObjective
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SourcesepWarning)  # of clipped samples and the like
@@ -202,7 +202,7 @@ def _check(
 
 def _examples(clean: Clean, size: int, seed: int) -> Examples:
     """Power of cells of every label, dry and as rooms change it; the end is held out."""
-    from sourcesep.ivae.source_prior_fit import LENGTH, Example, Examples
+    from sourcesep.ivae.stft.source_prior_fit import LENGTH, Example, Examples
 
     short = min(clean.seconds, key=lambda label: clean.seconds[label])
     if clean.seconds[short] < LEAST_SECONDS:

@@ -22,7 +22,7 @@ MARGIN = 0.02
 family, or a smaller number of components; and 2 standard errors."""
 MOST_FOR_NOISE = 0.04
 """Nats a sample and component that noise may cost on what a map has made of it: somewhat more
-than `ivae.amortised_candidates.COST`, for other samples."""
+than `ivae.vae.candidates.COST`, for other samples."""
 LEFT = 0.75
 """Share of the dependence below which curves that pass not every check must come: right ones left
 a third or less of it, while curves that were not there left .94 and .95 and cost 46 dB."""

@@ -14,7 +14,6 @@ from sourcesep.exceptions import InputError, MissingDependencyError, SettingsErr
 from sourcesep.forecast import check_restarts_and_taps
 from sourcesep.gains import FITTED_NOISE
 from sourcesep.ivae.amortised import AmortisedModel
-from sourcesep.ivae.cells import WINDOW
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.factor import FactorModel
@@ -25,6 +24,7 @@ from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.settings import GAUSSIAN, Settings
+from sourcesep.ivae.stft.cells import WINDOW
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.ivae.whitening import numerical_rank
 from sourcesep.modulation import labels_wanted

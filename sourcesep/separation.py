@@ -29,7 +29,7 @@ from sourcesep.samples import Samples
 
 if TYPE_CHECKING:
     from sourcesep.estimator import IVAE
-    from sourcesep.ivae.source_prior import SourcePrior
+    from sourcesep.ivae.stft.source_prior import SourcePrior
 
 __all__ = ["as_recording", "separate"]
 
@@ -221,7 +221,7 @@ def _fit(
     was chosen among.
     """
     from sourcesep.estimator import IVAE
-    from sourcesep.ivae.starts import STARTS
+    from sourcesep.ivae.matrices.starts import STARTS
     from sourcesep.selection import accepts_missing, families_of, mixing_of
 
     mixing = settings["mixing"]

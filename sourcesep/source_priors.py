@@ -13,8 +13,8 @@ import numpy as np
 
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
 from sourcesep.ivae.devices import require_torch_for
-from sourcesep.ivae.guided import numbers_of
-from sourcesep.ivae.source_prior import Network, SourcePrior
+from sourcesep.ivae.stft.guided import numbers_of
+from sourcesep.ivae.stft.source_prior import Network, SourcePrior
 from sourcesep.persistence import SOURCE_PRIOR, read_file, write_file
 from sourcesep.recording import Recording, longest_in_memory
 from sourcesep.samples import Resampled, Samples

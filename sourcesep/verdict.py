@@ -33,8 +33,8 @@ from sourcesep.evidence import (
     channels_alone,
     replica_agreement,
 )
-from sourcesep.ivae.coherence import MOST_COHERENT, SOUND, coherence_in_bands
 from sourcesep.ivae.heldout import after_splices, excerpt
+from sourcesep.ivae.matrices.coherence import MOST_COHERENT, SOUND, coherence_in_bands
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import is_series

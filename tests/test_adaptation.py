@@ -7,7 +7,7 @@ import pytest
 
 from sourcesep import IVAE, load, save, separate
 from sourcesep.exceptions import InputError, SettingsError, SourcesepWarning
-from sourcesep.ivae.coupling_fit import EFFORT, Effort
+from sourcesep.ivae.flows.fit import EFFORT, Effort
 from sourcesep.ivae.underdetermined import UnderdeterminedModel
 from sourcesep.metrics import mcc
 from sourcesep.persistence import read_file, write_file

@@ -97,6 +97,8 @@ CLI_MAY_IMPORT = {
     "reuse",
     "separation",
 }
+# Folders of `ivae`, what families are made of; each may import from earlier ones.
+PARTS = ("matrices", "chains", "stft", "flows", "vae")
 IVAE_MAY_NOT_IMPORT = {"mne", "soundfile", "click", "pandas", "pyarrow", "csv", "pathlib", "io"}
 
 
@@ -240,11 +242,26 @@ def test_adapters_know_no_model() -> None:
 
 def test_models_know_no_file() -> None:
     allowed = {"auxiliary", "checks", "exceptions", "ivae", "windows"}
-    for path in PACKAGE.glob("ivae/*.py"):
+    for path in PACKAGE.glob("ivae/**/*.py"):
         source = path.read_text("utf-8")
         assert within(source) <= allowed, path.name
         assert not outside(source) & IVAE_MAY_NOT_IMPORT, path.name
         assert calls(source, "open") == 0, path.name
+
+
+def breaks_parts(folder: str, source: str) -> list[str]:
+    """Return what a file in a folder of `ivae` imports from later folders."""
+    later = PARTS[PARTS.index(folder) + 1 :]
+    return sorted(
+        n for n in imports(source) if n.startswith(tuple(f"sourcesep.ivae.{p}." for p in later))
+    )
+
+
+def test_parts_of_families_import_from_earlier_parts_only() -> None:
+    assert {path.parent.name for path in PACKAGE.glob("ivae/*/*.py")} == set(PARTS)
+    for path in PACKAGE.glob("ivae/*/*.py"):
+        assert breaks_parts(path.parent.name, path.read_text("utf-8")) == [], path.name
+    assert breaks_parts("chains", "from sourcesep.ivae.vae.fit import fit_networks")
 
 
 def test_only_what_writes_results_of_its_own_imports_adapters_by_name() -> None:
@@ -402,7 +419,7 @@ def test_the_map_of_the_architecture_is_short_and_whole() -> None:
         name for name in LAYER if not name.startswith("_") and not re.search(rf"`{name}\b", text)
     ]
     assert missing == []
-    parts = [path.stem for path in PACKAGE.glob("ivae/[!_]*.py")]
+    parts = [path.stem for path in PACKAGE.glob("ivae/**/[!_]*.py")]
     assert [
         part for part in parts if f"{part}.py`" not in text and f"ivae.{part}." not in text
     ] == []

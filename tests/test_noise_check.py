@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sourcesep.gains import heldout_gain
-from sourcesep.ivae import amortised_candidates
 from sourcesep.ivae.amortised import AmortisedModel
 from sourcesep.ivae.coupling import CouplingModel
-from sourcesep.ivae.latent_start import in_units
+from sourcesep.ivae.vae import candidates
+from sourcesep.ivae.vae.latent_start import in_units
 from sourcesep.metrics import mcc
 from sourcesep.noise_check import HIDDEN, SENTENCE, share_hidden_by_noise
 from sourcesep.selection import Candidate, Selection
@@ -74,7 +74,7 @@ class TestNoise:
     def test_is_as_large_as_what_is_seen_of_it(self, noisy, verdict, monkeypatch):
         """Though the data leave room for less."""
         model, x, u = noisy
-        monkeypatch.setattr(amortised_candidates, "seen_noise", lambda *_: 0.29**2)
+        monkeypatch.setattr(candidates, "seen_noise", lambda *_: 0.29**2)
         assert share_hidden_by_noise(model, x, u, model.held_out(u)) > 1.2 * verdict.noise
 
     def test_is_not_asked_for_where_the_map_leaves_channels_aside(self):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sourcesep import IVAE, Recording, load, save, separate
 from sourcesep.exceptions import InputError, ModelFileError, OutputError, SettingsError
-from sourcesep.ivae.coupling_fit import EFFORT, Effort
+from sourcesep.ivae.flows.fit import EFFORT, Effort
 from sourcesep.persistence import SCHEMA_VERSION, read_metadata
 from sourcesep.simulate.protocols import ivae
 

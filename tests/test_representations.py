@@ -70,7 +70,7 @@ def test_nonlinear_digits_are_not_trusted(unasked_for_noise):
 def test_restarts_are_turned_where_labels_mean_something(seed):
     import torch
 
-    from sourcesep.ivae.flow import Flow
+    from sourcesep.ivae.flows.flow import Flow
 
     generator = torch.Generator().manual_seed(seed)
     flow = Flow.identity(4, 3, 5, 3, generator, torch.float64)

@@ -14,8 +14,8 @@ import soundfile
 
 from sourcesep import metrics, read, recording, result, separate, windows
 from sourcesep.exceptions import InputError, SourcesepWarning
-from sourcesep.ivae.chain import Chain
-from sourcesep.ivae.curves import Curves
+from sourcesep.ivae.chains.chain import Chain
+from sourcesep.ivae.chains.curves import Curves
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.recording import Recording
 from sourcesep.result import Separation

@@ -219,7 +219,7 @@ class TestRooms:
         def inferred(*_):
             raise AssertionError
 
-        monkeypatch.setattr("sourcesep.ivae.panning.infer", inferred)  # that takes long
+        monkeypatch.setattr("sourcesep.ivae.stft.panning.infer", inferred)  # that takes long
         x, u = in_room(9404, rt60=0.3, kinds=("drums", "bass"))
         found = chosen(x, u, ("linear", "convolutive", "underdetermined"))
         said = "sound comes from 1 directions between the channels"

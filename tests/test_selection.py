@@ -13,12 +13,12 @@ from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import MissingDependencyError, SettingsError
 from sourcesep.ivae.convolutive import ConvolutiveModel
 from sourcesep.ivae.coupling import CouplingModel
-from sourcesep.ivae.coupling_fit import EFFORT, Effort
+from sourcesep.ivae.flows.fit import EFFORT, Effort
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.starts import STARTS
 from sourcesep.metrics import mcc
 from sourcesep.misfit import Misfit
 from sourcesep.selection import FAMILIES, MIXINGS, Candidate, mixing_of, select

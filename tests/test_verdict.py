@@ -20,12 +20,12 @@ from sourcesep.evidence import (
 )
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae import heldout
-from sourcesep.ivae.coherence import coherence_in_bands
 from sourcesep.ivae.convolutive import STARTS, ConvolutiveModel
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.matrices.coherence import coherence_in_bands
+from sourcesep.ivae.matrices.starts import STARTS as LINEAR_STARTS
 from sourcesep.ivae.model import Posterior
 from sourcesep.ivae.order import is_series
-from sourcesep.ivae.starts import STARTS as LINEAR_STARTS
 from sourcesep.judged import Judged, richness_of
 from sourcesep.metrics import mcc
 from sourcesep.misfit import N_TAPS, Misfit, correlation_within_labels, misfit

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae.amortised_candidates import fit_matrix
-from sourcesep.ivae.amortised_maps import FlowMap, MatrixMap, NetworkMap, map_from_state
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.frame import Frame
-from sourcesep.ivae.latent_start import full_flow, in_units
+from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.ivae.missing import check_values
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.prior_tables import (
@@ -35,8 +33,10 @@ from sourcesep.ivae.prior_tables import (
 from sourcesep.ivae.priors import LabelPrior
 from sourcesep.ivae.ranges import medians_where_wild
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.starts import STARTS
 from sourcesep.ivae.training import History
+from sourcesep.ivae.vae.candidates import fit_matrix
+from sourcesep.ivae.vae.latent_start import full_flow, in_units
+from sourcesep.ivae.vae.maps import FlowMap, MatrixMap, NetworkMap, map_from_state
 
 __all__ = ["STEPS", "AmortisedModel"]
 
@@ -226,8 +226,8 @@ class AmortisedModel(Model):
             If more components are asked for than the rank of x.
         """
         require_torch(self.family)
-        from sourcesep.ivae.amortised_fit import Plan, fit_best
-        from sourcesep.ivae.likelihood import hold_out
+        from sourcesep.ivae.flows.likelihood import hold_out
+        from sourcesep.ivae.vae.fit import Plan, fit_best
 
         x, u = u.in_use(x)
         check_values(x)

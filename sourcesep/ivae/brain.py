@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.brain_covariances import Seen, see
-from sourcesep.ivae.brain_rows import find_rows, loudest_noise, signal_shares
 from sourcesep.ivae.heldout import FEW_SEGMENTS
-from sourcesep.ivae.jointdiag import MANY_CHANNELS, Triangles
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.matrices.brain_covariances import Seen, see
+from sourcesep.ivae.matrices.brain_rows import find_rows, loudest_noise, signal_shares
+from sourcesep.ivae.matrices.jointdiag import MANY_CHANNELS, Triangles
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.ivae.priors import LabelPrior, smoothed

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
-from sourcesep.ivae.cells import (
+from sourcesep.ivae.invertible import SIGMA
+from sourcesep.ivae.model import Array, State
+from sourcesep.ivae.settings import Settings
+from sourcesep.ivae.stft.cells import (
     FAINT,
     OVERLAP,
     SHORTEST_WINDOW,
@@ -22,15 +25,12 @@ from sourcesep.ivae.cells import (
     to_spectrum,
     window_size,
 )
-from sourcesep.ivae.cepstrum import cepstral_variances
-from sourcesep.ivae.guided import Guidance, guidance_of, search
-from sourcesep.ivae.invertible import SIGMA
-from sourcesep.ivae.level import COARSE, FLOOR, SILENCE, Level, filtered
-from sourcesep.ivae.model import Array, State
-from sourcesep.ivae.projection import Complex
-from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.spectral import SpectralModel
-from sourcesep.ivae.trained_variances import Trained
+from sourcesep.ivae.stft.cepstrum import cepstral_variances
+from sourcesep.ivae.stft.guided import Guidance, guidance_of, search
+from sourcesep.ivae.stft.level import COARSE, FLOOR, SILENCE, Level, filtered
+from sourcesep.ivae.stft.projection import Complex
+from sourcesep.ivae.stft.spectral import SpectralModel
+from sourcesep.ivae.stft.trained_variances import Trained
 
 __all__ = ["FLOOR", "STARTS", "ConvolutiveModel", "Start"]
 

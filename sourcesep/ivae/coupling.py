@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.alignment import standardising
-from sourcesep.ivae.coupling_fit import (
+from sourcesep.ivae.devices import require_torch, resolve_device
+from sourcesep.ivae.flows.fit import (
     EFFORT,
     WARM,
     at_least_two,
     restart_scores,
     resumed,
 )
-from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, State, under
@@ -35,8 +35,8 @@ from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.training import History, Schedule, train
 
 if TYPE_CHECKING:
-    from sourcesep.ivae.flow import Flow
-    from sourcesep.ivae.likelihood import Likelihood
+    from sourcesep.ivae.flows.flow import Flow
+    from sourcesep.ivae.flows.likelihood import Likelihood
 
 __all__ = ["CouplingModel"]
 
@@ -227,7 +227,7 @@ class CouplingModel(InvertibleModel):
         require_torch()
         import torch
 
-        from sourcesep.ivae.likelihood import Likelihood
+        from sourcesep.ivae.flows.likelihood import Likelihood
 
         x, u = u.in_use(x)
         if not np.isfinite(x).all():
@@ -315,7 +315,7 @@ class CouplingModel(InvertibleModel):
 
     def held_out(self, u: Auxiliary) -> NDArray[np.bool_]:
         """Return which samples the fit given u kept aside, to choose among its states."""
-        from sourcesep.ivae.likelihood import hold_out
+        from sourcesep.ivae.flows.likelihood import hold_out
 
         return hold_out(u)
 
@@ -378,7 +378,7 @@ class CouplingModel(InvertibleModel):
         require_torch()
         import torch
 
-        from sourcesep.ivae.flow import Flow
+        from sourcesep.ivae.flows.flow import Flow
 
         model = cls(**state.facts["settings"])
         model.linear = LinearModel.from_state(State(state.part("linear"), state.facts["linear"]))

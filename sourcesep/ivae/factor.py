@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.alignment import peak_signs
-from sourcesep.ivae.factor_em import Factors, Fitted, Observed, expectation, maximise
 from sourcesep.ivae.frame import Frame
-from sourcesep.ivae.jointdiag import coarse_to_fine
-from sourcesep.ivae.linear_gaussian import LinearGaussian
+from sourcesep.ivae.matrices.factor_em import Factors, Fitted, Observed, expectation, maximise
+from sourcesep.ivae.matrices.jointdiag import coarse_to_fine
+from sourcesep.ivae.matrices.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import check_infinite
 from sourcesep.ivae.model import ELBO, Array, Model, Posterior, State, under
 from sourcesep.ivae.prior_tables import gaussian_prior, overall, table_for

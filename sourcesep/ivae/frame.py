@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.prior_tables import Prior
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.vae.prior_network import NetworkPrior
 
 __all__ = ["Frame"]
 

@@ -11,18 +11,18 @@ from scipy.linalg import qr
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.alignment import peak_signs
-from sourcesep.ivae.coherence import SOUND, first_apart
-from sourcesep.ivae.contrast import ORDER, heldout_log_likelihood, innovations
 from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
+from sourcesep.ivae.matrices.coherence import SOUND, first_apart
+from sourcesep.ivae.matrices.contrast import ORDER, heldout_log_likelihood, innovations
+from sourcesep.ivae.matrices.starts import OF_SERIES, STARTS, segments_of, turned
 from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.order import invariant_permutation, is_series
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.reproducibility import first_steady
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.starts import OF_SERIES, STARTS, segments_of, turned
 from sourcesep.ivae.whitening import Whitening, whiten, whiten_moments
 
 __all__ = ["LinearModel"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.jointdiag import label_covariances, removes_means
+from sourcesep.ivae.matrices.jointdiag import label_covariances, removes_means
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import label_sums
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
-from sourcesep.ivae.chain import Chain, Parameters, in_units, ordered, unit_slope
-from sourcesep.ivae.curve_samples import (
+from sourcesep.ivae.chains.chain import Chain, Parameters, in_units, ordered, unit_slope
+from sourcesep.ivae.chains.curve_samples import (
     Data,
     Labels,
     loudest_and_others,
@@ -24,17 +24,11 @@ from sourcesep.ivae.curve_samples import (
     telling_labels,
     thinned,
 )
-from sourcesep.ivae.curves import SlopeFamily
-from sourcesep.ivae.filters import convolve
-from sourcesep.ivae.invertible import InvertibleModel
-from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.model import ELBO, Array, Posterior, State, under
-from sourcesep.ivae.noisy_curves import NoisyCurves
-from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
-from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.smoother import Smoother, find_noise
-from sourcesep.ivae.starts import STARTS, turned
-from sourcesep.ivae.undistortion import (
+from sourcesep.ivae.chains.curves import SlopeFamily
+from sourcesep.ivae.chains.filters import convolve
+from sourcesep.ivae.chains.noisy_curves import NoisyCurves
+from sourcesep.ivae.chains.smoother import Smoother, find_noise
+from sourcesep.ivae.chains.undistortion import (
     CURVES,
     Plan,
     candidates,
@@ -43,6 +37,12 @@ from sourcesep.ivae.undistortion import (
     plan_for,
     with_outer,
 )
+from sourcesep.ivae.invertible import InvertibleModel
+from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.matrices.starts import STARTS, turned
+from sourcesep.ivae.model import ELBO, Array, Posterior, State, under
+from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
+from sourcesep.ivae.settings import Settings
 
 __all__ = ["PostNonlinearModel"]
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.prior_network import NetworkPrior
 from sourcesep.ivae.priors import LabelPrior, label_sums, spread
 from sourcesep.ivae.settings import GAUSSIAN
+from sourcesep.ivae.vae.prior_network import NetworkPrior
 
 __all__ = [
     "Prior",

@@ -10,8 +10,8 @@ from scipy.optimize import linear_sum_assignment
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import draw_halves
+from sourcesep.ivae.matrices.starts import STARTS, Start
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.starts import STARTS, Start
 from sourcesep.ivae.whitening import whiten
 
 __all__ = ["counterparts", "first_steady", "split_half_correlations"]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError, SourcesepWarning
-from sourcesep.ivae import alone, layers, panning
-from sourcesep.ivae.cells import Cells, in_every_bin, power, to_spectrum, window_size
 from sourcesep.ivae.model import Array, Model, State
 from sourcesep.ivae.settings import Settings
-from sourcesep.ivae.spectral import SpectralModel
-from sourcesep.ivae.wiener import NOISE, Wiener, wiener
+from sourcesep.ivae.stft import alone, layers, panning
+from sourcesep.ivae.stft.cells import Cells, in_every_bin, power, to_spectrum, window_size
+from sourcesep.ivae.stft.spectral import SpectralModel
+from sourcesep.ivae.stft.wiener import NOISE, Wiener, wiener
 
 __all__ = ["UnderdeterminedModel"]
 

@@ -8,11 +8,11 @@ from scipy.stats import multivariate_normal, norm
 from sourcesep import IVAE, auxiliary, load, metrics, save, separate
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.amortised import STEPS, AmortisedModel
-from sourcesep.ivae.amortised_fit import fit_networks
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.linear_gaussian import LinearGaussian
+from sourcesep.ivae.matrices.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.prior_tables import gaussian_prior
+from sourcesep.ivae.vae.fit import fit_networks
 from sourcesep.simulate.protocols import ivae
 
 from ..conftest import labelled
@@ -490,7 +490,7 @@ class TestGivingUp:
             tried.append(fit_networks(*args, **settings))
             return tried[-1]
 
-        monkeypatch.setattr("sourcesep.ivae.amortised_fit.fit_networks", spied)
+        monkeypatch.setattr("sourcesep.ivae.vae.fit.fit_networks", spied)
         x = rng(3).standard_normal((2, 2)) @ modulated(rng(3), 2)
         settings = {"kernel_size": kernel_size, "candidates": ("linear", "networks")}
         model = quick(n_steps=400, **settings).fit(x, by_label(is_time=True), rng())

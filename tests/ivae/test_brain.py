@@ -5,11 +5,11 @@ import pytest
 
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.auxiliary import Auxiliary, Scale
-from sourcesep.ivae import brain_covariances
 from sourcesep.ivae.brain import BrainModel
-from sourcesep.ivae.brain_covariances import Group, see
-from sourcesep.ivae.brain_rows import loudest_noise, signal_shares, under_noise
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.matrices import brain_covariances
+from sourcesep.ivae.matrices.brain_covariances import Group, see
+from sourcesep.ivae.matrices.brain_rows import loudest_noise, signal_shares, under_noise
 from sourcesep.ivae.reproducibility import split_half_correlations
 from sourcesep.ivae.settings import Settings
 from sourcesep.recording import from_array

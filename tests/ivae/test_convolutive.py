@@ -8,11 +8,11 @@ from sklearn.decomposition import FastICA
 from sourcesep import metrics, simulate, windows
 from sourcesep.demo import best_si_sdr
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae import projection
-from sourcesep.ivae.cells import FAINT, to_spectrum
-from sourcesep.ivae.cepstrum import cepstral_variances
 from sourcesep.ivae.convolutive import FLOOR, STARTS, TIE, ConvolutiveModel, Start
-from sourcesep.ivae.level import COARSE, Level
+from sourcesep.ivae.stft import projection
+from sourcesep.ivae.stft.cells import FAINT, to_spectrum
+from sourcesep.ivae.stft.cepstrum import cepstral_variances
+from sourcesep.ivae.stft.level import COARSE, Level
 
 from ..conftest import labelled
 
@@ -156,7 +156,7 @@ class TestStart:
             updates.append(1)
             return project(rows, covariances)
 
-        monkeypatch.setattr("sourcesep.ivae.level.project", counted)
+        monkeypatch.setattr("sourcesep.ivae.stft.level.project", counted)
         rows = level.begun(1000, 0)
         assert 5 < len(updates) < 60
         # and there nothing does

@@ -9,8 +9,8 @@ import torch
 from sourcesep.auxiliary import LEFT_OUT
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.coupling import EFFORT, CouplingModel
-from sourcesep.ivae.flow import Flow, Tape
-from sourcesep.ivae.likelihood import Likelihood
+from sourcesep.ivae.flows.flow import Flow, Tape
+from sourcesep.ivae.flows.likelihood import Likelihood
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import State
 from sourcesep.ivae.settings import QUALITIES, Settings
@@ -196,7 +196,7 @@ class TestLikelihood:
         )
         batch = objective._batch()
         monkeypatch.setattr(objective, "_batch", lambda: batch)
-        monkeypatch.setattr("sourcesep.ivae.likelihood.MEMORY", 1.0)
+        monkeypatch.setattr("sourcesep.ivae.flows.likelihood.MEMORY", 1.0)
         objective.parameters += 0.05 * torch.ones_like(objective.parameters)
         half = objective.flow.half
         objective.flow.views["matrix"][..., half, :] = 0

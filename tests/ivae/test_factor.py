@@ -9,9 +9,9 @@ from sourcesep import IVAE, auxiliary, load, metrics, save, simulate
 from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.factor import FactorModel
-from sourcesep.ivae.factor_em import Factors, Fitted, Observed, expectation, maximise
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.linear_gaussian import LinearGaussian
+from sourcesep.ivae.matrices.factor_em import Factors, Fitted, Observed, expectation, maximise
+from sourcesep.ivae.matrices.linear_gaussian import LinearGaussian
 from sourcesep.ivae.missing import impute
 from sourcesep.ivae.prior_tables import gaussian_prior
 from sourcesep.verdict import judge

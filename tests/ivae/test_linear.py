@@ -13,9 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sourcesep import auxiliary, metrics, simulate
 from sourcesep.auxiliary import Auxiliary, from_array
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae import jointdiag, linear
+from sourcesep.ivae import linear
 from sourcesep.ivae.linear import LinearModel
-from sourcesep.ivae.starts import STARTS
+from sourcesep.ivae.matrices import jointdiag
+from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.recording import Recording
 from sourcesep.simulate.protocols import LinearKind
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sourcesep.ivae.bound import Bound, Observed, Reconstruction, log_prior
 from sourcesep.ivae.networks import Architecture, Autoencoder, contexts
 from sourcesep.ivae.priors import LabelPrior, spread
+from sourcesep.ivae.vae.bound import Bound, Observed, Reconstruction, log_prior
 
 
 def generator(seed=0):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sourcesep.exceptions import InputError, SettingsError
-from sourcesep.ivae import curve_samples
-from sourcesep.ivae.filters import convolve
+from sourcesep.ivae.chains import curve_samples
+from sourcesep.ivae.chains.filters import convolve
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.post_nonlinear import PostNonlinearModel
 from sourcesep.metrics import si_sdr

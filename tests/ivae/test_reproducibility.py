@@ -5,8 +5,8 @@ import pytest
 
 from sourcesep import auxiliary, simulate
 from sourcesep.ivae.linear import LinearModel
+from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.ivae.reproducibility import split_half_correlations
-from sourcesep.ivae.starts import STARTS
 from sourcesep.recording import from_array
 
 

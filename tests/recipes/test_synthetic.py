@@ -2,7 +2,7 @@
 
 import pytest
 
-from sourcesep.ivae.coupling_fit import EFFORT, Effort
+from sourcesep.ivae.flows.fit import EFFORT, Effort
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Invertible networks: coupling blocks, their likelihood, start and scores."""

@@ -1,0 +1,1 @@
+"""Models on the STFT: cells, their variances and matrices, directions, trained priors."""
