@@ -31,7 +31,7 @@ from sourcesep.modulation import labels_wanted
 from sourcesep.n_components import check_samples, choose_n_components
 from sourcesep.recording import Kind
 from sourcesep.rivalry import Selection, idle, the_better
-from sourcesep.verdict import judge
+from sourcesep.verdict import Verdict, judge
 
 __all__ = ["FAMILIES", "MIXINGS", "PRIORS", "Selection", "accepts_missing", "families_of"]
 __all__ += ["mixing_of", "select", "unheeded"]
@@ -136,32 +136,40 @@ class Candidate:
 
     def is_called_for(self, found: Selection, x: Array) -> bool:
         """Whether what a fit leaves behind is what this one mends."""
-        family, verdict = self.family, found.verdict
+        family, model = self.family, found.model
         if "noise" in family.mends:
-            return found.model.n_components < numerical_rank(x)
+            return model.n_components < numerical_rank(x)
         if FITTED_NOISE in family.mends:
-            return verdict.is_noisy
-        if family.representation == "stft" and not found.model.is_linear:
+            return found.verdict.is_noisy
+        if family.representation == "stft" and not model.is_linear:
             return False  # curves have no place on the STFT, and directions need no filters
         if family.may_exceed_rank:
             return True  # components that share a source may pass every check; it looks for itself
-        if found.model.n_components == 1:
+        if model.n_components == 1:
             return False
-        if self.has_filters:
-            of_bounds = zip(verdict.misfit[:2], verdict.bounds.misfit[:2], strict=True)
-            delay, power = (value / bound for value, bound in of_bounds)
-            on_cells = found.model.representation == "stft"
-            has_curve = not (found.model.is_linear or on_cells)
-            left = delay if has_curve else power
-            # filters on the STFT have been called for by a delay
-            return left > CLEAR and (on_cells or delay > 1) and not found.model.may_exceed_rank
-        # energy calls for none: a nonlinear map would take apart what only grows and shrinks
-        # together
+        return self._mends_both(found) if self.has_filters else self._mends(found.verdict)
+
+    def _mends(self, verdict: Verdict) -> bool:
+        """Whether components depend on each other, and most in the way that the family mends.
+
+        Energy calls for none: a nonlinear map would take apart what only grows and shrinks
+        together.
+        """
         delay, bent = verdict.dependence.delay, verdict.dependence.bent
         kind = "delay" if delay > max(bent, 1) else "power"
         is_sign = verdict.misfit.power > max(SIGN, verdict.misfit.energy)
-        called = max(delay, bent) > 1 or (family.falls_back and is_sign)
-        return called and kind in family.mends
+        called = max(delay, bent) > 1 or (self.family.falls_back and is_sign)
+        return called and kind in self.family.mends
+
+    def _mends_both(self, found: Selection) -> bool:
+        """Whether a delay and a bend show, of which the fit so far has mended one at most."""
+        if found.model.may_exceed_rank:
+            return False
+        of_bounds = zip(found.verdict.misfit[:2], found.verdict.bounds.misfit[:2], strict=True)
+        delay, power = (value / bound for value, bound in of_bounds)
+        if found.model.representation == "stft":
+            return power > CLEAR  # a delay has called for filters there
+        return delay > 1 and power > CLEAR if found.model.is_linear else delay > CLEAR
 
     def lack(self, k: int, u: Auxiliary, sfreq: float) -> str | None:
         """Why it is not worth its minutes on a record of this length and u, if it is not.
