@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from sourcesep import auxiliary
-from sourcesep.auxiliary import Auxiliary
+from sourcesep.auxiliary import Auxiliary, Scale
 from sourcesep.checks import generator
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.heldout import excerpt
@@ -198,6 +198,11 @@ class AdaptationMixin:
                 "u: this model was fitted on stretches of time, which mean nothing in other "
                 "data; leave u (aux=SPEC) out"
             )
+        scale, known = u.scales[0], set(self.u_names_)
+        named = tuple(name.removeprefix("u=") for name in scale.names)
+        if known.issuperset(named) and not known.issuperset(scale.names):
+            # text that is not the labels themselves but what `prior_table` calls them
+            u = Auxiliary((Scale(scale.labels, named),), None, False, u.spec)
         return auxiliary.renumbered(u, self.u_names_)
 
     def _with_prior_for(self, X: Array, u: Any) -> tuple[Model, Auxiliary]:

@@ -199,9 +199,10 @@ class IVAE(
         y : ignored
             For scikit-learn's sake; with a warning if it may be labels that u was meant to be.
         u : array-like of shape (n_samples,) or (n_samples, k), or Auxiliary, optional
-            Whole numbers or text are labels, floats are covariates; segments of time (``aux``)
-            by default. If X is a list, u may be a list too, and labels are then each
-            recording's own; labels that mean the same in all are one array of all rows.
+            Whole numbers or text are labels, and the number -1 leaves a row out; floats are
+            covariates; segments of time (``aux``) by default. If X is a list, u may be a list
+            too, and labels are then each recording's own; labels that mean the same in all are
+            one array of all rows.
 
         Raises
         ------
@@ -382,6 +383,10 @@ class IVAE(
             return auxiliary.from_arrays(u, lengths)
         if u is not None:
             return auxiliary.from_array(u, len(X))
-        ends = np.cumsum(lengths or [len(X)])[:-1]
+        lengths = lengths or [len(X)]
+        if min(lengths) < 2:
+            said = "is then the stretch of time that a row lies in, and a row alone is none"
+            raise InputError(f"u=None: {said}; give u, or more rows")
+        ends = np.cumsum(lengths)[:-1]
         parts = [from_array(part.T, self.sfreq) for part in np.split(X, ends)]
         return auxiliary.build_many(self.aux, parts)

@@ -39,7 +39,8 @@ class LatentsMixin:
         n : int
             How many.
         u : array-like of shape (n,), optional
-            Labels to draw for; by default they are as frequent as in the fit.
+            Labels to draw for, as the fit was given them or as `prior_table` names them; by
+            default they are as frequent as in the fit.
 
         Returns
         -------

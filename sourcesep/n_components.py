@@ -52,9 +52,14 @@ def check_samples(x: Array, u: Auxiliary, n_components: int | None = None) -> No
         )
     n_times = int(u.used.sum())
     if n_times < FEWEST_SAMPLES:
+        todo = "record longer"
+        if n_times < u.n_times:
+            todo = f"u leaves {u.n_times - n_times} others out"
+        elif len(x) > n_times:
+            todo = "are samples and channels the wrong way round?"
         raise InputError(
             f"n_times={n_times}: too few samples to find sources in, at least {FEWEST_SAMPLES} "
-            f"are needed; {'axes are (channels, times)' if len(x) > n_times else 'record longer'}"
+            f"are needed; {todo}"
         )
     most = n_times // SAMPLES_PER_COMPONENT
     if min(n_components or len(x), len(x)) > most:

@@ -334,6 +334,21 @@ class TestSample:
         _, X = ivae.sample(50_000)
         np.testing.assert_allclose(np.cov(X.T), np.cov(data[0].T), rtol=0.1, atol=0.2)
 
+    def test_by_the_names_of_the_table(self, by_label):
+        names = [row["label"] for row in by_label.prior_table() if row["component"] == 0]
+        for a, b in zip(
+            by_label.sample(30, u=names), by_label.sample(30, u=range(30)), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+    def test_labels_go_before_names_of_labels(self, data):
+        X, _, u = data
+        text = np.where(u % 2 == 0, "a", "u=a")  # the label "a" is called "u=a"
+        ivae = quick(prior="gaussian").fit(X, u=text)
+        S, _ = ivae.sample(4000, u=np.full(4000, "u=a"))
+        second = [row["variance"] for row in ivae.prior_table() if row["label"] == "u=u=a"]
+        np.testing.assert_allclose(S.var(axis=0), second, rtol=0.1)
+
     def test_is_repeatable(self, by_label):
         for a, b in zip(by_label.sample(9), by_label.sample(9), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -510,6 +525,18 @@ def test_stationary_sources_by_every_start():
     scores = ivae.scores_["linear"]
     assert scores["non-gaussian"] == max(scores.values())
     assert "non-gaussian" in ivae.reason_
+
+
+def test_a_row_alone_is_no_stretch_of_time(data, in_time, by_label):
+    row = data[0][:1]
+    for ivae in (in_time, by_label):
+        with pytest.raises(
+            InputError, match=r"^u=None: is then the stretch of time .*; give u, or"
+        ):
+            ivae.score(row)
+    with pytest.raises(InputError, match=r"^u=None: is then"):
+        quick().fit([data[0], row])
+    assert np.isfinite(by_label.score(row, u=data[2][:1]))
 
 
 def test_u_that_leaves_out_every_row_is_refused(data, in_time):
