@@ -272,6 +272,10 @@ class AmortisedModel(Model):
         standard: Array = (x - self.centre[:, None]) / self.width[:, None]
         return standard
 
+    def _in_units(self, standard: Array) -> Array:
+        x: Array = standard * self.width[:, None] + self.centre[:, None]
+        return x
+
     def _table(self, u: Auxiliary | None) -> tuple[LabelPrior, NDArray[np.int64]]:
         """The prior of the map's z as a table, and every sample's row in it."""
         if u is None:
@@ -292,13 +296,11 @@ class AmortisedModel(Model):
 
     def decode(self, z: Array, u: Auxiliary | None = None) -> Array:
         """The mean of p(x|z,u), (n_channels, n_times); u counts if the decoder sees it."""
-        inside = self.frame.inverse.show(z)
         if u is None and not self.condition_decoder:
             told = label_table(self.prior), np.zeros(z.shape[1], np.int64)
         else:
             told = self._table(u)
-        x: Array = self.map.decode(inside, *told)
-        return x * self.width[:, None] + self.centre[:, None]
+        return self._in_units(self.map.decode(self.frame.inverse.show(z), *told))
 
     def elbo(self, x: Array, u: Auxiliary) -> ELBO:
         """Both terms of the ELBO of q(z|x,u) as the encoder has it."""
@@ -319,8 +321,8 @@ class AmortisedModel(Model):
         """Draw z from p(z|u) and x from p(x|z,u)."""
         prior, rows = table_for(self.prior, u)
         z = prior.sample(rows, rng)
-        x = self.decode(z, u)
-        return z, x + self.noise[:, None] * rng.standard_normal(x.shape)
+        x = self.map.draw(self.frame.inverse.show(z), *self._table(u), rng)
+        return z, self._in_units(x)
 
     def prior_moments(self) -> tuple[Array, Array]:
         """Mean and variance of each component given each label, (n_labels, n_components)."""

@@ -478,6 +478,13 @@ class TestFlow:
         left = x - model.decode(found)
         assert (left.var(axis=1) < 0.5 * x.var(axis=1)).all()
 
+    def test_samples_vary_as_x_does_where_sources_explain_a_part(self):
+        x, u = bent(rng(0), 0.05)[1], by_label()
+        x = np.concatenate([x, rng(1).standard_normal((4, 4)) @ modulated(rng(2), 4)])
+        model = quick(2, candidates=("flow",), n_steps=100).fit(x, u, rng())
+        _, drawn = model.sample(u, rng())
+        np.testing.assert_allclose(drawn.std(axis=1), x.std(axis=1), rtol=0.25)
+
 
 class TestGivingUp:
     """Networks that cannot reach what a matrix has reached are not trained to the end."""

@@ -77,6 +77,13 @@ class NoisyMap(ABC):
     def decode(self, z: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
         """f(z), (n_channels, n_times)."""
 
+    def draw(
+        self, z: Array, prior: LabelPrior, rows: NDArray[np.int64], rng: np.random.Generator
+    ) -> Array:
+        """Draw x from p(x|z), (n_channels, n_times)."""
+        x = self.decode(z, prior, rows)
+        return x + np.sqrt(self.noise)[:, None] * rng.standard_normal(x.shape)
+
     @abstractmethod
     def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Mean and standard deviation of q(z|x,u), each (n_components, n_times)."""
@@ -173,8 +180,16 @@ class FlowMap(NoisyMap):
 
     def decode(self, z: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> Array:
         """f(z), the flow's other components at their mean, (n_channels, n_times)."""
-        mean, _ = self._among_others(z, np.ones_like(z))
+        mean, _ = self._among_others(z, np.zeros_like(z))
         return self.flow.decode(mean)
+
+    def draw(
+        self, z: Array, prior: LabelPrior, rows: NDArray[np.int64], rng: np.random.Generator
+    ) -> Array:
+        """Draw x from p(x|z), and the flow's other components from their prior for it."""
+        mean, scale = self._among_others(z, np.zeros_like(z))
+        x = self.flow.decode(mean + scale * rng.standard_normal(mean.shape))
+        return x + np.sqrt(self.noise)[:, None] * rng.standard_normal(x.shape)
 
     def encode(self, x: Array, prior: LabelPrior, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Mean and standard deviation of p(z|x,u) by the best restart."""
