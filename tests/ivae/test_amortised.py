@@ -486,6 +486,23 @@ class TestFlow:
         np.testing.assert_allclose(drawn.std(axis=1), x.std(axis=1), rtol=0.25)
 
 
+def test_few_labels_tell_few_components_of_a_flow_apart():
+    """Two sources whose means and scales follow five labels, in eight bent channels."""
+    drawn, u = rng(), np.repeat(np.arange(5), 200)
+    mean, scale = drawn.uniform(-5, 5, (2, 5)), drawn.uniform(0.7, 1.7, (2, 5))
+    z = mean[:, u] + scale[:, u] * drawn.standard_normal((2, len(u)))
+    standard = (z - z.mean(axis=1, keepdims=True)) / z.std(axis=1, keepdims=True)
+    hidden = drawn.standard_normal((12, 2)) @ standard + drawn.standard_normal((12, 1))
+    x = drawn.standard_normal((8, 12)) @ np.tanh(hidden)
+    x += 0.02 * x.std(axis=1, keepdims=True) * drawn.standard_normal(x.shape)
+    u = labelled(u, is_time=False)
+    model = quick(2, candidates=("linear", "networks")).fit(x, u, rng())
+    assert model.map.start.flow.n_components == 2
+    assert metrics.mcc(z.T, model.posterior(x, u).mean.T) > 0.93
+    # networks that start from two of five components are behind by more than two nats
+    assert model.scores["networks"] > model.scores["linear"] + 5
+
+
 class TestGivingUp:
     """Networks that cannot reach what a matrix has reached are not trained to the end."""
 

@@ -122,7 +122,9 @@ class LatentStart:
             Where it is trained.
         """
         d = self.linear.n_components
-        n_latents = min(numerical_rank(x), 2 * d + 1)
+        # more than u could tell apart would hold the sources in any mixture
+        most = (u.n_labels - 1) // (1 if u.is_time else 2)
+        n_latents = min(numerical_rank(x), 2 * d + 1, max(d, most))
         if n_latents > d:
             # a surface without noise has no density
             x = x + LEAST_DEVIATION * rng.standard_normal(x.shape)
