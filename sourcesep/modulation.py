@@ -219,6 +219,7 @@ def _likeliest_precision(known: Array, squares: Array) -> Array:
         precision = weights @ known
         relative = known / precision
         step = np.linalg.lstsq(relative.T, 1 - squares * precision, rcond=None)[0]
+        step /= max(1.0, -2 * (step @ relative).min())  # at most half of any is taken off
         before = now
         for _halved in range(N_STEPS):
             now = cost((weights + step) @ known)

@@ -159,11 +159,11 @@ class TestCovariates:
 
     @SEEDS
     def test_of_log_variances_linear_in_two_of_them(self, seed):
-        """Cells of both, by log-variances or reciprocals of deviations, had 1.5 to 3 here."""
+        """By moments in cells of both the worst had 1.4 to 4.4."""
         values, u = self.drawn(2, seed)
         angle = np.arange(3) * np.pi / 3 + seed
         own = np.exp(0.72 * np.stack([np.cos(angle), np.sin(angle)], axis=1) @ values.T)
-        assert own_modulation(own * noise(u, 3, seed), u, a_tenth(u)).min() > 3
+        assert own_modulation(own * noise(u, 3, seed), u, a_tenth(u)).min() > 4.5
 
     @pytest.mark.parametrize("n_covariates", [1, 2, 3])
     @pytest.mark.parametrize("moves", ["variances", "means"])
