@@ -23,7 +23,7 @@ import torch
 from scipy.signal import lfilter
 from verdict import EVIDENCE, Evidence, auroc, tabulate
 
-from sourcesep.auxiliary import Auxiliary, Scale
+from sourcesep.auxiliary import Auxiliary, Scale, from_array
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Model
@@ -36,6 +36,8 @@ from sourcesep.verdict import LABELS, Verdict, judge
 NOTHING, SOMETHING, CROWDED = "nothing: ", "sources: ", "one too many: "
 FEW = (20, 40, 80, 160, 500)
 """Samples of a label where there are few."""
+COVARIATES = (1, 2, 3)
+"""Numbers of them, where u is continuous."""
 RIGHT, FAIR = 0.95, 0.9
 """MCC of a fit that ought not to be refused, and of one that is ranked as good."""
 
@@ -87,6 +89,43 @@ def narrow(seed: int, n: int) -> Protocol:
     return replace(data, observations=network(data.sources))
 
 
+def by_covariates(
+    seed: int, n: int, n_covariates: int, how: str = "linear", size: float = 1.0
+) -> Protocol:
+    """Simulate 10 000 rows of Gaussian sources whose log-deviations follow covariates.
+
+    Covariates are uniform from -1 to 1. Linear log-deviations are the covariate times 1.5, -1.5
+    and .75, or 1.2 times combinations of them in directions that lie as far apart as they can;
+    "waves" are four cosines, in random directions, that have together a standard deviation of .6,
+    another sum for each source, "common" the same for all. `size` is a factor of all that.
+    "u of 2" in the table has two covariates.
+    """
+    rng = np.random.default_rng([seed, n_covariates])
+    values = rng.uniform(-1, 1, (10_000, n_covariates))
+    if how == "linear":
+        if n_covariates == 1:
+            directions = np.array([[1.25], [-1.25], [0.625]])[:n]
+        elif n_covariates == 2:
+            angle = np.pi * np.arange(n) / n + rng.uniform(0, np.pi)
+            directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        else:
+            directions = np.linalg.qr(rng.standard_normal((n_covariates, n)))[0].T
+        log_scale = 1.2 * values @ directions.T
+    else:
+        shape = (1 if how == "common" else n, 4, n_covariates)
+        directions, phase = 2 * rng.standard_normal(shape), rng.uniform(0, 2 * np.pi, shape[:2])
+        waves = np.cos(np.einsum("tk,nwk->tnw", values, directions) + phase).sum(axis=2)
+        log_scale = 0.6 * (waves - waves.mean(axis=0)) / waves.std(axis=0)
+        if how == "common":
+            log_scale = np.repeat(log_scale, n, axis=1)
+    scales = np.exp(size * log_scale)
+    sources = scales * rng.standard_normal(scales.shape)
+    network = random_network(n, 3, rng)
+    x = network(1.5 * sources / sources.std(axis=0))
+    data = Protocol(sources, x, values, scales)  # type: ignore[arg-type]
+    return shuffled_labels(data, random_state=seed) if how == "shuffled" else data
+
+
 def short_flow() -> Model:
     """Return the nonlinear family at a size that hundreds of fits can be afforded of."""
     return CouplingModel(n_restarts=2, n_steps=400, n_blocks=6, device="cpu")
@@ -98,8 +137,11 @@ def judged(unfitted: Callable[[], Model], simulate: Callable[[int, int], Protoco
     def run(seed: int) -> Judged:
         data = simulate(seed, 2 + seed % 2)
         x = data.observations.T
-        names = tuple(map(str, range(data.u.max() + 1)))
-        u = Auxiliary((Scale(data.u, names),), None, True, "segments")
+        if data.u.ndim > 1:
+            u = from_array(data.u, len(data.u))
+        else:
+            names = tuple(map(str, range(data.u.max() + 1)))
+            u = Auxiliary((Scale(data.u, names),), None, True, "segments")
         model = unfitted().fit(x, u, np.random.default_rng(seed))
         score = mcc(data.sources, model.posterior(x).mean.T)
         return Judged(judge(model, x, u, 1.0, np.random.default_rng(seed)), score)
@@ -116,6 +158,15 @@ def cases() -> Iterator[tuple[str, Run]]:
     yield f"{SOMETHING}Gaussian, tanh", nonlinear(draw)
     yield f"{SOMETHING}leaky ReLU", nonlinear(partial(draw, activation="leaky-relu", slope=0.2))
     yield f"{SOMETHING}Laplace", nonlinear(partial(draw, source="laplace"))
+    for k in COVARIATES:
+        followed = partial(by_covariates, n_covariates=k)
+        yield f"{NOTHING}u of {k}, stationary", nonlinear(partial(followed, size=0))
+        yield f"{NOTHING}u of {k}, one modulation", nonlinear(partial(followed, how="common"))
+        yield f"{NOTHING}u of {k}, shuffled", nonlinear(partial(followed, how="shuffled"))
+        for how in ("linear", "waves"):
+            yield f"{SOMETHING}u of {k}, {how}", nonlinear(partial(followed, how=how))
+            faint = partial(followed, how=how, size=0.6)
+            yield f"{SOMETHING}u of {k}, {how}, faint", nonlinear(faint)
     yield f"{CROWDED}a channel fewer", nonlinear(some_channels)
     yield f"{CROWDED}a narrow network", nonlinear(narrow)
     yield "mixed with memory", nonlinear(with_memory)

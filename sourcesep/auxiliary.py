@@ -190,7 +190,7 @@ def from_array(u: ArrayLike, n_times: int) -> Auxiliary:
     u : array_like, shape (n_times,) or (n_times, n_covariates)
         Whole numbers, text or truth values, one a sample, are labels; the whole number
         -1 leaves a sample out. Floats are covariates: rows that take at most `MAX_LEVELS`
-        values get a label each, others are cut into at most `MAX_BINS` quantile bins.
+        values get a label each, others are cut at quantiles: see docs/auxiliary.md.
     n_times : int
         Number of samples that u must describe.
 

@@ -31,7 +31,9 @@ __all__ = [
 MAX_LEVELS = 256
 """Whole numbers that take more values than this count as continuous."""
 MAX_BINS = 40
-"""The most quantile bins that continuous values are cut into, over all columns together."""
+"""The most quantile bins that values of a column are cut into, or of several together."""
+MAX_CELLS, CELL = 125, 80
+"""The most for several columns where each has so many samples: in fewer, sources change more."""
 _BIN = re.compile(r" in \[([^,]+), ([^)]+)\)(?: \+ |$)")
 _LEVEL = re.compile(r"=([^,=]+)(?:, |$)")
 FEW_SAMPLES = 8
@@ -179,8 +181,10 @@ def _bins(values: NDArray[np.float64], names: Sequence[str]) -> list[Scale]:
     """Cut covariates, (n_times, n_covariates), into quantile bins.
 
     Rows that take few values are not cut: each has its label (so that one-hot rows are
-    what they mean). Else each column gets as many bins as make `MAX_BINS` together; when
-    that is fewer than two, the leading principal components are cut in their place.
+    what they mean). Else the first column is cut, then each of its bins by the next column and
+    so on, so that cells have as many samples as each other, also of columns that go together.
+    Each gets as many bins as make `MAX_BINS` or `MAX_CELLS` together; when that is fewer than
+    two, the leading principal components are cut in their place.
     """
     n_times, n_columns = values.shape
     n_levels = min(MAX_LEVELS, n_times // FEW_SAMPLES)
@@ -190,6 +194,8 @@ def _bins(values: NDArray[np.float64], names: Sequence[str]) -> list[Scale]:
             texts = [[f"{c}={number(v)}" for c, v in zip(names, row, strict=True)] for row in rows]
             return [Scale(labels.reshape(-1).astype(np.int64), tuple(map(", ".join, texts)))]
     n_bins = max(2, min(MAX_BINS, n_times // FEW_SAMPLES))
+    if n_columns > 1:
+        n_bins = max(n_bins, min(MAX_CELLS, n_times // CELL))
     n_cut = min(n_columns, int(math.log2(n_bins)))
     if n_cut < n_columns:
         spread = values.std(axis=0)
@@ -197,7 +203,18 @@ def _bins(values: NDArray[np.float64], names: Sequence[str]) -> list[Scale]:
         values = scores @ np.linalg.eigh(scores.T @ scores)[1][:, : -n_cut - 1 : -1]
         names = [f"principal component {i} of u" for i in range(n_cut)]
     each = int(n_bins ** (1 / n_cut) + 1e-9)
-    return [_quantile_bins(c, name, each) for c, name in zip(values.T, names, strict=True)]
+    first, *rest = zip(values.T, names, strict=True)
+    cells = _quantile_bins(*first, each)
+    for column, name in rest:
+        labels = np.empty_like(cells.labels)
+        longer: list[str] = []
+        for cell, text in enumerate(cells.names):
+            inside = cells.labels == cell
+            bins = _quantile_bins(column[inside], name, each)
+            labels[inside] = len(longer) + bins.labels
+            longer += [f"{text} + {own}" for own in bins.names]
+        cells = Scale(labels, tuple(longer))
+    return [cells]
 
 
 def _quantile_bins(values: NDArray[np.float64], name: str, n_bins: int) -> Scale:

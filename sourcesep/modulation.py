@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.auxiliary import Auxiliary
-from sourcesep.ivae.heldout import block_folds
+from sourcesep.ivae.given_u import (
+    CONVERGED,
+    LEFT,
+    N_STEPS,
+    bases,
+    log_variance_given_u,
+    mean_given_u,
+    regression,
+)
 from sourcesep.ivae.label_means import remove_label_means
 from sourcesep.ivae.model import Array
-from sourcesep.ivae.priors import label_sums
 
 __all__ = ["labels_wanted", "own_modulation", "standard_errors", "variance_ratios"]
 
 SILENCE = 1e-12
 """Least power of a label, where a component's overall power is near 1."""
-NOISE_ALONE = 2.0
-"""Singular values of profiles may be this many times what noise is expected to make of them,
-and still be noise: weights on such a direction would only amplify it."""
-WILD = 4
-"""Of so many samples or fewer the reciprocal of a standard deviation has no fourth moment, so that
-chance makes of it what it likes."""
+FEW = 4
+"""Of so many samples or fewer that the fit has seen, a label's variance may be anything."""
+MOST_SAMPLES = 100_000
+"""Are enough, where there is a row of polynomials for each."""
 LONGEST_BLOCK = 8
 """Samples that may hang together; what varies from one such block to the next is noise."""
 BLOCKS_A_LABEL = 4
@@ -39,17 +46,21 @@ def labels_wanted(n_components: int, u: Auxiliary) -> int:
 def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     """Evidence that u moves each component in its own way, in standard errors.
 
-    Nonlinear mixing is undone only if the moments of the sources given u vary in as many
-    directions as there are sources (Khemakhem et al. 2020, theorem 1). A component's
-    profile is its variance in every label, and its mean where u is not time. What the
-    profiles of the others do not explain of it, in the samples that the fit has seen, has
-    to come back in those it has not: there nothing but u can have put it.
+    Nonlinear mixing is undone only if the natural parameters of the sources given u vary in as
+    many directions as there are of them (Khemakhem et al. 2020, theorem 1). A Gaussian's are its
+    precision and, where u is not time, precision times mean. So the samples that the fit has seen
+    say what precision each component has given u, and which would be likeliest if it were a
+    weighted sum of the others' parameters. What they differ by has to come back in the samples
+    that the fit has not seen: there nothing but u can have put it. Means are treated alike, and
+    the stronger evidence counts.
 
-    Variances count by their logarithm, whose errors are the same everywhere, or by the
-    reciprocal of the standard deviation. The theorem is about precisions: log-variances that
-    are linear in two covariates have two directions, however many sources there are, while
-    any power of the variances has as many as there are sources. The stronger evidence counts,
-    of reciprocals only in labels of enough samples.
+    By chance some would come back, as the others' parameters have errors, which are in both
+    precisions that are compared with the unseen samples. So what these samples say of the same
+    errors, in the others, is taken off; then errors of what was seen no longer matter, to first
+    order (Neyman 1959).
+
+    Moments given u are those of its labels or, where this describes the seen samples better,
+    polynomials in the ranks of covariates.
 
     Parameters
     ----------
@@ -64,94 +75,164 @@ def own_modulation(z: Array, u: Auxiliary, held: NDArray[np.bool_]) -> Array:
     -------
     ndarray of shape (n_components,)
         About N(0, 1) or less where there is nothing to find; 0 where there are not more
-        labels than profiles.
+        labels, or polynomials, than parameters.
     """
-    half = block_folds(u.labels[held], u.n_labels, 2)
-    unseen = np.flatnonzero(held)
-    parts = [np.flatnonzero(~held), unseen[half == 0], unseen[half == 1]]
-    counts = np.stack([np.bincount(u.labels[part], minlength=u.n_labels) for part in parts])
     with_mean = not u.is_time
-    present = (counts > with_mean).all(axis=0)  # a single sample is its own mean
-    profiles = [
-        _profiles(z[:, part], u.labels[part], u.n_labels, with_mean=with_mean)[present]
-        for part in parts
-    ]
-    n_labels, n_profiles = profiles[0].shape
-    if n_labels < labels_wanted(len(z), u):
+    n_seen, n_held = (np.bincount(u.labels[of], minlength=u.n_labels) for of in (~held, held))
+    firm = ((n_seen > FEW + with_mean) & (n_held > 0))[u.labels]
+    if u.covariates is not None:
+        firm &= np.arange(u.n_times) % (1 + u.n_times // MOST_SAMPLES) == 0
+    z, u, held = z[:, firm], u.take(firm), held[firm]
+    found = [_Given.describe(z, held, b, with_mean=with_mean) for b in bases(u, held)]
+    if not found:
         return np.zeros(len(z))
-    d, known = len(z), counts[:, present].astype(np.float64)
-    evidence = [_unexplained(profiles, range(d), known, d)]
-    if with_mean:
-        # their errors are those of the samples
-        errors = np.exp(profiles[0][:, :d]).mean(axis=1)
-        evidence.append(_unexplained(profiles, range(d, 2 * d), known / errors, d))
-    firm = (known > WILD + with_mean).all(axis=0)
-    if firm.sum() > n_profiles:
-        reciprocals = [_as_reciprocals(p[firm], d) for p in profiles]
-        # their errors are in proportion to themselves
-        errors = np.square(reciprocals[0][:, :d].mean(axis=1))
-        evidence.append(_unexplained(reciprocals, range(d), known[:, firm] / errors, d))
-    strongest: Array = np.max(evidence, axis=0)
-    return strongest
+    given = min(found, key=lambda given: given.criterion)
+    if given.n_terms < labels_wanted(len(z), u):
+        return np.zeros(len(z))
+    return np.array([max(given.evidence(i)) for i in range(len(z))])
 
 
-def _as_reciprocals(profiles: Array, d: int) -> Array:
-    """Profiles with 1 over the standard deviation of each of d components for its log-variance.
+class _Given(NamedTuple):
+    """Components, and what they are given u by the samples that the fit has seen.
 
-    Precisions of labels with few samples would be too wild.
+    Parameters
+    ----------
+    z, mean, log_variance : ndarray of shape (n_components, n_times)
+        Components, and their moments at every sample's u.
+    squares : ndarray of shape (n_components, n_times)
+        Of what is left of z without the mean, as large as if the mean were known.
+    held : ndarray of bool, shape (n_times,)
+        Samples that the fit has not seen.
+    with_mean : bool
+        Whether u moves means too.
+    n_terms : int
+        Functions of u that the moments are sums of.
     """
-    reciprocals: Array = np.concatenate([np.exp(-profiles[:, :d] / 2), profiles[:, d:]], axis=1)
-    return reciprocals
+
+    z: Array
+    mean: Array
+    log_variance: Array
+    squares: Array
+    held: NDArray[np.bool_]
+    with_mean: bool
+    n_terms: int
+
+    @classmethod
+    def describe(cls, z: Array, held: NDArray[np.bool_], basis: Any, *, with_mean: bool) -> _Given:
+        """Regress components, and the logarithm of their squares, on functions of u."""
+        mean, squares = np.zeros_like(z), z**2
+        log_variance = np.stack([log_variance_given_u(basis, row, held) for row in squares])
+        if with_mean:
+            for i, weight in enumerate(np.exp(-log_variance)):
+                # what is loud would else move the mean where the component is quiet
+                mean[i], leverage = mean_given_u(basis, z[i], weight, held)
+                left = np.where(held, 1 + leverage, np.maximum(1 - leverage, LEFT))
+                squares[i] = (z[i] - mean[i]) ** 2 / left
+                log_variance[i] = log_variance_given_u(basis, squares[i], held)
+        return cls(z, mean, log_variance, squares, held, with_mean, basis.shape[1])
+
+    @property
+    def criterion(self) -> float:
+        """Akaike's (1974), of the seen samples: the less, the better others are described too."""
+        seen = ~self.held
+        log_variance = self.log_variance[:, seen]
+        cost = (log_variance + self.squares[:, seen] * np.exp(-log_variance)).sum()
+        n_parameters = len(self.z) * self.n_terms * (1 + self.with_mean)
+        return float(cost + 2 * n_parameters)
+
+    def evidence(self, i: int) -> list[float]:
+        """What comes back of the variance, and perhaps of the mean, that only i has."""
+        seen, held = ~self.held, self.held
+        others = np.flatnonzero(np.arange(len(self.z)) != i)
+        precision = np.exp(-self.log_variance)
+        parameters = [np.ones((1, len(held))), precision[others]]
+        if self.with_mean:
+            parameters.append((precision * self.mean)[others])
+        known = np.concatenate(parameters)
+        weights = _likeliest_precision(known[:, seen], self.squares[i, seen])
+        shared = weights @ known
+        shared = np.maximum(shared, shared[seen].min() / 2)
+        own = (self.log_variance[i] + np.log(shared))[held]
+        returned, error = _returned(own, self.squares[i, held], -np.log(shared[held]))
+        for j, weight in zip(others, weights[1 : len(self.z)], strict=True):
+            share = np.clip(weight * precision[j, held] / shared[held], -1, 1)
+            theirs = _returned(own * share, self.squares[j, held], self.log_variance[j, held])
+            returned, error = returned - theirs[0], error - theirs[1]
+        found = [_in_standard_errors(returned, error)]
+        if self.with_mean:
+            found.append(self._evidence_of_mean(i, others, precision, known))
+        return found
+
+    def _evidence_of_mean(
+        self, i: int, others: NDArray[np.int64], precision: Array, known: Array
+    ) -> float:
+        held, scale = self.held, np.sqrt(precision)
+        scaled = known / scale[i]
+        weights = np.linalg.lstsq(scaled[:, ~held].T, (scale * self.z)[i, ~held], rcond=None)[0]
+        shared = weights @ scaled[:, held]
+        own = (scale * self.mean)[i, held] - shared
+        left = (scale * self.z)[i, held] - shared
+        for j, weight in zip(others, weights[len(self.z) :], strict=True):
+            share = np.clip(weight * (scale[j] / scale[i])[held], -1, 1)
+            left = left - share * (scale * (self.z - self.mean))[j, held]
+        return _in_standard_errors(own @ left, own * left)
 
 
-def _unexplained(profiles: list[Array], of: range, counts: Array, d: int) -> Array:
-    """Evidence for what no other component's profiles explain of some, in standard errors.
+def _in_standard_errors(value: float, errors: Array) -> float:
+    """A sum in units of its error, of what each sample adds to it."""
+    size = float(np.sqrt(errors @ errors))
+    return float(value) / size if size > 0 else 0.0
 
-    Profiles are those of seen samples and of two halves of the unseen ones; a label counts by
-    how many of them it has, less where errors are larger: `counts`, (3, n_labels).
+
+def _returned(own: Array, squares: Array, log_variance: Array) -> tuple[float, Array]:
+    """How far squares follow what is added to a log-variance, and what each adds to the error.
+
+    That is the sum over the samples of `own` times what the log-variance is further, by a
+    regression on `own`.
     """
-    n_labels, n_profiles = profiles[0].shape
-    n_seen, n_unseen = counts[0], counts[1:].sum(axis=0)
-    # a label counts as much as it has samples: few say little of its moments
-    seen, first, second = (p - np.average(p, axis=0, weights=n_seen) for p in profiles)
-    again, noise = (first + second) / 2, (first - second) / 2
-    # from here on in units of a profile's noise, were a label a single sample
-    unit = np.sqrt(np.mean(n_unseen[:, None] * noise**2, axis=0)) + SILENCE
-    seen, again, noise = seen / unit, again / unit, noise / unit
-    weight, least = np.sqrt(n_seen), NOISE_ALONE * np.sqrt(n_labels)
-    evidence = np.empty(len(of))
-    for i, j in enumerate(of):
-        others = np.arange(n_profiles) % d != j % d
-        weights = _regression(weight[:, None] * seen[:, others], weight * seen[:, j], least)
-        own, returned, error = (p[:, j] - p[:, others] @ weights for p in (seen, again, noise))
-        variance = np.mean(n_unseen * error**2)
-        spread = np.sqrt((n_unseen * own**2).sum() * variance)
-        evidence[i] = (n_unseen * own) @ returned / spread if spread > 0 else 0.0
-    return evidence
+    own = own - own.mean()
+    size = np.sqrt(own @ own)
+    if size < SILENCE:
+        return 0.0, np.zeros(len(own))
+    a = np.stack([np.full(len(own), len(own) ** -0.5), own / size], axis=1)
+    weights = regression(a, squares, log_variance)
+    relative = squares * np.exp(-log_variance - a @ weights)
+    influence = np.linalg.solve((a * relative[:, None]).T @ a, a.T)
+    left = np.maximum(1 - (a.T * influence).sum(axis=0) * relative, LEFT)
+    return size * weights[1], size * influence[1] * (relative - 1) / left
 
 
-def _regression(a: Array, b: Array, least: float) -> Array:
-    """Weights of the columns of a that explain b, by those directions that are no noise."""
-    left, size, right = np.linalg.svd(a, full_matrices=False)
-    kept = size > least
-    weights: Array = right[kept].T @ (left[:, kept].T @ b / size[kept])
-    return weights
+def _likeliest_precision(known: Array, squares: Array) -> Array:
+    """Weights of the rows for which Gaussians of that precision are likeliest, by Newton steps."""
+    size = np.abs(known).mean(axis=1) + SILENCE
+    known = known / size[:, None]
+    weights = np.zeros(len(known))
+    weights[0] = 1 / squares.mean()
 
+    def cost(precision: Array) -> float:
+        if precision.min() <= 0:
+            return np.inf
+        return float((squares * precision - np.log(precision)).sum())
 
-def _profiles(
-    z: Array, labels: NDArray[np.int64], n_labels: int, *, with_mean: bool
-) -> NDArray[np.float64]:
-    """Log-variance, and perhaps mean, of each component in each label: (n_labels, n_profiles)."""
-
-    def means(rows: Array) -> Array:
-        counts = np.maximum(np.bincount(labels, minlength=n_labels), 1)
-        return label_sums(rows, labels, n_labels) / counts[:, None]
-
-    mean, power = means(z), means(z**2)
-    if not with_mean:
-        return np.log(np.maximum(power, SILENCE))
-    variance = np.maximum(power - mean**2, SILENCE)
-    return np.concatenate([np.log(variance), mean], axis=1)
+    now = cost(weights @ known)
+    for _ in range(N_STEPS):
+        precision = weights @ known
+        relative = known / precision
+        step = np.linalg.lstsq(relative.T, 1 - squares * precision, rcond=None)[0]
+        step /= max(1.0, -2 * (step @ relative).min())  # at most half of any is taken off
+        before = now
+        for _halved in range(N_STEPS):
+            now = cost((weights + step) @ known)
+            if now <= before:
+                break
+            step /= 2
+        else:
+            break
+        weights = weights + step
+        if before - now < CONVERGED * len(squares):
+            break
+    unscaled: Array = weights / size
+    return unscaled
 
 
 def variance_ratios(z: Array, u: Auxiliary) -> tuple[Array, int]:

@@ -275,12 +275,20 @@ def test_one_hot_rows_are_the_labels_they_stand_for():
 
 
 @pytest.mark.parametrize("n_columns", [1, 2, 3, 5, 12])
-def test_floats_of_any_width_are_binned_evenly_into_at_most_40(n_columns):
-    values = np.random.default_rng(0).standard_normal((4000, n_columns))
+@pytest.mark.parametrize("together", [0, 3])
+def test_floats_of_any_width_are_binned_evenly(n_columns, together):
+    """Up to 40 of them, or of several columns, also of such as go together, more of 80 rows."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((4000, n_columns)) + together * rng.standard_normal((4000, 1))
     u = from_array(values, 4000)
     np.testing.assert_array_equal(u.covariates, values)
-    assert 27 <= u.n_labels <= 40
-    assert np.bincount(u.labels).min() > 0.4 * 4000 / u.n_labels
+    assert 27 <= u.n_labels <= (40 if n_columns == 1 else 50)
+    assert np.bincount(u.labels).min() > 0.9 * 4000 / u.n_labels
+
+
+def test_three_covariates_of_many_rows_make_125_labels():
+    values = np.random.default_rng(0).standard_normal((10_000, 3))
+    assert from_array(values, 10_000).n_labels == 125
 
 
 def test_short_floats_get_fewer_bins():

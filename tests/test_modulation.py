@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
+from sourcesep.auxiliary import Auxiliary, from_array
+from sourcesep.labels import from_values
 from sourcesep.modulation import labels_wanted, own_modulation, standard_errors, variance_ratios
 
 from .conftest import labelled
@@ -125,9 +127,76 @@ def test_too_few_labels_tell_nothing():
         assert (found != 0).all() == enough
 
 
-def test_labels_of_one_unseen_sample_tell_nothing():
-    u = equal(30, 12)
-    assert (own_modulation(noise(u, 2, 0), u, np.arange(u.n_times) % 12 == 0) == 0).all()
+def test_labels_of_one_unseen_sample_count_as_well():
+    u = equal(100, 12)
+    held = np.arange(u.n_times) % 12 == 0
+    found = [own_modulation(noise(u, 2, k), u, held) for k in range(40)]
+    assert np.abs(np.mean(found)) < 0.5
+    assert 0.7 < np.std(found) < 1.4
+    moved = [own_modulation(profiles(u, 2, k) * noise(u, 2, k), u, held).min() for k in range(5)]
+    assert np.median(moved) > 3
+
+
+def test_of_a_weighted_sum_of_the_others_precisions_is_nothing():
+    """Then natural parameters have one direction fewer, as theorem 1 does not allow."""
+    u = equal(20, 500)
+    found = []
+    for k in range(20):
+        own = profiles(u, 3, k)
+        own[2] = 1 / np.sqrt(0.5 / own[0] ** 2 + 0.5 / own[1] ** 2 + 0.3)
+        found.append(own_modulation(own * noise(u, 3, k), u, a_tenth(u))[2])
+    assert np.mean(found) < 0.5
+    assert np.max(found) < 3
+
+
+class TestCovariates:
+    """A continuous u: moments are smooth functions of it."""
+
+    def drawn(self, n_covariates, seed):
+        rng = np.random.default_rng([seed, n_covariates])
+        values = rng.uniform(-1, 1, (10_000, n_covariates))
+        return values, from_array(values, 10_000)
+
+    @SEEDS
+    def test_of_log_variances_linear_in_two_of_them(self, seed):
+        """By moments in cells of both the worst had 1.4 to 4.4."""
+        values, u = self.drawn(2, seed)
+        angle = np.arange(3) * np.pi / 3 + seed
+        own = np.exp(0.72 * np.stack([np.cos(angle), np.sin(angle)], axis=1) @ values.T)
+        assert own_modulation(own * noise(u, 3, seed), u, a_tenth(u)).min() > 4.5
+
+    @pytest.mark.parametrize("n_covariates", [1, 2, 3])
+    @pytest.mark.parametrize("moves", ["variances", "means"])
+    def test_of_waves_of_each_component_s_own(self, n_covariates, moves):
+        for seed in range(3):
+            values, u = self.drawn(n_covariates, seed)
+            turns, of = np.divmod(np.arange(3), n_covariates)
+            waves = np.cos(np.pi * (turns + 1) * values[:, of]).T
+            z = noise(u, 3, seed)
+            z = np.exp(0.6 * waves) * z if moves == "variances" else z + 0.6 * waves
+            assert own_modulation(z, u, a_tenth(u)).min() > 4
+
+    @pytest.mark.parametrize("n_covariates", [1, 3])
+    @pytest.mark.parametrize("what", ["nothing", "one for all"])
+    def test_of_nothing_is_about_standard_normal(self, n_covariates, what):
+        """A little above it: the stronger of two counts."""
+        found = []
+        for seed in range(20):
+            values, u = self.drawn(n_covariates, seed)
+            one = np.exp(values.sum(axis=1)) if what == "one for all" else 1.0
+            found.append(own_modulation(one * noise(u, 3, [seed, 1]), u, a_tenth(u)))
+        assert np.mean(found) < 1
+        assert np.mean(np.array(found) > 3) < 0.04
+
+    def test_labels_count_where_they_say_more(self):
+        """Covariates beside text: polynomials in them know nothing of it."""
+        rng = np.random.default_rng(0)
+        text, value = rng.integers(0, 8, 8000), rng.normal(size=8000)
+        columns = {"text": text.astype(str), "value": value}
+        factor = from_values(columns, are_labels=True)
+        u = Auxiliary(factor.scales, factor.covariates, is_time=False, spec="array")
+        own = rng.uniform(0.5, 3, (2, 8))[:, text]
+        assert own_modulation(own * noise(u, 2, 0), u, a_tenth(u)).min() > 5
 
 
 @SEEDS
