@@ -29,7 +29,7 @@ from sourcesep.ivae.flows.fit import (
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, State, under
-from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.priors import FINE_SHAPES, LabelPrior, exponents
 from sourcesep.ivae.ranges import clipped_where_wild, medians_where_wild
 from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.training import History, Schedule, train
@@ -77,6 +77,8 @@ class CouplingModel(InvertibleModel):
         evaluated on the CPU in float64.
     dtype : {"float32", "float64"}
         Precision of training.
+    shapes : tuple of float
+        Exponents that p(z|u) may have, each source its own; they are chosen while it is fitted.
     standardise_channels : bool
         Whether channels of different units count alike (tables) or as they are.
     progress : bool
@@ -102,7 +104,6 @@ class CouplingModel(InvertibleModel):
     goes_on: ClassVar[bool] = True
     only_moments: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
-    shapes: tuple[float, ...] = GAUSSIAN
 
     linear: LinearModel
     flow: Flow
@@ -123,6 +124,7 @@ class CouplingModel(InvertibleModel):
         seconds: float | None = None,
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
+        shapes: tuple[float, ...] = FINE_SHAPES,
         standardise_channels: bool = False,
         progress: bool = False,
     ) -> None:
@@ -141,6 +143,7 @@ class CouplingModel(InvertibleModel):
         self.schedule = Schedule(n_steps, learning_rate=learning_rate, seconds=seconds)
         self.device = device
         self.dtype = dtype
+        self.shapes = tuple(shapes)
         self.standardise_channels = standardise_channels
         self.progress = progress
 
@@ -153,6 +156,7 @@ class CouplingModel(InvertibleModel):
             n_restarts=settings.n_restarts or effort.n_restarts,
             n_steps=effort.n_steps,
             device=settings.device,
+            shapes=GAUSSIAN if settings.shapes == GAUSSIAN else FINE_SHAPES,
             standardise_channels=settings.standardise,
         )
 
@@ -191,6 +195,7 @@ class CouplingModel(InvertibleModel):
             "learning_rate": self.schedule.learning_rate,
             "seconds": self.schedule.seconds,
             "dtype": self.dtype,
+            "shapes": self.shapes,
             "standardise_channels": self.standardise_channels,
         }
 
@@ -252,6 +257,7 @@ class CouplingModel(InvertibleModel):
             seed=int(rng.integers(2**63)),
             dtype=getattr(torch, self.dtype),
             device=resolve_device(self.device),
+            shapes=self.shapes,
         )
         self._train(objective, self.schedule)
         return self._finish(x, y, u)
@@ -262,7 +268,8 @@ class CouplingModel(InvertibleModel):
         x, held = medians_where_wild(x), self.held_out(u)
         y = self.linear.posterior(x).mean
         seed = int(rng.integers(2**63))
-        objective = resumed(self.flow, y, u, held, seed=seed, dtype=self.dtype, device=self.device)
+        place = {"dtype": self.dtype, "device": self.device}
+        objective = resumed(self.flow, y, u, held, seed=seed, shapes=self.shapes, **place)
         # where the old map has seen nothing, it does not say which component is which
         like = np.clip(self.flow.best.encode(y)[0][0], *self._range[0][..., None])
         other = copy.copy(self)
@@ -380,7 +387,8 @@ class CouplingModel(InvertibleModel):
 
         from sourcesep.ivae.flows.flow import Flow
 
-        model = cls(**state.facts["settings"])
+        facts = {"shapes": GAUSSIAN} | state.facts["settings"]  # files of before had no other
+        model = cls(**facts | {"shapes": exponents(facts["shapes"])})
         model.linear = LinearModel.from_state(State(state.part("linear"), state.facts["linear"]))
         parameters = torch.tensor(state.tensors["restarts"])
         model.flow = Flow(parameters, model.n_components, model.n_blocks, model.n_hidden)

@@ -258,7 +258,7 @@ class TestLikelihood:
         )
         before = objective.tracked[1].clone()
         objective.step()
-        moved = (objective.tracked[1] != before).all(1).sum(1)
+        moved = (objective.tracked[1] != before).all((1, 2)).sum(1)
         assert (moved == 60).all()
 
 

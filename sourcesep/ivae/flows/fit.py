@@ -44,6 +44,7 @@ def resumed(
     seed: int,
     dtype: str,
     device: str,
+    shapes: tuple[float, ...],
 ) -> Likelihood:
     """Return what goes on from a trained flow, of which it trains a copy."""
     import torch
@@ -52,7 +53,7 @@ def resumed(
 
     place = {"dtype": getattr(torch, dtype), "device": resolve_device(device)}
     copied = flow.with_parameters(flow.parameters.to(**place, copy=True))
-    objective = Likelihood(copied, y, u, held, torch.Generator().manual_seed(seed))
+    objective = Likelihood(copied, y, u, held, torch.Generator().manual_seed(seed), shapes)
     objective.settle(flow)
     return objective
 
