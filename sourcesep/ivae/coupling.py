@@ -21,6 +21,7 @@ from sourcesep.ivae.alignment import standardising
 from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.flows.fit import (
     EFFORT,
+    PACE,
     WARM,
     at_least_two,
     restart_scores,
@@ -120,7 +121,7 @@ class CouplingModel(InvertibleModel):
         n_steps: int = EFFORT["normal"].n_steps,
         n_blocks: int = 12,
         n_hidden: int = 16,
-        learning_rate: float = 2e-2,
+        learning_rate: float = PACE.learning_rate,
         seconds: float | None = None,
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
@@ -140,7 +141,9 @@ class CouplingModel(InvertibleModel):
         self.n_restarts = n_restarts
         self.n_blocks = n_blocks
         self.n_hidden = n_hidden
-        self.schedule = Schedule(n_steps, learning_rate=learning_rate, seconds=seconds)
+        self.schedule = dataclasses.replace(
+            PACE, n_steps=n_steps, learning_rate=learning_rate, seconds=seconds
+        )
         self.device = device
         self.dtype = dtype
         self.shapes = tuple(shapes)
@@ -277,7 +280,8 @@ class CouplingModel(InvertibleModel):
         return other._finish(x, y, u, like)
 
     def _train(self, objective: Likelihood, schedule: Schedule) -> None:
-        self.history_ = train(objective, schedule, progress=self.progress)
+        shapes = objective.flow.shapes
+        self.history_ = train(objective, schedule, progress=self.progress, shapes=shapes)
         self.flow = objective.flow.with_parameters(objective.parameters.cpu().double())
 
     def _finish(self, x: Array, y: Array, u: Auxiliary, like: Array | None = None) -> Self:

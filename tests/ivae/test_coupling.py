@@ -10,7 +10,7 @@ from sourcesep.auxiliary import LEFT_OUT
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.coupling import EFFORT, CouplingModel
 from sourcesep.ivae.flows.flow import Flow, Tape
-from sourcesep.ivae.flows.likelihood import Likelihood
+from sourcesep.ivae.flows.likelihood import BATCH, FEWEST, Likelihood
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import State
 from sourcesep.ivae.settings import QUALITIES, Settings
@@ -259,7 +259,7 @@ class TestLikelihood:
         before = objective.tracked[1].clone()
         objective.step()
         moved = (objective.tracked[1] != before).all((1, 2)).sum(1)
-        assert (moved == 60).all()
+        assert (moved == BATCH // FEWEST).all()
 
 
 class TestStart:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Likelihood", "hold_out"]
 
-BATCH = 240
+BATCH = 480
 """Samples of a minibatch and restart, if there are that many labels or fewer."""
 FEWEST = 4
 """Samples of a label in a minibatch, at least."""
