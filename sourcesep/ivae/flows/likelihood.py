@@ -31,10 +31,9 @@ MEMORY = 0.95
 """Of the running moments, from one minibatch of a label to the next."""
 VARIANCE_FLOOR = 1e-4
 """Least variance of a label in training, where a component's overall variance is near 1."""
-SETTLED = 200
+SETTLED = 100
 """Steps before shapes are looked at: what is still mixed nonlinearly has tails of its own, and a
-map that goes by these keeps them. Of Gaussian sources (development, seeds 70001 and 70002) none
-was left by then."""
+map that goes by these keeps them."""
 OFTEN = 20
 """Steps from one look to the next."""
 SMALLEST = 1e-6
