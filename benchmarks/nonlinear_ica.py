@@ -28,6 +28,7 @@ from sourcesep.evidence import replica_agreement
 from sourcesep.ivae.coupling import CouplingModel
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.model import Array
+from sourcesep.ivae.priors import SHAPES
 from sourcesep.ivae.settings import QUALITIES, Settings
 from sourcesep.metrics import mcc
 from sourcesep.simulate.protocols import Protocol, icebeem, ivae, shuffled_labels
@@ -98,7 +99,7 @@ def fit_coupling(
 ) -> CouplingModel:
     """Fit the nonlinear family to a part of the samples."""
     n = data.n_sources if data.n_sources < len(data.x) else None
-    settings = Settings(n, quality=quality, n_restarts=restarts, device="cpu")
+    settings = Settings(n, shapes=SHAPES, quality=quality, n_restarts=restarts, device="cpu")
     model = CouplingModel.configured(settings)
     return model.fit(data.x[:, part], data.u.take(part), np.random.default_rng(seed))
 

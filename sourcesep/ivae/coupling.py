@@ -21,6 +21,7 @@ from sourcesep.ivae.alignment import standardising
 from sourcesep.ivae.devices import require_torch, resolve_device
 from sourcesep.ivae.flows.fit import (
     EFFORT,
+    PACE,
     WARM,
     at_least_two,
     restart_scores,
@@ -29,7 +30,7 @@ from sourcesep.ivae.flows.fit import (
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, State, under
-from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.priors import FINE_SHAPES, LabelPrior, exponents
 from sourcesep.ivae.ranges import clipped_where_wild, medians_where_wild
 from sourcesep.ivae.settings import GAUSSIAN, Settings
 from sourcesep.ivae.training import History, Schedule, train
@@ -77,6 +78,8 @@ class CouplingModel(InvertibleModel):
         evaluated on the CPU in float64.
     dtype : {"float32", "float64"}
         Precision of training.
+    shapes : tuple of float
+        Exponents that p(z|u) may have, each source its own; they are chosen while it is fitted.
     standardise_channels : bool
         Whether channels of different units count alike (tables) or as they are.
     progress : bool
@@ -102,7 +105,6 @@ class CouplingModel(InvertibleModel):
     goes_on: ClassVar[bool] = True
     only_moments: ClassVar[bool] = True
     mends: ClassVar[tuple[str, ...]] = ("power",)
-    shapes: tuple[float, ...] = GAUSSIAN
 
     linear: LinearModel
     flow: Flow
@@ -119,10 +121,11 @@ class CouplingModel(InvertibleModel):
         n_steps: int = EFFORT["normal"].n_steps,
         n_blocks: int = 12,
         n_hidden: int = 16,
-        learning_rate: float = 2e-2,
+        learning_rate: float = PACE.learning_rate,
         seconds: float | None = None,
         device: str = "auto",
         dtype: Literal["float32", "float64"] = "float32",
+        shapes: tuple[float, ...] = FINE_SHAPES,
         standardise_channels: bool = False,
         progress: bool = False,
     ) -> None:
@@ -138,9 +141,12 @@ class CouplingModel(InvertibleModel):
         self.n_restarts = n_restarts
         self.n_blocks = n_blocks
         self.n_hidden = n_hidden
-        self.schedule = Schedule(n_steps, learning_rate=learning_rate, seconds=seconds)
+        self.schedule = dataclasses.replace(
+            PACE, n_steps=n_steps, learning_rate=learning_rate, seconds=seconds
+        )
         self.device = device
         self.dtype = dtype
+        self.shapes = tuple(shapes)
         self.standardise_channels = standardise_channels
         self.progress = progress
 
@@ -153,6 +159,7 @@ class CouplingModel(InvertibleModel):
             n_restarts=settings.n_restarts or effort.n_restarts,
             n_steps=effort.n_steps,
             device=settings.device,
+            shapes=GAUSSIAN if settings.shapes == GAUSSIAN else FINE_SHAPES,
             standardise_channels=settings.standardise,
         )
 
@@ -191,6 +198,7 @@ class CouplingModel(InvertibleModel):
             "learning_rate": self.schedule.learning_rate,
             "seconds": self.schedule.seconds,
             "dtype": self.dtype,
+            "shapes": self.shapes,
             "standardise_channels": self.standardise_channels,
         }
 
@@ -252,6 +260,7 @@ class CouplingModel(InvertibleModel):
             seed=int(rng.integers(2**63)),
             dtype=getattr(torch, self.dtype),
             device=resolve_device(self.device),
+            shapes=self.shapes,
         )
         self._train(objective, self.schedule)
         return self._finish(x, y, u)
@@ -262,7 +271,8 @@ class CouplingModel(InvertibleModel):
         x, held = medians_where_wild(x), self.held_out(u)
         y = self.linear.posterior(x).mean
         seed = int(rng.integers(2**63))
-        objective = resumed(self.flow, y, u, held, seed=seed, dtype=self.dtype, device=self.device)
+        place = {"dtype": self.dtype, "device": self.device}
+        objective = resumed(self.flow, y, u, held, seed=seed, shapes=self.shapes, **place)
         # where the old map has seen nothing, it does not say which component is which
         like = np.clip(self.flow.best.encode(y)[0][0], *self._range[0][..., None])
         other = copy.copy(self)
@@ -270,7 +280,8 @@ class CouplingModel(InvertibleModel):
         return other._finish(x, y, u, like)
 
     def _train(self, objective: Likelihood, schedule: Schedule) -> None:
-        self.history_ = train(objective, schedule, progress=self.progress)
+        shapes = objective.flow.shapes
+        self.history_ = train(objective, schedule, progress=self.progress, shapes=shapes)
         self.flow = objective.flow.with_parameters(objective.parameters.cpu().double())
 
     def _finish(self, x: Array, y: Array, u: Auxiliary, like: Array | None = None) -> Self:
@@ -380,7 +391,8 @@ class CouplingModel(InvertibleModel):
 
         from sourcesep.ivae.flows.flow import Flow
 
-        model = cls(**state.facts["settings"])
+        facts = {"shapes": GAUSSIAN} | state.facts["settings"]  # files of before had no other
+        model = cls(**facts | {"shapes": exponents(facts["shapes"])})
         model.linear = LinearModel.from_state(State(state.part("linear"), state.facts["linear"]))
         parameters = torch.tensor(state.tensors["restarts"])
         model.flow = Flow(parameters, model.n_components, model.n_blocks, model.n_hidden)

@@ -12,10 +12,14 @@ from scipy.special import gammaln
 
 from sourcesep.ivae.model import Array, State
 
-__all__ = ["PSEUDO_COUNT", "SHAPES", "LabelPrior", "exponents", "label_sums", "smoothed", "spread"]
+__all__ = ["FINE_SHAPES", "PSEUDO_COUNT", "SHAPES", "LabelPrior", "exponents", "label_sums"]
+__all__ += ["power_sums", "smoothed", "spread"]
 
 SHAPES = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Exponents tried: 1 is Laplace, 2 Gaussian, 10 all but uniform."""
+FINE_SHAPES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+"""Exponents in small steps, for maps that bend along with the shape: from one step to the next
+they can follow, while they have bent a source too far for a large one."""
 VARIANCE_FLOOR = 1e-12
 """Least variance given a label, as a share of the source's, so that silence is not infinitely
 likely."""
@@ -151,7 +155,7 @@ class LabelPrior:
         best = np.full(len(z), -np.inf)
         scale = np.empty((n_labels, len(z)))
         shape = np.empty(len(z))
-        for p, sums in zip(shapes, _power_sums(z, labels, n_labels, shapes), strict=True):
+        for p, sums in zip(shapes, power_sums(z, labels, n_labels, shapes), strict=True):
             # a source that is silent here is given a scale of which powers can be taken
             overall = np.maximum(sums.sum(axis=0) / max(n_times, 1), SILENCE**p)
             candidates = [(smoothed(sums, counts, overall, p), n_labels)]
@@ -218,7 +222,7 @@ class LabelPrior:
         return z
 
 
-def _power_sums(
+def power_sums(
     z: Array, labels: NDArray[np.int64], n_labels: int, exponents: tuple[float, ...]
 ) -> Array:
     """Sums of |z|^p within each label for each exponent p, (n_exponents, n_labels, n_rows)."""

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sourcesep.exceptions import SettingsError
+from sourcesep.ivae.networks import split
+from sourcesep.ivae.optimisers import Adam, Soap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +47,7 @@ class Objective(Protocol):
     parameters : Tensor, shape (n_restarts, n_parameters)
         Changed in place by `train`.
     tracked : tuple of Tensor
-        What belongs to a restart's state without being learned by gradient (running
-        moments, say); the first axis of each is the restart.
+        What else belongs to a restart's state (running moments, say); restarts come first.
     """
 
     parameters: Tensor
@@ -60,7 +61,7 @@ class Objective(Protocol):
         loss : Tensor, shape (n_restarts,)
             Minus the ELBO, nats a sample.
         gradient : Tensor, shape (n_restarts, n_parameters)
-            Of each restart's loss; `train` may overwrite it.
+            Of each loss; `train` may overwrite it.
         """
         ...
 
@@ -81,7 +82,7 @@ class Resumable(Objective, Protocol):
 
 
 class Checkpoint(Protocol):
-    """Where a training is kept while it runs: named arrays, and nothing else."""
+    """Where a training is kept while it runs: named arrays."""
 
     def read(self) -> dict[str, NDArray[Any]] | None:
         """Return what was written last, or None to begin anew."""
@@ -104,9 +105,12 @@ class Schedule:
         Its peak: reached linearly over the first `warm_up` of the steps, then lowered by
         a cosine to `final` of it.
     betas : tuple of float
-        Adam's decay rates.
+        The optimiser's decay rates.
     clip : float
         Largest gradient norm of a restart.
+    decay : float
+        Weight decay: the share that a step takes off what `shapes` of `train` calls a weight,
+        in units of its rate (Loshchilov & Hutter 2019, arXiv:1711.05101).
     n_checks : int
         How often the held-out ELBO is measured, and the best state kept.
     seconds : float or None
@@ -121,6 +125,7 @@ class Schedule:
     final: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 5.0
+    decay: float = 0.0
     n_checks: int = 10
     seconds: float | None = None
 
@@ -183,15 +188,22 @@ class History:
 
 
 class _Restarts:
-    """Current and best state of every restart, and Adam's moments."""
+    """Current and best state of every restart, and what its steps depend on."""
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        betas: tuple[float, float],
+        shapes: dict[str, tuple[int, ...]] | None,
+    ) -> None:
         import torch
 
         self.current = (objective.parameters, *objective.tracked)
         self.best = tuple(t.clone() for t in self.current)
         parameters = objective.parameters
-        self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self.optimiser = Soap(parameters, betas, shapes) if shapes else Adam(parameters, betas)
+        views = split(parameters, shapes or {"": parameters.shape[1:]})
+        self.decaying = [view for name, view in views.items() if name.startswith("weight")]
         self.slowed = torch.ones_like(parameters[:, :1])
         self.score = torch.full_like(parameters[:, 0], -math.inf)
         self.recoveries = torch.zeros(len(parameters), dtype=torch.int64)
@@ -207,8 +219,7 @@ class _Restarts:
     def recover(self, lost: Tensor) -> None:
         """Take lost restarts back to their best state, to go on at half the rate."""
         self.restore(lost)
-        for moment in (self.first, self.second):
-            moment[lost] = 0
+        self.optimiser.forget(lost)
         self.slowed[lost] /= 2
         self.recoveries += lost.cpu()
 
@@ -219,11 +230,10 @@ class _Restarts:
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that the rest of a training depends on, by name."""
         tensors = {
-            "first": self.first,
-            "second": self.second,
             "slowed": self.slowed,
             "score": self.score,
             "recoveries": self.recoveries,
+            **self.optimiser.tensors(),
         }
         for name, parts in (("current", self.current), ("best", self.best)):
             tensors |= {f"{name}.{i}": part for i, part in enumerate(parts)}
@@ -254,17 +264,10 @@ class _Restarts:
             gradient[lost] = 0
             norm = norm.masked_fill(lost, 1.0)
         gradient.mul_((schedule.clip / norm).clamp(max=1.0)[:, None])
-        self._update(gradient, rate, n, schedule.betas)
-
-    def _update(
-        self, gradient: Tensor, rate: float, n_done: int, betas: tuple[float, float]
-    ) -> None:
-        """One step of Adam (Kingma & Ba 2015)."""
-        self.first.lerp_(gradient, 1 - betas[0])
-        self.second.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
-        size = rate / (1 - betas[0] ** n_done) * math.sqrt(1 - betas[1] ** n_done)
-        step = self.first / (self.second.sqrt() + 1e-8)
-        self.current[0].addcmul_(step, self.slowed, value=-size)
+        for weights in self.decaying:
+            weights.mul_(1 - schedule.decay * rate)
+        direction, size = self.optimiser.direction(gradient, n), self.optimiser.size(rate, n)
+        self.current[0].addcmul_(direction, self.slowed, value=-size)
 
 
 class _Course:
@@ -280,10 +283,14 @@ class _Course:
     @classmethod
     def begun(cls, objective: Objective, schedule: Schedule, restarts: _Restarts) -> Self:
         """Time a few steps, which are thrown away, and plan as many as the budget allows."""
+        import torch
+
         course, begun = cls(schedule.n_steps), time.monotonic()
-        for _ in range(PILOT):
-            objective.step()
+        for i in range(PILOT):
+            _, gradient = objective.step()
+            restarts.optimiser.direction(torch.ones_like(gradient), i + 1)
         restarts.restore(restarts.everyone)
+        restarts.optimiser.forget(restarts.everyone)
         step_seconds = (time.monotonic() - begun) / PILOT
         course.check(objective, restarts, 0)
         if schedule.seconds is not None:
@@ -332,6 +339,7 @@ def train(
     progress: bool = False,
     checkpoint: Checkpoint | None = None,
     target: float = -math.inf,
+    shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> History:
     """Minimise every restart of `objective`, and leave each in its best held-out state.
 
@@ -352,15 +360,17 @@ def train(
     target : float
         Held-out ELBO below which nothing is gained: training ends where twice the progress
         between the last two checks, all the way, would not lead there.
+    shapes : dict of str to tuple of int, optional
+        Stacks of matrices that a restart's parameters are, in order: the optimiser is `Soap`
+        then, and `Adam` otherwise. Those named "weight..." decay.
 
     Returns
     -------
     History
-        The two ELBO terms along the way.
     """
     from tqdm import tqdm
 
-    restarts = _Restarts(objective)
+    restarts = _Restarts(objective, schedule.betas, shapes)
     saved = None if checkpoint is None else checkpoint.read()
     if saved is None:
         course = _Course.begun(objective, schedule, restarts)

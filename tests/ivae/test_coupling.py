@@ -9,11 +9,13 @@ import torch
 from sourcesep.auxiliary import LEFT_OUT
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.coupling import EFFORT, CouplingModel
+from sourcesep.ivae.flows.fit import resumed
 from sourcesep.ivae.flows.flow import Flow, Tape
-from sourcesep.ivae.flows.likelihood import Likelihood
+from sourcesep.ivae.flows.likelihood import BATCH, FEWEST, Likelihood
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import State
-from sourcesep.ivae.settings import QUALITIES, Settings
+from sourcesep.ivae.priors import FINE_SHAPES
+from sourcesep.ivae.settings import GAUSSIAN, QUALITIES, Settings
 from sourcesep.metrics import mcc
 from sourcesep.simulate.protocols import ivae, shuffled_labels
 
@@ -258,8 +260,70 @@ class TestLikelihood:
         )
         before = objective.tracked[1].clone()
         objective.step()
-        moved = (objective.tracked[1] != before).all(1).sum(1)
-        assert (moved == 60).all()
+        moved = (objective.tracked[1] != before).all((1, 2)).sum(1)
+        assert (moved == BATCH // FEWEST).all()
+
+
+@functools.cache
+def shaped(source, seed, shapes):
+    """MCC and shapes of a short fit of two sources."""
+    data = ivae(2, 20, 300, 2, source=source, random_state=seed)
+    model = CouplingModel(n_restarts=1, n_steps=300, n_blocks=6, device="cpu", shapes=shapes)
+    model.fit(data.observations.T, labelled(data.u), np.random.default_rng(seed))
+    z = model.posterior(data.observations.T).mean
+    return mcc(data.sources, z.T), model.prior.shape
+
+
+class TestShapes:
+    """Of sources, fitted along with the map."""
+
+    @SEEDS
+    def test_of_laplace_sources_unbend_them(self, seed):
+        found, shape = shaped("laplace", seed, FINE_SHAPES)
+        assert found > shaped("laplace", seed, GAUSSIAN)[0] + 0.005
+        assert (shape < 2).all()
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_of_gaussian_sources_are_left_as_they_are(self, seed):
+        found, shape = shaped("gaussian", seed, FINE_SHAPES)
+        assert found > shaped("gaussian", seed, GAUSSIAN)[0] - 0.005
+        assert (shape > 1.4).all()
+
+    @pytest.mark.parametrize("shape", range(len(FINE_SHAPES)))
+    def test_gradient_is_that_of_the_loss(self, shape, monkeypatch):
+        x, u, _ = small(0)
+        objective = Likelihood.draw(
+            x,
+            u,
+            np.arange(u.n_times) % 10 == 0,
+            shape=(2, 4, 1),
+            seed=0,
+            dtype=torch.float64,
+            device="cpu",
+            shapes=FINE_SHAPES,
+        )
+        monkeypatch.setattr("sourcesep.ivae.flows.likelihood.MEMORY", 1.0)
+        batch = objective._batch()
+        monkeypatch.setattr(objective, "_batch", lambda: batch)
+        objective.tracked[2][:] = shape
+        gradient = objective.step()[1].clone()
+        k = int(gradient[0].abs().argmax())
+        ends = []
+        for step in (1e-7, -2e-7):
+            objective.parameters[0, k] += step
+            ends.append(float(objective.step()[0][0]))
+        assert (ends[0] - ends[1]) / 2e-7 == pytest.approx(float(gradient[0, k]), rel=1e-4)
+
+    def test_of_a_trained_map_are_known_when_it_goes_on(self):
+        data = ivae(2, 20, 300, 1, source="laplace", random_state=0)
+        x, u = data.sources.T, labelled(data.u)
+        flow = Flow.identity(2, 2, 4, 1, torch.Generator().manual_seed(0), torch.float64)
+        held = np.arange(u.n_times) % 10 == 0
+        objective = resumed(
+            flow, x, u, held, seed=0, dtype="float64", device="cpu", shapes=FINE_SHAPES
+        )
+        shapes = np.array(FINE_SHAPES)[objective.tracked[2].numpy()]
+        assert ((shapes > 0.8) & (shapes < 1.2)).all()
 
 
 class TestStart:

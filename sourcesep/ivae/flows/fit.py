@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sourcesep.ivae.flows.flow import Flow
     from sourcesep.ivae.flows.likelihood import Likelihood
 
-__all__ = ["EFFORT", "WARM", "Effort", "at_least_two", "restart_scores", "resumed"]
+__all__ = ["EFFORT", "PACE", "WARM", "Effort", "at_least_two", "restart_scores", "resumed"]
 
 
 class Effort(NamedTuple):
@@ -28,10 +29,12 @@ class Effort(NamedTuple):
     n_steps: int
 
 
-EFFORT = {"fast": Effort(2, 600), "normal": Effort(4, 2200), "best": Effort(6, 6000)}
+EFFORT = {"fast": Effort(2, 320), "normal": Effort(4, 1600), "best": Effort(8, 4000)}
 """By `Settings.quality`."""
 
-WARM = Schedule(200, learning_rate=4e-3)
+PACE = Schedule(1, learning_rate=2e-2, betas=(0.95, 0.98), decay=0.03)
+"""Of a fit's steps, however many."""
+WARM = dataclasses.replace(PACE, n_steps=200, learning_rate=4e-3)
 """From a saved map, for another recording: short, and too slow to lose the way."""
 
 
@@ -44,6 +47,7 @@ def resumed(
     seed: int,
     dtype: str,
     device: str,
+    shapes: tuple[float, ...],
 ) -> Likelihood:
     """Return what goes on from a trained flow, of which it trains a copy."""
     import torch
@@ -52,7 +56,7 @@ def resumed(
 
     place = {"dtype": getattr(torch, dtype), "device": resolve_device(device)}
     copied = flow.with_parameters(flow.parameters.to(**place, copy=True))
-    objective = Likelihood(copied, y, u, held, torch.Generator().manual_seed(seed))
+    objective = Likelihood(copied, y, u, held, torch.Generator().manual_seed(seed), shapes)
     objective.settle(flow)
     return objective
 

@@ -16,6 +16,7 @@ from sourcesep.ivae.matrices.linear_gaussian import LinearGaussian
 from sourcesep.ivae.model import Array, Model, State, under
 from sourcesep.ivae.prior_tables import gaussian_prior, pooled
 from sourcesep.ivae.priors import LabelPrior
+from sourcesep.ivae.settings import GAUSSIAN
 from sourcesep.ivae.whitening import numerical_rank
 
 __all__ = ["MARGIN", "LatentStart", "full_flow", "in_units", "without_repeats"]
@@ -128,7 +129,9 @@ class LatentStart:
         if n_latents > d:
             # a surface without noise has no density
             x = x + LEAST_DEVIATION * rng.standard_normal(x.shape)
-        flow = CouplingModel(n_latents, n_restarts=n_restarts, n_steps=n_steps, device=device)
+        flow = CouplingModel(
+            n_latents, n_restarts=n_restarts, n_steps=n_steps, device=device, shapes=GAUSSIAN
+        )
         flow.fit(x[:, ~held], u.take(~held), rng)
         bent = replace(self, flow=flow)
         if bent.bend(x[:, held], u.take(held)) <= MARGIN:
