@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Adam", "Soap"]
 
-EVERY = 10
+EVERY = 5
 """Steps from one eigendecomposition to the next."""
 
 

@@ -29,10 +29,10 @@ class Effort(NamedTuple):
     n_steps: int
 
 
-EFFORT = {"fast": Effort(2, 320), "normal": Effort(4, 1600), "best": Effort(8, 4000)}
+EFFORT = {"fast": Effort(2, 320), "normal": Effort(4, 1600), "best": Effort(8, 3600)}
 """By `Settings.quality`."""
 
-PACE = Schedule(1, learning_rate=2e-2, betas=(0.95, 0.98), decay=0.03)
+PACE = Schedule(1, learning_rate=2e-2, betas=(0.9, 0.95), decay=0.03)
 """Of a fit's steps, however many."""
 WARM = dataclasses.replace(PACE, n_steps=200, learning_rate=4e-3)
 """From a saved map, for another recording: short, and too slow to lose the way."""
