@@ -19,14 +19,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.alignment import standardising
 from sourcesep.ivae.devices import require_torch, resolve_device
-from sourcesep.ivae.flows.fit import (
-    EFFORT,
-    PACE,
-    WARM,
-    at_least_two,
-    restart_scores,
-    resumed,
-)
+from sourcesep.ivae.flows.fit import EFFORT, PACE, WARM, at_least_two, restart_scores, resumed
 from sourcesep.ivae.invertible import InvertibleModel
 from sourcesep.ivae.linear import LinearModel
 from sourcesep.ivae.model import Array, Posterior, State, under
