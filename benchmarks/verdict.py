@@ -17,6 +17,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from sourcesep import auxiliary, simulate
 from sourcesep.ivae.convolutive import ConvolutiveModel
@@ -136,6 +137,37 @@ def at_high_rate(kind: str, n: int) -> Callable[[int], Verdict]:
     return run
 
 
+def steady(kind: str) -> Callable[[int], Verdict]:
+    """Judge 6 s at 44.1 kHz, 16 bits, of what lasts: chords, hum under a talker, one resonance."""
+    seconds, sfreq = 6, 44_100
+    t = np.arange(seconds * sfreq) / sfreq
+
+    def partials(base: float, rng: np.random.Generator) -> Array:
+        k, weights, phases = np.arange(1, 9), rng.uniform(0.3, 1, 8), rng.uniform(0, 6.28, 8)
+        found: Array = (weights / k) @ np.cos(2 * np.pi * base * np.outer(k, t) + phases[:, None])
+        return found
+
+    def run(seed: int) -> Verdict:
+        rng = np.random.default_rng(seed)
+        if kind == "one resonance":
+            taps = [1, -2 * 0.999 * np.cos(2 * np.pi * 500 / sfreq), 0.999**2]
+            drawn = lfilter([1], taps, rng.standard_normal((2, len(t))))
+        elif kind == "chords":
+            drawn = np.stack(
+                [sum(partials(f, rng) for f in rng.uniform(110, 440, 3)) for _ in range(2)]
+            )
+        else:
+            drawn = np.stack(
+                [partials(50.0, rng), simulate.speech(seconds, sfreq, random_state=rng)]
+            )
+        drawn /= drawn.std(axis=1, keepdims=True)
+        data = simulate.instantaneous(drawn, sfreq=sfreq, random_state=seed).data
+        data = np.round(data / np.abs(data).max() * 2**15 * 0.9) / 2**15
+        return verdict_on(data, sfreq, "audio", "segments:.02")
+
+    return run
+
+
 def in_a_room(kind: str) -> Callable[[int], Verdict]:
     """Judge the convolutive family on 8 s at 8 kHz of two channels."""
 
@@ -171,6 +203,8 @@ def cases() -> Iterator[tuple[str, Callable[[int], Verdict]]]:
             yield f"{n} talkers, {kind}", talkers(kind, n)
     for kind in ("2 talkers", "3 talkers", "bent microphones", "white noise"):
         yield f"filters, {kind}", in_a_room(kind)
+    for kind in ("chords", "hum, talker", "one resonance"):
+        yield f"steady, {kind}", steady(kind)
     for kind, n in HIGH_RATE:
         yield f"44.1 kHz, {n} {kind}", at_high_rate(kind, n)
 

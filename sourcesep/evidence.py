@@ -12,6 +12,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
+from sourcesep.ivae.matrices.cells import told_by_spectrum
 from sourcesep.ivae.matrices.contrast import heldout_log_likelihood, innovations
 from sourcesep.ivae.matrices.starts import band_signals
 from sourcesep.ivae.model import Array, Model
@@ -197,6 +198,7 @@ def richness(
     fits: list[CrossFit],
     rng: np.random.Generator,
     spliced: NDArray[np.bool_] | None = None,
+    spectra: NDArray[np.complex128] | None = None,
 ) -> Array:
     """Evidence that tells every two components apart, in standard errors.
 
@@ -212,6 +214,11 @@ def richness(
     does it count that some components are more of them what labels' means differ in:
     turned are components of unit variance within labels.
 
+    Lines in a spectrum are predicted away, and a mixture of tones as well as the tones. So
+    where spectra of sound are given they may tell a pair apart as they are, too
+    (`told_by_spectrum`). Where the prediction leaves of lines what neighbours have in common,
+    samples then count by how many of them are independent.
+
     Parameters
     ----------
     z : ndarray of shape (n_components, n_times)
@@ -224,6 +231,8 @@ def richness(
         Halves the halves.
     spliced : ndarray of bool, shape (n_times,), optional
         Which samples follow a splice so closely that spectra say nothing there.
+    spectra : ndarray of complex, shape (n_windows, n_components, n_bins), optional
+        Of z, as `short_spectra` gives them.
 
     Returns
     -------
@@ -244,6 +253,10 @@ def richness(
                 within = remove_label_means(output, labels).std(axis=1, keepdims=True)
                 output = output / np.where(within > 0, within, 1)
             parts.append((output, unseen, inner))
+
+    independent = np.ones(len(z))
+    if spectra is not None:
+        independent = _independent_share(innovations(z)[:, ~spliced])
 
     def likelihood(part: tuple[Array, NDArray[np.int64], NDArray[np.int64]], turn: Array) -> Array:
         output, unseen, inner = part
@@ -271,7 +284,10 @@ def richness(
         for part, value in zip(parts, own, strict=True):
             turned = likelihood(part, turn).sum(axis=0)
             gain[part[1]] += (value[[i, j]].sum(axis=0) - turned) / len(fits)
-        weakest[[i, j]] = np.minimum(weakest[[i, j]], _standard_errors(gain, u))
+        told = _standard_errors(gain, u, independent[[i, j]].min())
+        if spectra is not None:
+            told = max(told, told_by_spectrum(spectra[:, [i, j]]))
+        weakest[[i, j]] = np.minimum(weakest[[i, j]], told)
     return weakest
 
 
@@ -316,19 +332,35 @@ def _likest_pairs(z: Array, u: Auxiliary) -> list[tuple[int, int]]:
     return sorted({(min(i, j), max(i, j)) for i in range(d) for j in map(int, nearest[i])})
 
 
-def _standard_errors(gain: Array, u: Auxiliary) -> float:
+def _independent_share(errors: Array) -> Array:
+    """Share of samples that are independent, by what squares of neighbours have in common.
+
+    The correlation of even functions of two samples of a Gaussian series is that of the samples
+    squared, or less; the sum of squares over all lags follows from the periodogram.
+    """
+    power = np.square(np.abs(np.fft.rfft(errors, axis=1)))[:, 1:]
+    total = np.maximum(power.sum(axis=1), np.finfo(float).tiny) ** 2
+    # by chance alone a periodogram has twice the squares of the spectrum
+    correlated = power.shape[1] * np.square(power).sum(axis=1) / total / 2
+    share: Array = 1 / np.maximum(correlated, 1)
+    return share
+
+
+def _standard_errors(gain: Array, u: Auxiliary, independent: float = 1.0) -> float:
     """Mean of dependent samples in units of its standard error, from block means.
 
-    What labels differ in is no dependence: rows sorted by label count as much as others.
+    What labels differ in is no dependence: rows sorted by label count as much as others. No
+    more samples count than the share that is independent.
     """
     n_blocks = int(np.clip(len(gain) // 32, 4, 100))
     size = len(gain) // n_blocks
     if size == 0:
         return 0.0
     rest, least = gain, 0.0
+    if not u.is_time or independent < 1:
+        least = gain.std(ddof=1) / np.sqrt(independent * len(gain))
     if not u.is_time:
         rest = remove_label_means(gain[None], u.labels)[0]
-        least = gain.std(ddof=1) / np.sqrt(len(gain))
     blocks = rest[: n_blocks * size].reshape(n_blocks, size).mean(axis=1)
     error = max(blocks.std(ddof=1) / np.sqrt(n_blocks), least)
     return float(gain[: n_blocks * size].mean() / error) if error > 0 else 0.0

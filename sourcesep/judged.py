@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.evidence import CrossFit, cross_fit, richness, richness_of_variances
 from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt, slowed
+from sourcesep.ivae.matrices.cells import is_sound, short_spectra
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import invariant_permutation, is_serially_dependent
@@ -86,7 +87,9 @@ def richness_of(
     if model.only_variances:
         return richness_of_variances(data.u, fits)
     if model.representation == "time":
-        return richness(data.z, data.u, fits, rng, data.spliced)
+        in_cells = is_sound(data.u, sfreq) and model.memory == 1
+        spectra = short_spectra(data.z, sfreq, data.places) if in_cells else None
+        return richness(data.z, data.u, fits, rng, data.spliced, spectra)
     z, at, places = slowed(data.z, data.places, sfreq)
     slower = []
     for fit in fits:

@@ -70,8 +70,7 @@ class TestSelect:
         assert chosen.model.start in right
         assert scores[chosen.model.start] == pytest.approx(max(scores.values()), abs=0.01)
         assert chosen.reason.partition(", tied with ")[0] == (
-            f"linear mixing, found from {chosen.model.start}: the best held-out likelihood of 4 "
-            "starts"
+            f"linear mixing, found from {chosen.model.start}: the best likelihood of 4 starts"
         )
 
     def test_says_nothing_of_a_choice_where_there_is_none(self):

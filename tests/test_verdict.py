@@ -961,4 +961,4 @@ def test_what_is_faint_above_4_khz_does_not_make_low_components_alike(seed):
     for model.representation in ("time", "stft"):
         found[model.representation] = richness_of(model, data, fits, sfreq, rng).min()
     assert found["stft"] > 10
-    assert found["time"] < RICH
+    assert found["time"] > RICH  # by their spectra, which do not count what is faint

@@ -11,15 +11,14 @@ from scipy.linalg import qr
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.alignment import peak_signs
-from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
+from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.invertible import InvertibleModel
-from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
-from sourcesep.ivae.matrices.coherence import SOUND, first_apart
-from sourcesep.ivae.matrices.contrast import ORDER, heldout_log_likelihood, innovations
+from sourcesep.ivae.matrices.cells import is_sound
+from sourcesep.ivae.matrices.comparison import TIE, compare, compare_sound
 from sourcesep.ivae.matrices.starts import OF_SERIES, STARTS, segments_of, turned
 from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.moments import Moments
-from sourcesep.ivae.order import invariant_permutation, is_series
+from sourcesep.ivae.order import is_series
 from sourcesep.ivae.priors import SHAPES, LabelPrior, exponents
 from sourcesep.ivae.reproducibility import first_steady
 from sourcesep.ivae.settings import Settings
@@ -27,14 +26,8 @@ from sourcesep.ivae.whitening import Whitening, whiten, whiten_moments
 
 __all__ = ["LinearModel"]
 
-N_FOLDS = 5
-TIE = 1e-3
-"""Nats a sample; of starts whose scores differ by less the first one is taken: closer ones
-told nothing, and a worse matrix was taken for a gain of .0001 nats (16 dB lost on talkers)."""
 BY_SHAPE = "non-gaussian"
 """The start that goes by the shapes of distributions."""
-ENOUGH_HELD_OUT = 50_000
-"""With fewer samples than this the comparison goes through more folds, to be less noisy."""
 
 
 class LinearModel(InvertibleModel):
@@ -46,9 +39,9 @@ class LinearModel(InvertibleModel):
         Number of sources; the numerical rank of x by default. The discarded subspace
         counts as an isotropic Gaussian, so that likelihoods compare across numbers.
     starts : sequence of str
-        Which of `STARTS` are tried, in order of preference. The one whose held-out
-        likelihood under one common prior is best, or the first of those that tie with
-        it, is kept and fitted on all samples.
+        Which of `STARTS` are tried, in order of preference. The one that is likeliest
+        under one common prior, or the first of those that tie with it, is kept and
+        fitted on all samples.
     shapes : tuple of float
         Exponents the prior may take (`LabelPrior`); `GAUSSIAN` keeps it so.
     standardise_channels : bool
@@ -73,7 +66,7 @@ class LinearModel(InvertibleModel):
     start : str
         Which start was kept.
     scores : dict of str to float
-        Held-out log-likelihood of every start, nats a sample; empty if only one is tried.
+        How likely every start is, nats a sample (`comparison`); empty if only one is tried.
     """
 
     family: ClassVar[str] = "linear"
@@ -127,10 +120,8 @@ class LinearModel(InvertibleModel):
         if len(self.scores) < 2:
             return chosen
         likeliest = max(self.scores, key=self.scores.__getitem__)
-        if self.scores[self.start] < self.scores[likeliest] - TIE:
-            return f"{chosen}, which holds where the likeliest start, {likeliest}, does not"
         tied = "" if self.start == likeliest else f", tied with {likeliest}"
-        return f"{chosen}: the best held-out likelihood of {len(self.scores)} starts{tied}"
+        return f"{chosen}: the best likelihood of {len(self.scores)} starts{tied}"
 
     @property
     def n_components(self) -> int:
@@ -154,6 +145,7 @@ class LinearModel(InvertibleModel):
             starts=(self.start,),
             shapes=self.shapes,
             standardise_channels=self.standardise_channels,
+            sfreq=self.sfreq,
         )
 
     def fit(self, x: Array, u: Auxiliary, rng: np.random.Generator) -> Self:
@@ -181,14 +173,8 @@ class LinearModel(InvertibleModel):
             starts = tuple(s for s in starts if s not in OF_SERIES) or starts
         self.scores = self._compare(y, u, rng, starts, series=series) if len(y) > 1 else {}
         enough = max(self.scores.values(), default=0.0) - TIE
-        likeliest = next((s for s in self.scores if self.scores[s] >= enough), starts[0])
-        self.start, rotation = likeliest, np.eye(1)
-        if len(y) > 1:
-            others = sorted(self.scores.keys() - {likeliest}, key=lambda s: -self.scores[s])
-            tried = ((start, STARTS[start](y, u, rng)) for start in (likeliest, *others))
-            is_sound = u.is_time and self.sfreq >= SOUND
-            looked_at = y[:, excerpt(u, sfreq=self.sfreq)]
-            self.start, rotation = first_apart(tried, looked_at) if is_sound else next(tried)
+        self.start = next((s for s in self.scores if self.scores[s] >= enough), starts[0])
+        rotation = STARTS[self.start](y, u, rng, self.sfreq) if len(y) > 1 else np.eye(1)
         self._set_map(white, rotation / np.std(rotation @ y, axis=1, keepdims=True))
         self.prior = self.fit_prior(self._unmix(x), u)
         return self
@@ -250,7 +236,7 @@ class LinearModel(InvertibleModel):
         x, u = u.in_use(x)
         other = copy.copy(self)
         other.mean = x.mean(axis=1)
-        turn = turned(other._unmix(x), u, rng, self.start)
+        turn = turned(other._unmix(x), u, rng, self.start, self.sfreq)
         other.unmixing = turn @ self.unmixing
         other.mixing = self.mixing @ np.linalg.inv(turn)
         other.prior = self.fit_prior(other._unmix(x), u)
@@ -265,35 +251,12 @@ class LinearModel(InvertibleModel):
         *,
         series: bool,
     ) -> dict[str, float]:
-        """Held-out log-likelihood of every start, nats a sample of y."""
+        """How likely each start is, nats a sample of y."""
         if len(starts) == 1:
             return {}
-        if not series:
-            order = invariant_permutation(y, u, rng)
-            y, u = y[:, order], u.take(order)
-        keep = excerpt(u, sfreq=self.sfreq)
-        told = ~(after_splices(np.arange(u.n_times)[keep], ORDER) & series)
-        y, u = y[:, keep], u.take(keep)
-        folds = block_folds(u.labels, u.n_labels, N_FOLDS)
-        n_rounds = int(np.clip(-(-ENOUGH_HELD_OUT // u.n_times), 1, N_FOLDS))
-        rounds = np.unique(folds)[:n_rounds]  # of few samples some folds have none
-        scores = dict.fromkeys(starts, 0.0)
-        for fold in rounds:
-            held = folds == fold
-            train = u.take(~held)
-            for name in starts:
-                matrix = STARTS[name](y[:, ~held], train, rng)
-                z = matrix @ y
-                if series and not u.is_time:
-                    z = remove_label_means(z, finest_reliable_scale(u).labels)
-                if series:
-                    z = innovations(z)
-                density = heldout_log_likelihood(
-                    z[:, told], u.labels[told], u.n_labels, held[told], with_mean=not u.is_time
-                )
-                volume = np.linalg.slogdet(matrix)[1]
-                scores[name] += float(density.sum(axis=0).mean() + volume) / len(rounds)
-        return scores
+        if is_sound(u, self.sfreq):
+            return compare_sound(y, u, rng, starts, self.sfreq)
+        return compare(y, u, rng, starts, series=series, sfreq=self.sfreq)
 
     @property
     def matrices(self) -> tuple[Array, Array]:
@@ -359,6 +322,7 @@ class LinearModel(InvertibleModel):
             "starts": list(self.starts),
             "shapes": list(self.shapes),
             "standardise_channels": self.standardise_channels,
+            "sfreq": self.sfreq,
             "start": self.start,
             "scores": self.scores,
         }
@@ -385,6 +349,7 @@ class LinearModel(InvertibleModel):
             starts=tuple(facts["starts"]),
             shapes=exponents(facts["shapes"]),
             standardise_channels=facts["standardise_channels"],
+            sfreq=facts.get("sfreq", 1.0),
         )
         model.mean = tensors["mean"]
         model.unmixing, model.mixing = tensors["unmixing"], tensors["mixing"]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, combinations
+from itertools import combinations
 
 import numpy as np
 from scipy.fft import next_fast_len, rfft
 
+from sourcesep.ivae.matrices.cells import SOUND
 from sourcesep.ivae.matrices.starts import N_BANDS, band_gains
 from sourcesep.ivae.model import Array
 
 __all__ = ["MOST_COHERENT", "N_STRONGEST", "QUIET", "SHORTEST", "SOUND", "SURE"]
-__all__ += ["coherence_in_bands", "first_apart"]
+__all__ += ["coherence_in_bands"]
 
-SOUND = 4000.0
-"""Hz: what is sampled this often is taken for sound, which comes with delays."""
 MOST_COHERENT = 0.05
 """Largest that sources seem to have. In development .04 at most in 39 of 40 matrices with 30 dB or
 more (.054 in one), .14 or more in 23 of 24 with three or four sources in two channels."""
@@ -69,22 +67,3 @@ def coherence_in_bands(z: Array) -> float:
             beyond = abs(cross.real.sum()) - SURE * chance
             worst = max(worst, float(beyond / np.sqrt(power[i] * power[j])))
     return worst
-
-
-def first_apart(starts: Iterator[tuple[str, Array]], y: Array) -> tuple[str, Array]:
-    """Return the first start whose components do not go together within bands; else the first.
-
-    Of tones, and of what has no upper band, a likelihood of samples given the ones before knows
-    too little: it has preferred components that both had a source.
-
-    Parameters
-    ----------
-    starts : iterator of (str, ndarray)
-        Names and unmixing matrices, the likeliest first.
-    y : ndarray of shape (n_components, n_times)
-        What they unmix.
-    """
-    likeliest = next(starts)
-    tried = chain((likeliest,), starts)
-    apart = (start for start in tried if coherence_in_bands(start[1] @ y) <= MOST_COHERENT)
-    return next(apart, likeliest)

@@ -1,8 +1,8 @@
 """Ways to find a linear unmixing matrix, each from another sign of independence.
 
-Every start takes whitened signals and returns a matrix that unmixes them. Which of
-them is right depends on what makes the sources differ; `LinearModel` tries several and
-keeps the one with the best held-out likelihood.
+Every start takes whitened signals, u, what draws numbers, and samples a second, and returns
+a matrix that unmixes them. Which of them is right depends on what makes the sources differ;
+`LinearModel` tries several and keeps the likeliest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.alignment import signed_match
 from sourcesep.ivae.label_means import remove_label_means
+from sourcesep.ivae.matrices.cells import covariances_of_cells, is_sound
 from sourcesep.ivae.matrices.jointdiag import (
     MANY_CHANNELS,
     coarse_to_fine,
@@ -35,7 +36,7 @@ from sourcesep.ivae.whitening import numerical_rank
 __all__ = ["N_BANDS", "OF_SERIES", "STARTS", "Start", "band_gains", "band_signals"]
 __all__ += ["segments_of", "turned"]
 
-Start = Callable[[Array, Auxiliary, np.random.Generator], Array]
+Start = Callable[..., Array]
 
 SILENCE = 1e-10
 """Labels with less than this share of the mean power hold rounding, not signal."""
@@ -53,13 +54,13 @@ CLEARLY = 0.04
 """Nats by which shapes that are read off the components have to be less random than Picard's."""
 
 
-def segments(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
+def segments(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) -> Array:
     """Variances that change with u, at all its scales."""
     found = coarse_to_fine(_label_groups(y, u), tol=tolerance(len(y)))
     return np.asarray(found.matrix, np.float64)
 
 
-def bands(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
+def bands(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) -> Array:
     """Variances that change with u in each frequency band, and with u alone."""
     groups, coarsest, tol = _label_groups(y, u), u.scales[-1], tolerance(len(y))
     y = _signal(y, u)
@@ -71,8 +72,13 @@ def bands(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     return np.asarray(found.matrix, np.float64)
 
 
-def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
-    """Spectra that differ, whether or not anything changes with u (as SOBI's lags do)."""
+def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) -> Array:
+    """Spectra that differ, whether or not anything changes with u (as SOBI's lags do).
+
+    Those of sound are looked at in cells of time and frequency, which tell its lines apart.
+    """
+    if is_sound(u, sfreq) and len(cells := covariances_of_cells(y, sfreq)):
+        return np.asarray(joint_diagonalise(cells, tol=tolerance(len(y))).matrix, np.float64)
     whole = np.where(u.used, 0, -1)
     y = _signal(y, u)
     covariances = np.concatenate(
@@ -82,7 +88,7 @@ def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
     return np.asarray(joint_diagonalise(covariances).matrix, np.float64)
 
 
-def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator) -> Array:
+def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) -> Array:
     """Distributions that are not Gaussian: Picard's, or clearly less random ones of any shape.
 
     What knows all shapes also finds some where there are none, behind a bend; so Picard's stay
@@ -137,7 +143,9 @@ STARTS: dict[str, Start] = {
 """The starts by name, the cheapest and most exact first."""
 
 
-def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Array:
+def turned(
+    z: Array, u: Auxiliary, rng: np.random.Generator, start: str, sfreq: float = 1.0
+) -> Array:
     """Turn the outputs of an older map into sources of this recording.
 
     Every start begins at the identity, and so at the older map. Component k stays
@@ -153,6 +161,8 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
         For starts that draw numbers.
     start : str
         One of `STARTS`.
+    sfreq : float
+        Samples a second.
 
     Returns
     -------
@@ -178,7 +188,7 @@ def turned(z: Array, u: Auxiliary, rng: np.random.Generator, start: str) -> Arra
     matrix = np.eye(len(z))
     if len(heard) > 1:
         y = z[heard] / scale[heard, None]
-        found = STARTS[start](y, u, rng)
+        found = STARTS[start](y, u, rng, sfreq)
         found = signed_match(y[:, u.used], (found @ y)[:, u.used]) @ found
         matrix[np.ix_(heard, heard)] = found / scale[heard]
     deviation = (matrix @ used).std(axis=1)
