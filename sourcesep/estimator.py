@@ -75,8 +75,8 @@ class IVAE(
         Shape of p(z|u): fitted to each source, or Gaussian for all.
     starts : tuple of str
         Signs of independence from which linear fits start: "segments", "bands", "spectrum",
-        "non-gaussian". The start with the best held-out likelihood is kept; "bands" and
-        "spectrum" are tried only where rows are a series.
+        "cells", "non-gaussian". The likeliest is kept; "bands" and "spectrum" are tried only
+        where rows are a series, "cells" (of time and frequency) only of sound.
     standardise : bool
         Whether columns count alike whatever their units, when there are fewer components
         than columns and in the order of the components.

@@ -12,8 +12,8 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError, SettingsError
 from sourcesep.ivae.heldout import random_halves
 from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
-from sourcesep.ivae.matrices.cells import told_by_spectrum
 from sourcesep.ivae.matrices.contrast import heldout_log_likelihood, innovations
+from sourcesep.ivae.matrices.sound import told_by_spectrum
 from sourcesep.ivae.matrices.starts import band_signals
 from sourcesep.ivae.model import Array, Model
 from sourcesep.modulation import standard_errors, variance_ratios

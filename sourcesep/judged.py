@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.evidence import CrossFit, cross_fit, richness, richness_of_variances
 from sourcesep.ivae.heldout import after_splices, draw_halves, excerpt, slowed
-from sourcesep.ivae.matrices.cells import is_sound, short_spectra
+from sourcesep.ivae.matrices.sound import is_sound, short_spectra
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import invariant_permutation, is_serially_dependent

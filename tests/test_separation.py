@@ -405,7 +405,7 @@ class TestResult:
         assert (result["rank"], result["n_components"], result["family"]) == (2, 2, "linear")
         assert result["reason"].startswith("linear mixing, found from ")
         assert set(result["candidates"]["linear"]) == {
-            *("segments", "bands", "spectrum", "non-gaussian")
+            *("segments", "bands", "spectrum", "cells", "non-gaussian")
         }
         assert set(result["elbo"]) == {"unit", "reconstruction", "kl"}
         assert result["verdict"] == "trusted"

@@ -36,7 +36,7 @@ MIXINGS = (
 )
 """Those of `selection`, which loads too much for ``--help``."""
 ARTEFACTS = ("eog", "ecg", "muscle")
-NATS = "nats a sample, held out"
+NATS = "nats a sample"
 MEASURES = {
     "convolutive": "compactness of the responses",
     "underdetermined": "share of the sound where one source is alone",

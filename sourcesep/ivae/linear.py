@@ -13,9 +13,9 @@ from sourcesep.exceptions import SettingsError
 from sourcesep.ivae.alignment import peak_signs
 from sourcesep.ivae.heldout import excerpt
 from sourcesep.ivae.invertible import InvertibleModel
-from sourcesep.ivae.matrices.cells import is_sound
 from sourcesep.ivae.matrices.comparison import TIE, compare, compare_sound
-from sourcesep.ivae.matrices.starts import OF_SERIES, STARTS, segments_of, turned
+from sourcesep.ivae.matrices.sound import is_sound
+from sourcesep.ivae.matrices.starts import OF_SERIES, OF_SOUND, STARTS, segments_of, turned
 from sourcesep.ivae.model import Array, State, under
 from sourcesep.ivae.moments import Moments
 from sourcesep.ivae.order import is_series
@@ -169,8 +169,8 @@ class LinearModel(InvertibleModel):
         white = whiten(x, self.requested, standardise_channels=self.standardise_channels)
         y = white.matrix @ (x - white.mean[:, None])
         starts, series = self.starts, is_series(x, u)
-        if not series:
-            starts = tuple(s for s in starts if s not in OF_SERIES) or starts
+        unfit = (() if series else OF_SERIES) + (() if is_sound(u, self.sfreq) else OF_SOUND)
+        starts = tuple(s for s in starts if s not in unfit) or starts
         self.scores = self._compare(y, u, rng, starts, series=series) if len(y) > 1 else {}
         enough = max(self.scores.values(), default=0.0) - TIE
         self.start = next((s for s in self.scores if self.scores[s] >= enough), starts[0])

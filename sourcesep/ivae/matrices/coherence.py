@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from scipy.fft import next_fast_len, rfft
 
-from sourcesep.ivae.matrices.cells import SOUND
+from sourcesep.ivae.matrices.sound import SOUND
 from sourcesep.ivae.matrices.starts import N_BANDS, band_gains
 from sourcesep.ivae.model import Array
 

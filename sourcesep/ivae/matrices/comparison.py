@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sourcesep.auxiliary import Auxiliary
 from sourcesep.ivae.heldout import after_splices, block_folds, excerpt
 from sourcesep.ivae.label_means import finest_reliable_scale, remove_label_means
-from sourcesep.ivae.matrices.cells import FLOOR, log_likelihood, short_spectra
 from sourcesep.ivae.matrices.contrast import ORDER, heldout_log_likelihood, innovations
+from sourcesep.ivae.matrices.sound import FLOOR, log_likelihood, short_spectra
 from sourcesep.ivae.matrices.starts import STARTS
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.order import invariant_permutation

@@ -19,7 +19,6 @@ from sourcesep.auxiliary import Auxiliary
 from sourcesep.exceptions import InputError
 from sourcesep.ivae.alignment import signed_match
 from sourcesep.ivae.label_means import remove_label_means
-from sourcesep.ivae.matrices.cells import covariances_of_cells, is_sound
 from sourcesep.ivae.matrices.jointdiag import (
     MANY_CHANNELS,
     coarse_to_fine,
@@ -30,10 +29,11 @@ from sourcesep.ivae.matrices.jointdiag import (
     with_bands,
 )
 from sourcesep.ivae.matrices.shape_likelihood import by_skewness, entropy, likeliest_nearby
+from sourcesep.ivae.matrices.sound import covariances_of_cells, is_sound
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.whitening import numerical_rank
 
-__all__ = ["N_BANDS", "OF_SERIES", "STARTS", "Start", "band_gains", "band_signals"]
+__all__ = ["N_BANDS", "OF_SERIES", "OF_SOUND", "STARTS", "Start", "band_gains", "band_signals"]
 __all__ += ["segments_of", "turned"]
 
 Start = Callable[..., Array]
@@ -73,12 +73,7 @@ def bands(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) 
 
 
 def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) -> Array:
-    """Spectra that differ, whether or not anything changes with u (as SOBI's lags do).
-
-    Those of sound are looked at in cells of time and frequency, which tell its lines apart.
-    """
-    if is_sound(u, sfreq) and len(cells := covariances_of_cells(y, sfreq)):
-        return np.asarray(joint_diagonalise(cells, tol=tolerance(len(y))).matrix, np.float64)
+    """Spectra that differ, whether or not anything changes with u (as SOBI's lags do)."""
     whole = np.where(u.used, 0, -1)
     y = _signal(y, u)
     covariances = np.concatenate(
@@ -86,6 +81,14 @@ def spectrum(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.
     )
     covariances += 1e-9 * np.eye(len(y))
     return np.asarray(joint_diagonalise(covariances).matrix, np.float64)
+
+
+def cells(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) -> Array:
+    """Powers that differ in cells of time and frequency, which tell lines of sound apart."""
+    covariances = covariances_of_cells(y, sfreq) if is_sound(u, sfreq) else np.empty(0)
+    if not len(covariances):
+        return spectrum(y, u, rng)
+    return np.asarray(joint_diagonalise(covariances, tol=tolerance(len(y))).matrix, np.float64)
 
 
 def non_gaussian(y: Array, u: Auxiliary, rng: np.random.Generator, sfreq: float = 1.0) -> Array:
@@ -134,10 +137,13 @@ def _picard(y: Array, rng: np.random.Generator) -> Array:
 
 OF_SERIES = ("bands", "spectrum")
 """Starts that need rows to follow each other in time."""
+OF_SOUND = ("cells",)
+"""Those that need samples of sound."""
 STARTS: dict[str, Start] = {
     "segments": segments,
     "bands": bands,
     "spectrum": spectrum,
+    "cells": cells,
     "non-gaussian": non_gaussian,
 }
 """The starts by name, the cheapest and most exact first."""

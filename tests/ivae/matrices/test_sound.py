@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import lfilter
 
 from sourcesep import metrics
-from sourcesep.ivae.matrices.cells import log_likelihood, short_spectra, told_by_spectrum
+from sourcesep.ivae.matrices.sound import log_likelihood, short_spectra, told_by_spectrum
 from sourcesep.ivae.matrices.starts import STARTS
 
 from ...conftest import in_time
@@ -80,7 +80,7 @@ def test_spectra_that_differ_are_told_apart_and_found(kind, noise):
         assert told(z) > 4
         assert told(turned(z, 45)) < -4
         y = white(x)
-        found = STARTS["spectrum"](y, in_time(N_TIMES, 160), rng, SFREQ) @ y
+        found = STARTS["cells"](y, in_time(N_TIMES, 160), rng, SFREQ) @ y
         match = metrics.match_sources(z.T, found.T)
         least = metrics.si_sdr(z[match.sources], found[match.components]).min()
         assert least > 25
