@@ -120,6 +120,8 @@ class LinearModel(InvertibleModel):
         if len(self.scores) < 2:
             return chosen
         likeliest = max(self.scores, key=self.scores.__getitem__)
+        if self.scores[self.start] < self.scores[likeliest] - TIE:
+            return f"{chosen}, which holds where the likeliest start, {likeliest}, does not"
         tied = "" if self.start == likeliest else f", tied with {likeliest}"
         return f"{chosen}: the best likelihood of {len(self.scores)} starts{tied}"
 

@@ -58,7 +58,7 @@ def short_spectra(z: Array, sfreq: float, at: NDArray[np.int64]) -> NDArray[np.c
         Without the lowest and the highest bin. The mean power of each signal is 1, or 0 if it
         is silent.
     """
-    size = round(WINDOW * sfreq)
+    size = round(min(WINDOW * sfreq, len(at) + 1))
     ends = np.r_[0, np.flatnonzero(np.diff(at) != 1) + 1, len(at)]
     begins = np.concatenate(
         [np.arange(a, b - size + 1, size // 2) for a, b in pairwise(ends)]
