@@ -107,7 +107,7 @@ def amortised_matrix():
 
 
 def few_steps():
-    return AmortisedModel(kernel_size=1, candidates=("networks",), n_restarts=1, n_steps=60)
+    return AmortisedModel(kernel_size=1, candidates=("networks",), n_restarts=1, n_steps=150)
 
 
 def five_columns(rng):
