@@ -186,7 +186,7 @@ class TestInput:
             ((np.eye(7), 1), "n_times=7: too few samples to find sources in"),
             (
                 (np.ones((1000, 2)) * [1, 2], 1),
-                "at least 8 are needed; axes are (channels, times)",
+                "at least 8 are needed; are samples and channels the wrong way round?",
             ),
             ((np.ones((2, 9)), 1), "every channel is constant (silent)"),
             ((np.ones((0, 9)), 1), "n_channels=0, n_times=9: at least one channel and two sam"),

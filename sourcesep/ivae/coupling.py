@@ -37,8 +37,6 @@ __all__ = ["CouplingModel"]
 
 STRAGGLER = 0.5
 """Nats a sample below the best at which a restart has no part in the consensus."""
-SETTLED = 0.5
-"""Of the steps: then the shapes of sources are looked at for the first time."""
 ORDER_SAMPLES = 5000
 """On which explained power is measured."""
 
@@ -256,7 +254,7 @@ class CouplingModel(InvertibleModel):
             dtype=getattr(torch, self.dtype),
             device=resolve_device(self.device),
             shapes=self.shapes,
-            settled=int(SETTLED * self.schedule.n_steps),
+            settled=self.schedule.n_checks // 2,
         )
         self._train(objective, self.schedule)
         return self._finish(x, y, u)

@@ -63,8 +63,8 @@ class Likelihood:
     shapes : tuple of float
         Exponents of generalised Gaussians that p(z|u) may have, 2 among them.
     settled : int
-        Steps before shapes are looked at: what is still mixed nonlinearly has tails of its own,
-        and a map that goes by these keeps them.
+        Looks at the held-out samples before those at shapes: what is still mixed nonlinearly
+        has tails of its own, and a map that goes by these keeps them.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Likelihood:
         self._n_chosen = min(len(present), BATCH // FEWEST)
         self._tape = Tape(flow, self._n_chosen * self._per_label, backward=True)
         self._exponents = torch.tensor(shapes).to(like)
-        self._n_steps, self._settled = 0, settled
+        self._n_steps, self._n_checks, self._settled = 0, 0, settled
         # the first flow starts as the identity, and so do the moments; others' soon follow
         first, powers = self._moments_of(y[None, :, order], counts)
         n = flow.n_restarts
@@ -218,7 +218,7 @@ class Likelihood:
         self._n_steps += 1
         if (
             len(self._exponents) > 1
-            and self._n_steps > self._settled
+            and self._n_checks > self._settled
             and self._n_steps % OFTEN == 0
         ):
             self._choose_shapes()
@@ -237,6 +237,7 @@ class Likelihood:
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """Reconstruction and KL, each (n_restarts,), in the coordinates of the flow's input."""
+        self._n_checks += 1
         y = self._held.expand(self.flow.n_restarts, -1, -1)
         z, log_det = self.flow.forward(y)
         labels, p = self._held_labels, self._exponents[self._shape][..., None]
