@@ -29,7 +29,7 @@ class Effort(NamedTuple):
     n_steps: int
 
 
-EFFORT = {"fast": Effort(2, 320), "normal": Effort(4, 1600), "best": Effort(8, 3600)}
+EFFORT = {"fast": Effort(2, 600), "normal": Effort(4, 1600), "best": Effort(8, 3600)}
 """By `Settings.quality`."""
 
 PACE = Schedule(1, learning_rate=2e-2, betas=(0.9, 0.95), decay=0.03)
