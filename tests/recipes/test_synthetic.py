@@ -16,7 +16,7 @@ def by_method(result):
 
 
 @pytest.mark.slow
-def test_the_ivae_paper(recipe, short):
+def test_the_ivae_paper(recipe, unasked_for_noise):
     rows = by_method(recipe("ivae_synthetic").main("", quick=True))
     ours = rows["iVAE, nonlinear"]
     assert ours["MCC"] > 0.97
