@@ -34,7 +34,8 @@ from sourcesep.evidence import (
     replica_agreement,
 )
 from sourcesep.ivae.heldout import after_splices, excerpt
-from sourcesep.ivae.matrices.coherence import MOST_COHERENT, SOUND, coherence_in_bands
+from sourcesep.ivae.matrices.coherence import MOST_COHERENT, coherence_in_bands
+from sourcesep.ivae.matrices.sound import SOUND, is_sound
 from sourcesep.ivae.missing import fill
 from sourcesep.ivae.model import Array, Model
 from sourcesep.ivae.order import is_series
@@ -270,7 +271,7 @@ def _looks_within_labels(model: Model, data: Judged) -> bool:
 
 
 def _looks_within_bands(model: Model, data: Judged, sfreq: float) -> bool:
-    return model.is_invertible and model.memory == 1 and data.u.is_time and sfreq >= SOUND
+    return model.is_invertible and model.memory == 1 and is_sound(data.u, sfreq)
 
 
 def _misfit(model: Model, data: Judged, agree: Array, sfreq: float) -> Misfit:

@@ -7,12 +7,10 @@ from itertools import combinations
 import numpy as np
 from scipy.fft import next_fast_len, rfft
 
-from sourcesep.ivae.matrices.sound import SOUND
 from sourcesep.ivae.matrices.starts import N_BANDS, band_gains
 from sourcesep.ivae.model import Array
 
-__all__ = ["MOST_COHERENT", "N_STRONGEST", "QUIET", "SHORTEST", "SOUND", "SURE"]
-__all__ += ["coherence_in_bands"]
+__all__ = ["MOST_COHERENT", "N_STRONGEST", "QUIET", "SHORTEST", "SURE", "coherence_in_bands"]
 
 MOST_COHERENT = 0.05
 """Largest that sources seem to have. In development .04 at most in 39 of 40 matrices with 30 dB or

@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from sourcesep.ivae.model import Array
 from sourcesep.ivae.priors import PSEUDO_COUNT, SHAPES, LabelPrior
 
-__all__ = ["ORDER", "RIDGE", "heldout_log_likelihood", "innovations", "prediction_filter"]
+__all__ = ["ORDER", "heldout_log_likelihood", "innovations", "prediction_filter"]
 
 ORDER = 16
 """Taps of the linear prediction."""
